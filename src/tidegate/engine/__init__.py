@@ -1,0 +1,1 @@
+"""Sockets: one poller holds every connection."""

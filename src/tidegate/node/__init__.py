@@ -1,0 +1,1 @@
+"""One node: the gate, the hub and the dispatch of messages."""

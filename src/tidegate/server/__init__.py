@@ -1,0 +1,1 @@
+"""The standalone server: configuration, composition, admin API and metrics."""

@@ -1,0 +1,1 @@
+"""Bytes to values and back: the WebSocket protocol and the native messages, without I/O."""
