@@ -1,0 +1,96 @@
+"""`tidegate token`: tokens of users, for trying things out and for finding out what is wrong."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import time
+
+from cyclopts import App
+
+from tidegate.cli.options import ConfigFile, load_settings
+from tidegate.errors import UsageError
+
+__all__ = ["app", "seconds"]
+
+app = App(
+    name="token",
+    help="Create and check tokens of users. The key is auth.secret of the settings: set it in "
+    "the file or as TIDEGATE_AUTH_SECRET.",
+)
+
+_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+@app.command
+def create(
+    *,
+    user: str,
+    tier: str | None = None,
+    priority: int = 0,
+    expires: str = "1h",
+    config: ConfigFile = None,
+) -> None:
+    """Print a token for a user.
+
+    Parameters
+    ----------
+    user
+        Name of the user (`sub`).
+    tier
+        Tier of the user, as in `[tiers.free]`.
+    priority
+        0 to 100; more is more important.
+    expires
+        When it ends: a number with s, m, h or d.
+    """
+    from tidegate.node.auth import create_token
+
+    now = time.time()
+    lifetime = seconds(expires)
+    auth = load_settings(config).settings.auth
+    print(
+        create_token(
+            auth, user=user, tier=tier, priority=priority, lifetime_seconds=lifetime, now=now
+        )
+    )
+
+
+@app.command
+def check(token: str | None = None, /, *, config: ConfigFile = None) -> int:
+    """Say whether a token is accepted here, and what it holds.
+
+    Exit code 1 if it is not.
+
+    Parameters
+    ----------
+    token
+        The token. Better without: then it is read from standard input, where neither the shell's
+        history nor the list of processes shows it.
+    """
+    from tidegate.node.auth import Unauthorized, check_token
+
+    auth = load_settings(config).settings.auth
+    if token is None:
+        if sys.stdin.isatty():
+            print("Paste the token and press Enter:", file=sys.stderr)
+        token = sys.stdin.readline()
+    try:
+        claims = check_token(auth, token.strip())
+    except Unauthorized as error:
+        detail = f": {error.detail}" if error.detail else ""
+        print(f"tidegate: {error}{detail}", file=sys.stderr)
+        return 1
+    print(json.dumps(claims, indent=2))
+    if "exp" in claims:
+        print(f"valid for {claims['exp'] - time.time():.0f} s more", file=sys.stderr)
+    return 0
+
+
+def seconds(text: str) -> float:
+    """The seconds that a duration such as 90s, 15m, 1h or 7d stands for. Raises `UsageError`."""
+    match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)([smhd]?)", text)
+    if match is None or not float(match[1]):
+        raise UsageError(f"--expires {text}: must be a number with s, m, h or d, such as 15m")
+    return float(match[1]) * _UNITS[match[2]]

@@ -1,0 +1,78 @@
+"""The values that admission works with: who asks, and what is said to them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from tidegate.core.codes import Reason
+
+__all__ = ["ANONYMOUS", "Attempt", "Identity", "Lease", "Rejection", "Verdict"]
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who a connection belongs to, as its token says.
+
+    ``expires_at`` is in Unix seconds, None for never. A ``tier`` that the settings do not name
+    counts as no tier.
+    """
+
+    user: str | None = None
+    tier: str | None = None
+    priority: int = 0
+    expires_at: float | None = None
+
+
+ANONYMOUS: Final = Identity()
+"""The identity of a connection without a token."""
+
+
+class Lease:
+    """The slot that one admitted connection holds in every count, made only by the tracker.
+
+    Give it back with ``ConnectionTracker.release`` when the connection ends, whatever the cause.
+    ``user`` and ``tier`` are what the lease is counted under, None for not at all.
+    """
+
+    __slots__ = ("address", "held", "tier", "user")
+
+    def __init__(self, address: str, user: str | None, tier: str | None) -> None:
+        self.address = address
+        self.user = user
+        self.tier = tier
+        self.held = True
+
+    def __repr__(self) -> str:
+        state = "held" if self.held else "released"
+        return f"<Lease {state} address={self.address!r} user={self.user!r} tier={self.tier!r}>"
+
+
+class Rejection(NamedTuple):
+    """An attempt is refused: why, when to come back, and how much there is.
+
+    ``retry_after`` is in seconds, None for not at all. ``limit`` is the limit that was reached
+    (None when the reason is not a limit) and ``remaining`` what is left of it.
+    """
+
+    reason: Reason
+    retry_after: int | None
+    limit: int | None = None
+    remaining: int = 0
+
+
+Verdict = Lease | Rejection
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One request to open a WebSocket, valid as a request, not yet admitted.
+
+    ``address`` is the client's own address, behind any trusted proxy. ``native`` says that the
+    client offered the native subprotocol, so it can be told things in-band.
+    """
+
+    address: str
+    path: str
+    identity: Identity = ANONYMOUS
+    native: bool = False

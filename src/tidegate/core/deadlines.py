@@ -1,0 +1,73 @@
+"""Points in time at which something has to be done, the next one first."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Hashable
+from typing import Generic, TypeVar
+
+__all__ = ["Deadlines"]
+
+T = TypeVar("T", bound=Hashable)
+
+# Below this a rebuild costs more than the entries that it would drop.
+_SLACK = 64
+
+
+class Deadlines(Generic[T]):
+    """One deadline for each key, in any clock's seconds as long as it is always the same clock.
+
+    A heap, where a deadline that was moved or dropped stays until it comes up or until such
+    entries outnumber the real ones. All operations are O(log n), amortised.
+    """
+
+    __slots__ = ("_entries", "_heap", "_made")
+
+    def __init__(self) -> None:
+        self._entries: dict[T, tuple[float, int, T]] = {}
+        self._heap: list[tuple[float, int, T]] = []
+        # Breaks ties, so that keys are never compared and equal times keep their order.
+        self._made = 0
+
+    def set(self, key: T, when: float) -> None:
+        """Give a key its deadline, in place of the one that it had."""
+        self._made += 1
+        entry = (when, self._made, key)
+        self._entries[key] = entry
+        heapq.heappush(self._heap, entry)
+        self._compact()
+
+    def discard(self, key: T) -> None:
+        """Drop the deadline of a key, if it has one."""
+        if self._entries.pop(key, None) is not None:
+            self._compact()
+
+    def due(self, now: float) -> list[T]:
+        """Remove and return the keys whose deadline is ``now`` or earlier, earliest first."""
+        found: list[T] = []
+        heap = self._heap
+        while heap and heap[0][0] <= now:
+            entry = heapq.heappop(heap)
+            key = entry[2]
+            if self._entries.get(key) is entry:
+                del self._entries[key]
+                found.append(key)
+        return found
+
+    def next(self) -> float | None:
+        """The earliest deadline, or None when there are none."""
+        heap = self._heap
+        while heap and self._entries.get(heap[0][2]) is not heap[0]:
+            heapq.heappop(heap)
+        return heap[0][0] if heap else None
+
+    def __contains__(self, key: T) -> bool:
+        return key in self._entries
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def _compact(self) -> None:
+        if len(self._heap) > 2 * len(self._entries) + _SLACK:
+            self._heap = list(self._entries.values())
+            heapq.heapify(self._heap)

@@ -1,0 +1,238 @@
+"""One setting: how it is declared, what it may be, and what is said when it is wrong."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import math
+import re
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, TypeVar
+
+from tidegate.errors import ConfigError
+
+__all__ = [
+    "Section",
+    "Setting",
+    "SettingError",
+    "make",
+    "setting",
+    "settings_of",
+    "shown",
+    "unknown",
+]
+
+_S = TypeVar("_S", bound="Section")
+
+
+class SettingError(ConfigError):
+    """One setting is wrong.
+
+    ``key`` names it ("limits.per_ip"), ``value`` is how its value is shown (None when there is
+    none to show, or it is a secret), ``problem`` says what is allowed. The text is all three.
+    """
+
+    def __init__(self, key: str, problem: str, value: str | None = None) -> None:
+        super().__init__(f"{key}: {problem}" if value is None else f"{key} = {value}: {problem}")
+        self.key = key
+        self.problem = problem
+        self.value = value
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What is known of one setting; the configuration loader and the reference derive from it."""
+
+    section: str
+    key: str
+    type: Any
+    """The type as written, for example ``int``, ``str | None`` or ``tuple[str, ...]``."""
+    default: Any
+    doc: str
+    unit: str
+    secret: bool
+    low: float
+    high: float
+    pattern: str
+    choices: tuple[str, ...]
+    wording: str
+
+    @property
+    def name(self) -> str:
+        """The full name, ``section.key``."""
+        return f"{self.section}.{self.key}"
+
+    @property
+    def kind(self) -> Any:
+        """The type without None and without the tuple around it: bool, int, float or str."""
+        plain = [arm for arm in typing.get_args(self.type) if arm is not types.NoneType]
+        return plain[0] if plain else self.type
+
+    @property
+    def many(self) -> bool:
+        """Whether the value is a list."""
+        return typing.get_origin(self.type) is tuple
+
+    @property
+    def optional(self) -> bool:
+        """Whether the value may be left out (None)."""
+        return types.NoneType in typing.get_args(self.type)
+
+    @property
+    def allowed(self) -> str:
+        """What the value must be, in words that follow "must be"."""
+        if self.wording:
+            one = self.wording
+        elif self.choices:
+            one = "one of " + ", ".join(map(shown, self.choices))
+        elif self.kind is bool:
+            one = "true or false"
+        elif self.kind is str:
+            one = "a text of one line, not empty"
+        else:
+            one = "a whole number" if self.kind is int else "a number"
+            one += f" from {_number(self.low)} to {_number(self.high)}"
+        return f"a list, each {one}" if self.many else one
+
+    def check(self, value: Any) -> Any:
+        """Return the value, a whole number as a float and a list as a tuple where asked for.
+
+        Raises SettingError when the value is not what the setting allows.
+        """
+        if value is None and self.optional:
+            return None
+        if not self.many:
+            return self._one(value, value)
+        if not isinstance(value, list | tuple):
+            raise self.error(value)
+        return tuple(self._one(item, value) for item in value)
+
+    def error(self, value: Any, problem: str = "") -> SettingError:
+        """The error that says that this value is wrong; a secret is not shown."""
+        seen = None if self.secret else shown(value)
+        return SettingError(self.name, problem or f"must be {self.allowed}", seen)
+
+    def _one(self, item: Any, whole: Any) -> Any:
+        kind = self.kind
+        # A bool is an int to Python, but "per_ip = true" is a mistake.
+        good = isinstance(item, kind) and (kind is bool or not isinstance(item, bool))
+        if kind is float and isinstance(item, int) and not isinstance(item, bool):
+            good = True
+        if good and kind in (int, float):
+            good = self.low <= item <= self.high
+        elif good and self.choices:
+            good = item in self.choices
+        elif good and kind is str:
+            good = re.fullmatch(self.pattern, item) is not None
+        if not good:
+            raise self.error(whole)
+        return float(item) if kind is float else item
+
+
+def setting(
+    default: Any,
+    doc: str,
+    *,
+    unit: str = "",
+    low: float = 0.0,
+    high: float = 0.0,
+    pattern: str = r"[^\x00-\x1f\x7f\ud800-\udfff]+",
+    choices: tuple[str, ...] = (),
+    wording: str = "",
+    secret: bool = False,
+) -> Any:
+    """Declare one field of a section. Numbers need ``low`` and ``high``, both allowed."""
+    known = {
+        "doc": doc,
+        "unit": unit,
+        "low": low,
+        "high": high,
+        "pattern": pattern,
+        "choices": choices,
+        "wording": wording,
+        "secret": secret,
+    }
+    return dataclasses.field(default=default, repr=not secret, metadata=known)
+
+
+class Section:
+    """A frozen dataclass of settings that checks itself when it is made."""
+
+    __slots__ = ()
+    section: ClassVar[str]
+
+    def __post_init__(self) -> None:
+        for known in settings_of(type(self)):
+            value = getattr(self, known.key)
+            checked = known.check(value)
+            if checked is not value:
+                object.__setattr__(self, known.key, checked)
+        self._check()
+
+    def _check(self) -> None:
+        """Rules between several settings; raises SettingError."""
+
+    def error(self, key: str, problem: str) -> SettingError:
+        """The error for the present value of one key of this section."""
+        known = next(s for s in settings_of(type(self)) if s.key == key)
+        return known.error(getattr(self, key), problem)
+
+
+_settings: dict[type[Section], tuple[Setting, ...]] = {}
+
+
+def settings_of(section: type[Section]) -> tuple[Setting, ...]:
+    """The settings of one section, in the order in which they are written."""
+    if section not in _settings:
+        hints = typing.get_type_hints(section)
+        _settings[section] = tuple(
+            Setting(section.section, field.name, hints[field.name], field.default, **field.metadata)
+            for field in dataclasses.fields(typing.cast(Any, section))
+        )
+    return _settings[section]
+
+
+def make(section: type[_S], prefix: str, values: object) -> _S:
+    """Make a section from plain values; ``prefix`` is its name in errors.
+
+    Raises SettingError for a wrong value, and for a name that the section does not have.
+    """
+    if not isinstance(values, Mapping):
+        raise SettingError(prefix, "must be a section with settings in it", shown(values))
+    names = [f"{prefix}.{known.key}" for known in settings_of(section)]
+    for key in values:
+        if f"{prefix}.{key}" not in names:
+            raise unknown(f"{prefix}.{key}", "setting", names)
+    try:
+        return section(**values)
+    except SettingError as error:
+        key = error.key.replace(section.section, prefix, 1)
+        raise SettingError(key, error.problem, error.value) from None
+
+
+def unknown(name: str, kind: str, names: Sequence[str]) -> SettingError:
+    """The error for a name that does not exist: the nearest ones that do, or else all."""
+    near = difflib.get_close_matches(name, names, n=3)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(names)}"
+    return SettingError(name, f"there is no such {kind}; {hint}")
+
+
+def shown(value: Any) -> str:
+    """A value as one would write it in TOML, cut to a length that fits in a line."""
+    if isinstance(value, list | tuple):
+        text = "[" + ", ".join(map(shown, value)) + "]"
+    elif isinstance(value, str):
+        text = json.dumps(value, ensure_ascii=not value.isprintable())
+    elif isinstance(value, bool):
+        text = str(value).lower()
+    else:
+        text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if math.floor(value) == value else f"{value:g}"

@@ -1,0 +1,186 @@
+"""One frame to many connections, in order, joined, and without holding the loop.
+
+A frame published to a room waits until the end of the turn. All frames of the room that came in
+the same turn are joined and go to each member with one system call. A large room takes several
+turns; what is published meanwhile waits behind it and is joined too, so the busier a room is, the
+fewer system calls a message costs.
+
+Who gets a frame is who was a member when it was published: a batch of frames is sealed before
+anybody joins, and who leaves is struck off the batches that wait.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Collection, Iterator
+from itertools import islice
+from time import monotonic
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tidegate.core.stats import Stats
+    from tidegate.engine.connection import Connection
+    from tidegate.engine.poller import Poller
+
+__all__ = ["Fanout"]
+
+_BACKLOG_BYTES = 16 * 1024 * 1024
+_MEMBERS_PER_LOOK = 64  # members served between two looks at the clock
+
+
+class _Batch:
+    """Frames of one room for the same members."""
+
+    __slots__ = ("data", "excluded", "frames", "iterator", "left", "members", "sealed", "size")
+
+    def __init__(self, members: Collection[Connection]) -> None:
+        self.members = members
+        self.sealed = False
+        self.frames: list[bytes] = []
+        self.size = 0
+        # For a connection that must not get some of the frames: their places in the list.
+        self.excluded: dict[Connection, set[int]] | None = None
+        self.left: set[Connection] | None = None
+        self.iterator: Iterator[Connection] | None = None
+        self.data = b""
+
+    def seal(self) -> None:
+        """Keep the members as they are now."""
+        if not self.sealed:
+            self.sealed = True
+            self.members = list(self.members)
+
+    def exceptions(self) -> dict[Connection, bytes]:
+        """Return what goes to the connections that do not get everything."""
+        special: dict[Connection, bytes] = {}
+        for connection, places in (self.excluded or {}).items():
+            special[connection] = b"".join(
+                frame for place, frame in enumerate(self.frames) if place not in places
+            )
+        for connection in self.left or ():
+            special[connection] = b""
+        return special
+
+
+class Fanout:
+    """The frames on their way to rooms. Everything belongs to the loop's thread."""
+
+    def __init__(self, poller: Poller, stats: Stats) -> None:
+        self._poller = poller
+        self._stats = stats
+        self._rooms: dict[str, deque[_Batch]] = {}
+        self._turns: deque[str] = deque()  # rooms with frames, each once, in order of service
+        self.backlog = 0
+        """Bytes of frames that are not yet with all their members."""
+
+    def publish(
+        self,
+        room: str,
+        members: Collection[Connection],
+        frame: bytes,
+        exclude: Connection | None = None,
+    ) -> bool:
+        """Send ``frame`` to all ``members`` at the end of this turn.
+
+        Args:
+            room: frames for the same room keep their order.
+            members: the room's own collection, not a copy of it: it is looked at when the frames
+                go out, or when :meth:`before_join` says that it is about to change.
+            exclude: one member that does not get this frame.
+
+        Returns:
+            False when so much waits already that the frame was not taken.
+        """
+        size = len(frame)
+        if self.backlog + size > _BACKLOG_BYTES:
+            return False
+        batches = self._rooms.get(room)
+        if batches is None:
+            batches = self._rooms[room] = deque()
+            self._turns.append(room)
+            if len(self._turns) == 1:
+                self._poller.wake()
+        if batches and not batches[-1].sealed:
+            batch = batches[-1]
+        else:
+            batch = _Batch(members)
+            batches.append(batch)
+        if exclude is not None:
+            if batch.excluded is None:
+                batch.excluded = {}
+            batch.excluded.setdefault(exclude, set()).add(len(batch.frames))
+        batch.frames.append(frame)
+        batch.size += size
+        self.backlog += size
+        return True
+
+    def before_join(self, room: str) -> None:
+        """Call before a member is added: it does not get what was published before."""
+        batches = self._rooms.get(room)
+        if batches:
+            batches[-1].seal()
+
+    def on_leave(self, room: str, connection: Connection) -> None:
+        """Call after a member was removed: it gets nothing any more."""
+        for batch in self._rooms.get(room, ()):
+            if batch.left is None:
+                batch.left = set()
+            batch.left.add(connection)
+
+    def step(self, until: float) -> bool:
+        """Send until the time ``until``; return whether something is left."""
+        turns = self._turns
+        while turns:
+            room = turns.popleft()
+            batches = self._rooms[room]
+            if self._send(batches[0], until):
+                done = batches.popleft()
+                self.backlog -= done.size
+            if batches:
+                turns.append(room)
+            else:
+                del self._rooms[room]
+            if monotonic() >= until:
+                break
+        return bool(turns)
+
+    def _send(self, batch: _Batch, until: float) -> bool:
+        """Go on with a batch; return True when all its members were served."""
+        iterator = batch.iterator
+        if iterator is None:
+            batch.seal()
+            batch.data = b"".join(batch.frames)
+            iterator = batch.iterator = iter(batch.members)
+            self._count(batch)
+        data = batch.data
+        size = len(data)
+        special = batch.exceptions() if batch.excluded or batch.left else None
+        while True:
+            served = 0
+            for connection in islice(iterator, _MEMBERS_PER_LOOK):
+                served += 1
+                if special is not None and connection in special:
+                    if special[connection]:
+                        connection.transmit(special[connection])
+                    continue
+                try:
+                    sent = connection.sink.send(data)
+                except BlockingIOError:
+                    connection.hold_back(data, 0)
+                except OSError:
+                    connection.lost("reset")
+                else:
+                    if sent != size:
+                        connection.hold_back(data, sent)
+            if served < _MEMBERS_PER_LOOK:
+                return True
+            if monotonic() >= until:
+                return False
+
+    def _count(self, batch: _Batch) -> None:
+        stats = self._stats
+        count = len(batch.members)
+        stats.messages_sent += count * len(batch.frames)
+        stats.bytes_sent += count * batch.size
+        for frame in batch.frames:
+            stats.size_sent.observe_many(len(frame), count)

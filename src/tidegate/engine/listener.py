@@ -1,0 +1,275 @@
+"""Accepting: from the kernel's queue to an answer, in one go where the request is there."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+import ssl
+import sys
+from time import monotonic
+from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
+
+from tidegate.engine.connection import Connection
+from tidegate.engine.opening import Opening
+from tidegate.errors import ConfigError
+from tidegate.wire.handshake import HandshakeError, Request, parse_request
+
+if TYPE_CHECKING:
+    from tidegate.core.attempt import Lease
+    from tidegate.engine.connection import Socket
+    from tidegate.engine.engine import Engine
+    from tidegate.wire.deflate import Deflate
+
+__all__ = ["Door", "Grant", "Listener"]
+
+_ACCEPTS_PER_TURN = 64
+_DEFER_SECONDS = 1
+_PAUSE_SECONDS = 0.2
+
+
+class Grant(NamedTuple):
+    """What the gate gives to an admitted attempt: the answer, its lease, and what was agreed."""
+
+    response: bytes
+    lease: Lease
+    path: str
+    subprotocol: str | None = None
+    deflate: Deflate | None = None
+    pending_auth: bool = False
+    expires_in: float | None = None
+    """Seconds until the token expires, None when it does not."""
+
+
+class Door(Protocol):
+    """Who decides about attempts. It returns what to write; the engine does the writing."""
+
+    def decide(self, request: Request, peer: str, now: float) -> Grant | bytes:
+        """Return a grant, or the whole response with which to refuse (or answer plain HTTP)."""
+
+    def malformed(self, error: HandshakeError) -> bytes:
+        """Return the response to a request that is not valid HTTP."""
+
+    def timed_out(self) -> bytes:
+        """Return the response to a request that did not come in time."""
+
+    def no_descriptor(self) -> bytes:
+        """Return the response when the process is out of file descriptors."""
+
+    def trusts(self, peer: str) -> bool:
+        """Return whether ``peer`` is a proxy that may speak for others."""
+
+
+class Listener:
+    """One listening socket on the poller.
+
+    Out of file descriptors it gives up its reserve to accept and refuse one connection at a time,
+    so that the kernel's queue drains, nobody waits in vain, and the processor stays idle.
+    """
+
+    def __init__(self, engine: Engine, sock: socket.socket, proxy_protocol: bool) -> None:
+        self.engine = engine
+        self.poller = engine.poller
+        self.stats = engine.stats
+        self.door = engine.door
+        self.tls: ssl.SSLContext | None = engine.tls
+        self.openings = engine.openings
+        self.proxy_protocol = proxy_protocol
+        self._sock = sock
+        self._direct = self.tls is None and not proxy_protocol
+        self._reserve = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        self._paused = False
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port it listens on."""
+        host, port = self._sock.getsockname()[:2]
+        return host, port
+
+    def open(self) -> None:
+        """Begin to accept."""
+        self.poller.register(self._sock.fileno(), self)
+
+    def close(self) -> None:
+        """Stop accepting. Attempts that wait in the kernel's queue are reset."""
+        if self._sock.fileno() >= 0:
+            self.poller.forget(self._sock.fileno())
+            self._sock.close()
+            if self._reserve >= 0:
+                os.close(self._reserve)
+
+    def on_events(self, events: int) -> None:
+        """Accept; an error on a listening socket shows itself there."""
+        self.on_readable()
+
+    def on_crash(self) -> None:
+        """Go on accepting: what failed was one attempt."""
+
+    def on_readable(self) -> None:
+        """Accept what waits, at most a batch, and answer each whose request is there."""
+        # accept() of the standard library makes an object that costs as much as the system call.
+        accept = self._sock._accept  # type: ignore[attr-defined]
+        for _ in range(_ACCEPTS_PER_TURN):
+            try:
+                fd, peer = accept()
+            except BlockingIOError:
+                return
+            except ConnectionAbortedError:
+                continue
+            except OSError as error:
+                if error.errno in (errno.EMFILE, errno.ENFILE):
+                    self._out_of_descriptors()
+                else:
+                    self._pause(f"accept failed: {error.strerror}")
+                return
+            self._accepted(fd, peer[0])
+
+    def _accepted(self, fd: int, peer: str) -> None:
+        started = monotonic()
+        family = self._sock.family
+        if not self._direct:
+            full = socket.socket(family, socket.SOCK_STREAM, 0, fileno=fd)
+            full.setblocking(False)
+            self._wait(full, peer, started)
+            return
+        sock = socket.SocketType(family, socket.SOCK_STREAM, 0, fd)
+        sock.setblocking(False)
+        try:
+            data = sock.recv(65536)
+        except BlockingIOError:
+            self._wait(sock, peer, started)
+            return
+        except OSError:
+            sock.close()
+            return
+        if not data:
+            sock.close()
+            return
+        try:
+            request = parse_request(data)
+        except HandshakeError as error:
+            self.refuse(sock, self.door.malformed(error))
+            return
+        if request is None:
+            self._wait(sock, peer, started).receive(data)
+        else:
+            self.answer(sock, peer, request, started)
+
+    def _wait(self, sock: Socket, peer: str, started: float) -> Opening:
+        opening = Opening(self, sock, peer, started)
+        self.poller.register(sock.fileno(), opening)
+        self.openings.set(opening, started + self.engine.handshake_timeout)
+        return opening
+
+    def answer(
+        self, sock: Socket, peer: str, request: Request, started: float, registered: bool = False
+    ) -> None:
+        """Ask the door about a whole request and do what it says."""
+        engine = self.engine
+        answer = self.door.decide(request, peer, self.poller.now)
+        if type(answer) is bytes:
+            self.refuse(sock, answer, registered)
+            return
+        grant = cast(Grant, answer)
+        engine.count += 1
+        connection = Connection(
+            engine,
+            sock,
+            engine.count,
+            grant.lease,
+            grant.path,
+            grant.subprotocol,
+            grant.deflate,
+            grant.pending_auth,
+        )
+        engine.granted(connection, grant)
+        connection.start(grant.response, request, registered)
+        engine.stats.handshake_duration.observe(monotonic() - started)
+
+    def refuse(self, sock: Socket, response: bytes, registered: bool = False) -> None:
+        """Write a response that ends the attempt, and make sure that it can be read."""
+        # A fresh socket's buffer takes it whole; if not, the peer is of no such kind anyway.
+        with contextlib.suppress(OSError):
+            self.stats.bytes_sent += sock.send(response)
+        self.engine.lingerers.add(sock, registered)
+
+    def _out_of_descriptors(self) -> None:
+        self.engine.warn("out of file descriptors; refusing connections until some are free")
+        response = self.door.no_descriptor()
+        for _ in range(_ACCEPTS_PER_TURN):
+            if self._reserve >= 0:
+                os.close(self._reserve)
+                self._reserve = -1
+            try:
+                sock, _ = self._sock.accept()
+            except BlockingIOError:
+                break
+            except OSError:
+                self._pause("no file descriptor for accepting")
+                break
+            with sock:
+                sock.setblocking(False)
+                # No descriptor can be kept for a polite end: what is there is read, so that
+                # closing sends no reset over it.
+                with contextlib.suppress(OSError):
+                    if self.tls is None:
+                        sock.recv(65536)
+                        sock.send(response)
+                    sock.shutdown(socket.SHUT_WR)
+            self._take_reserve()
+            if self._reserve < 0:
+                break
+        if self._reserve < 0:
+            self._take_reserve()
+
+    def _take_reserve(self) -> None:
+        with contextlib.suppress(OSError):
+            self._reserve = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+
+    def _pause(self, why: str) -> None:
+        """Stop accepting for a moment, instead of failing in every turn."""
+        if not self._paused:
+            self._paused = True
+            self.engine.warn(why)
+            self.poller.modify(self._sock.fileno(), 0)
+            self.engine.loop.call_later(_PAUSE_SECONDS, self._resume)
+
+    def _resume(self) -> None:
+        if self._sock.fileno() < 0:
+            return
+        if self._reserve < 0:
+            self._take_reserve()
+        self._paused = False
+        self.poller.modify(self._sock.fileno(), 1)
+
+
+def listening_socket(host: str, port: int, backlog: int) -> socket.socket:
+    """Return a listening TCP socket.
+
+    Raises:
+        ConfigError: the address cannot be used; the text says why.
+    """
+    try:
+        family, _, _, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except OSError as error:
+        raise ConfigError(f"server.host = {host!r}: {error.strerror}") from None
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # Inherited by what is accepted, which saves a system call for each connection.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if sys.platform == "linux":
+            # The kernel hands a connection over when its request is there (tcp(7)).
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, _DEFER_SECONDS)
+        sock.setblocking(False)
+        sock.bind(address)
+        sock.listen(backlog)
+    except OSError as error:
+        sock.close()
+        raise ConfigError(
+            f"cannot listen on {host} port {port}: {os.strerror(error.errno or 0)}"
+        ) from None
+    return sock

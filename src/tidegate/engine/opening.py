@@ -1,0 +1,146 @@
+"""An attempt whose request is not there yet: TLS handshake, PROXY header, slow or split heads.
+
+Most attempts never become an :class:`Opening`: their request is there when they are accepted and
+is answered at once. These here wait on the poller, hold no lease, and end at the deadline.
+"""
+
+from __future__ import annotations
+
+import ssl
+from socket import socket
+from time import monotonic
+from typing import TYPE_CHECKING, cast
+
+from tidegate.engine.poller import READ, WRITE
+from tidegate.engine.tls import TlsSocket
+from tidegate.errors import PeerError
+from tidegate.wire.forwarded import parse_proxy_v2
+from tidegate.wire.handshake import HandshakeError, head_end, parse_request
+
+if TYPE_CHECKING:
+    from tidegate.engine.connection import Socket
+    from tidegate.engine.listener import Listener
+
+__all__ = ["Opening"]
+
+_PROXY_FIXED_BYTES = 16  # signature, version, family and the length of the rest
+
+
+class Opening:
+    """One socket between accept and the answer.
+
+    Args:
+        started: when it was accepted, in monotonic seconds.
+    """
+
+    __slots__ = ("_buffer", "_handle", "_listener", "_peer", "_sock", "_started", "_writing")
+
+    def __init__(self, listener: Listener, sock: Socket, peer: str, started: float) -> None:
+        self._listener = listener
+        self._sock = sock
+        self._peer = peer
+        self._started = started
+        self._buffer = b""
+        self._writing = False
+        if listener.proxy_protocol:
+            self._handle = self._read_proxy_header
+        elif listener.tls is not None:
+            self._begin_tls(listener.tls)
+        else:
+            self._handle = self._read_head
+
+    def on_events(self, events: int) -> None:
+        """Go on; what the event was shows in the next call on the socket."""
+        self.on_readable()
+
+    def on_readable(self) -> None:
+        """Take the next step of this attempt, if the bytes for it are there."""
+        try:
+            self._handle()
+        except BlockingIOError:
+            return
+        except (OSError, PeerError):
+            self.drop()
+
+    def on_crash(self) -> None:
+        """Close without an answer."""
+        self.drop()
+
+    def timeout(self) -> None:
+        """The handshake took too long: say so where the peer can read it."""
+        if self._handle == self._read_head:
+            self._leave()
+            listener = self._listener
+            listener.refuse(self._sock, listener.door.timed_out(), registered=True)
+        else:
+            self.drop()
+
+    def drop(self) -> None:
+        """Close without an answer."""
+        self._leave()
+        self._listener.poller.forget(self._sock.fileno())
+        self._sock.close()
+
+    def receive(self, data: bytes) -> None:
+        """Add to the head, and let the listener answer when it is whole."""
+        before = len(self._buffer)
+        data = self._buffer = self._buffer + data
+        try:
+            # The end may begin up to three bytes before what is new.
+            request = parse_request(data) if head_end(data, max(0, before - 3)) >= 0 else None
+        except HandshakeError as error:
+            self._leave()
+            listener = self._listener
+            listener.refuse(self._sock, listener.door.malformed(error), registered=True)
+            return
+        if request is not None:
+            self._leave()
+            self._listener.answer(self._sock, self._peer, request, self._started, registered=True)
+
+    def _leave(self) -> None:
+        self._listener.openings.discard(self)
+
+    def _read_head(self) -> None:
+        data = self._sock.recv(65536)
+        if data:
+            self.receive(data)
+        else:
+            self.drop()
+
+    def _read_proxy_header(self) -> None:
+        # Read exactly, because what follows may be TLS and then belongs to it.
+        buffer = self._buffer
+        header = None
+        while header is None:
+            want = _PROXY_FIXED_BYTES
+            if len(buffer) >= want:
+                want += int.from_bytes(buffer[14:16])
+            data = self._sock.recv(want - len(buffer))
+            if not data:
+                raise PeerError("left before the PROXY header was whole")
+            buffer = self._buffer = buffer + data
+            header = parse_proxy_v2(buffer)
+        if header.source is not None and self._listener.door.trusts(self._peer):
+            self._peer = header.source
+        self._buffer = b""
+        if self._listener.tls is not None:
+            self._begin_tls(self._listener.tls)
+        else:
+            self._handle = self._read_head
+        self._handle()
+
+    def _begin_tls(self, context: ssl.SSLContext) -> None:
+        self._sock = TlsSocket(cast(socket, self._sock), context)
+        self._handle = self._shake_hands
+
+    def _shake_hands(self) -> None:
+        sock = cast(TlsSocket, self._sock)
+        listener = self._listener
+        wants_write = sock.handshake()
+        if wants_write != self._writing:
+            self._writing = wants_write
+            listener.poller.modify(sock.fileno(), WRITE if wants_write else READ)
+        if not wants_write:
+            listener.stats.tls_handshake_duration.observe(monotonic() - self._started)
+            self._handle = self._read_head
+            self._read_head()

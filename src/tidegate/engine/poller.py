@@ -1,0 +1,256 @@
+"""One selector for all connections, itself watched by the asyncio loop.
+
+The loop sees a single file descriptor: the selector's own. When that becomes readable the loop
+calls :meth:`Poller.turn`, which asks the selector what is ready and calls those entries directly:
+no transport, protocol, handle or future stands between a socket and its connection.
+
+Every turn is bounded in time (:data:`TURN_SECONDS`), and what a turn could not do comes first in
+the next one, so that no burst holds the loop and nobody is served twice before the others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import select
+import selectors
+from collections import deque
+from collections.abc import Callable, Iterator
+from time import monotonic
+from typing import Protocol
+
+__all__ = ["READ", "TURN_SECONDS", "WRITE", "Entry", "Poller", "make_poller"]
+
+READ = 1
+WRITE = 4  # the values of EPOLLIN and EPOLLOUT, so that epoll needs no translation
+
+TURN_SECONDS = 0.004
+"""How long one turn may handle events, and again how long it may do background work."""
+
+_EVENTS_PER_POLL = 256
+
+
+class Entry(Protocol):
+    """What the poller calls when a descriptor is ready."""
+
+    def on_readable(self) -> None:
+        """Read once; the poller calls again while more is there."""
+
+    def on_events(self, events: int) -> None:
+        """Handle anything but plain readability: :data:`WRITE`, an error or a hang-up."""
+
+    def on_crash(self) -> None:
+        """An error of ours came out of one of these: give back what this entry holds."""
+
+
+class Poller:
+    """The table of descriptors and the turn over those that are ready.
+
+    Subclasses say how descriptors are watched. All methods belong to the loop's thread.
+    """
+
+    def __init__(self) -> None:
+        self.now = monotonic()
+        """Monotonic seconds at the start of this turn or of the last tick."""
+        self.table: list[Entry | None] = [None] * 1024
+        self.ready: deque[Callable[[], None]] = deque()
+        """Work to continue in the next turn: connections with frames left over."""
+        self.background: Callable[[float], bool] | None = None
+        """Called at the end of a turn with the time to stop at; True asks for another turn."""
+        self._left: Iterator[tuple[int, int]] = iter(())
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._scheduled = False
+
+    # What a subclass provides.
+
+    def fileno(self) -> int:
+        """Return the selector's own descriptor, for the loop to watch."""
+        raise NotImplementedError
+
+    def _poll(self) -> list[tuple[int, int]]:
+        raise NotImplementedError
+
+    def _add(self, fd: int) -> None:
+        raise NotImplementedError
+
+    def modify(self, fd: int, events: int) -> None:
+        """Watch ``fd`` for ``events``, a combination of :data:`READ` and :data:`WRITE` or 0."""
+        raise NotImplementedError
+
+    def forget(self, fd: int) -> None:
+        """Stop watching ``fd``. The caller closes it right afterwards."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Leave the loop and give the selector back. Entries are the caller's to close."""
+        if self._loop is not None:
+            self._loop.remove_reader(self.fileno())
+            self._loop = None
+
+    # What all pollers share.
+
+    def attach(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Let ``loop`` drive this poller."""
+        self._loop = loop
+        loop.add_reader(self.fileno(), self.turn)
+
+    def register(self, fd: int, entry: Entry) -> None:
+        """Watch ``fd`` for readability on behalf of ``entry``."""
+        table = self.table
+        if fd >= len(table):
+            table.extend([None] * (fd + 1))
+        table[fd] = entry
+        self._add(fd)
+
+    def wake(self) -> None:
+        """Ask for a turn soon, because there is work that no descriptor announces."""
+        if not self._scheduled and self._loop is not None:
+            self._scheduled = True
+            self._loop.call_soon(self._woken)
+
+    def _woken(self) -> None:
+        self._scheduled = False
+        self.turn()
+
+    def turn(self) -> None:
+        """Handle what is ready, for about :data:`TURN_SECONDS`, then work left from before."""
+        now = self.now = monotonic()
+        until = now + TURN_SECONDS
+        table = self.table
+        left = self._left
+        polled = False
+        entry: Entry | None = None
+        try:
+            while True:
+                for fd, events in left:
+                    entry = table[fd]
+                    if entry is None:
+                        self._stale(fd)
+                    elif events == READ:
+                        entry.on_readable()
+                    else:
+                        entry.on_events(events)
+                    if monotonic() >= until:
+                        break
+                else:
+                    if not polled:
+                        left = self._left = iter(self._poll())
+                        polled = True
+                        continue
+                break
+        except Exception as error:
+            self._crashed(error, entry)
+        ready = self.ready
+        for _ in range(len(ready)):
+            ready.popleft()()
+            if monotonic() >= until:
+                break
+        background = self.background
+        more = background(monotonic() + TURN_SECONDS) if background is not None else False
+        if more or ready or not polled:
+            self.wake()
+
+    def _crashed(self, error: Exception, entry: Entry | None) -> None:
+        """Report an error of ours and end the one entry that it came from."""
+        assert self._loop is not None  # noqa: S101 - turns are run by the loop
+        context = {"message": "error in the engine; ending one connection", "exception": error}
+        self._loop.call_exception_handler(context)
+        if entry is not None:
+            entry.on_crash()
+
+    def _stale(self, fd: int) -> None:
+        """Nobody owns ``fd`` any more: it was closed earlier in this turn."""
+
+
+class _EpollPoller(Poller):
+    def __init__(self) -> None:
+        super().__init__()
+        self._epoll = select.epoll()
+
+    def fileno(self) -> int:
+        return self._epoll.fileno()
+
+    def _poll(self) -> list[tuple[int, int]]:
+        return self._epoll.poll(0, _EVENTS_PER_POLL)
+
+    def _add(self, fd: int) -> None:
+        self._epoll.register(fd, READ)
+
+    def modify(self, fd: int, events: int) -> None:
+        self._epoll.modify(fd, events)
+
+    def forget(self, fd: int) -> None:
+        # close(2) takes the descriptor out of the epoll set: no system call of our own.
+        self.table[fd] = None
+
+    def _stale(self, fd: int) -> None:
+        # A child process may hold a copy of a closed socket, and epoll then goes on reporting it.
+        try:
+            self._epoll.unregister(fd)
+        except OSError:
+            return
+
+    def close(self) -> None:
+        super().close()
+        self._epoll.close()
+
+
+class _SelectorPoller(Poller):
+    """Over :mod:`selectors`: kqueue on macOS and the BSDs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._selector = selectors.DefaultSelector()
+        self._fileno: int = self._selector.fileno()  # type: ignore[attr-defined]
+        # A selector cannot watch for nothing, so a paused descriptor is out of the selector.
+        self._paused: set[int] = set()
+
+    def fileno(self) -> int:
+        return self._fileno
+
+    def _poll(self) -> list[tuple[int, int]]:
+        found = self._selector.select(0)
+        return [
+            (
+                key.fd,
+                (READ if mask & selectors.EVENT_READ else 0)
+                | (WRITE if mask & selectors.EVENT_WRITE else 0),
+            )
+            for key, mask in found
+        ]
+
+    def _add(self, fd: int) -> None:
+        self._selector.register(fd, selectors.EVENT_READ)
+
+    def modify(self, fd: int, events: int) -> None:
+        mask = (selectors.EVENT_READ if events & READ else 0) | (
+            selectors.EVENT_WRITE if events & WRITE else 0
+        )
+        if fd in self._paused:
+            if mask:
+                self._paused.remove(fd)
+                self._selector.register(fd, mask)
+        elif mask:
+            self._selector.modify(fd, mask)
+        else:
+            self._selector.unregister(fd)
+            self._paused.add(fd)
+
+    def forget(self, fd: int) -> None:
+        self.table[fd] = None
+        if fd in self._paused:
+            self._paused.remove(fd)
+        else:
+            self._selector.unregister(fd)
+
+    def close(self) -> None:
+        super().close()
+        self._selector.close()
+
+
+def make_poller() -> Poller:
+    """Return the best poller of this machine: epoll, else what :mod:`selectors` has."""
+    # The generic one can be asked for, so that it is tested on machines that have epoll too.
+    if hasattr(select, "epoll") and os.environ.get("TIDEGATE_POLLER") != "selectors":
+        return _EpollPoller()
+    return _SelectorPoller()

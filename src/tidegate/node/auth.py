@@ -1,0 +1,255 @@
+"""Who is there: JSON Web Tokens (RFC 7519) to identities, and where a request carries one.
+
+Algorithms come from the settings, never from the token (RFC 8725 section 3.1). Neither errors
+nor their causes contain the token or a part of it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs
+
+import jwt
+from jwt.exceptions import InvalidSubjectError
+
+from tidegate.core.attempt import Identity
+from tidegate.core.settings import AuthSettings
+from tidegate.errors import ConfigError, PeerError, UsageError
+from tidegate.wire.codecs import TOKEN_PREFIX
+from tidegate.wire.messages import MAX_TOKEN, MAX_USER, is_name
+
+__all__ = [
+    "MAX_PRIORITY",
+    "MAX_TIER",
+    "MIN_RSA_BITS",
+    "QUERY_KEY",
+    "Authenticator",
+    "Unauthorized",
+    "check_token",
+    "create_token",
+    "token_of",
+]
+
+MAX_TIER = 64
+"""The longest name of a tier in a token, in characters."""
+MAX_PRIORITY = 100
+"""The highest priority that a token may give; the lowest is 0."""
+MIN_RSA_BITS = 2048
+"""The shortest RSA key that tokens are verified with."""
+QUERY_KEY = "token"
+"""The query parameter that holds a token, where that is switched on."""
+
+_DETAILS: Mapping[type[jwt.PyJWTError], str] = {
+    jwt.ExpiredSignatureError: "it has expired",
+    jwt.ImmatureSignatureError: "it is not valid yet (nbf)",
+    jwt.InvalidSignatureError: "the signature does not match",
+    jwt.InvalidAlgorithmError: "its algorithm is not one of auth.algorithms",
+    jwt.InvalidIssuerError: "the issuer (iss) is not auth.issuer",
+    jwt.InvalidAudienceError: "the audience (aud) is not auth.audience",
+    InvalidSubjectError: "the user (sub) is not a string",
+    jwt.MissingRequiredClaimError: "a claim is missing (sub, or iss or aud when they are set)",
+}
+
+
+class Unauthorized(PeerError):  # noqa: N818 - says what the peer is
+    """A token is not accepted. Refuse the attempt (401) or close the connection (4001).
+
+    The text is for the peer. `detail` is for the operator: what exactly is wrong, which would
+    help an attacker more than a client. Neither contains anything of the token.
+    """
+
+    def __init__(self, message: str, detail: str = "") -> None:
+        super().__init__(message)
+        self.detail = detail
+
+
+class Authenticator:
+    """Verifies tokens by the settings, with keys that are loaded once.
+
+    Raises `ConfigError` when a key cannot be read or does not fit the algorithms.
+    """
+
+    def __init__(self, auth: AuthSettings) -> None:
+        self._auth = auth
+        self._algorithms = list(auth.algorithms)
+        self._key = _load_key(auth)
+        self._jwt = jwt.PyJWT(
+            {
+                "require": ["sub"],
+                # RFC 7519 section 4.1.6 gives iat no rule by which to refuse a token, and an
+                # issuer whose clock is a second ahead is no attack.
+                "verify_iat": False,
+                "verify_aud": auth.audience is not None,
+            }
+        )
+
+    def identify(self, token: str) -> Identity:
+        """The identity that a valid token stands for.
+
+        `expires_at` is in Unix seconds and includes the leeway. Raises `Unauthorized`.
+        """
+        claims = self.claims(token)
+        tier = claims.get("tier")
+        expiry = claims.get("exp")
+        return Identity(
+            user=claims["sub"],
+            # A few tiers are shared by all connections.
+            tier=None if tier is None else sys.intern(tier),
+            priority=claims.get("priority", 0),
+            expires_at=None if expiry is None else float(expiry) + self._auth.leeway,
+        )
+
+    def claims(self, token: str) -> Mapping[str, Any]:
+        """The claims of a valid token. Raises `Unauthorized` for any other."""
+        if self._key is None:
+            raise Unauthorized("tokens are not accepted here", "neither key nor secret is set")
+        if len(token) > MAX_TOKEN or not token.isascii():
+            raise Unauthorized("token not valid", "it is too long, or not ASCII")
+        try:
+            claims: dict[str, Any] = self._jwt.decode(
+                token,
+                self._key,
+                algorithms=self._algorithms,
+                audience=self._auth.audience,
+                issuer=self._auth.issuer,
+                leeway=self._auth.leeway,
+            )
+        # `from None`: the causes quote the token's header and keep its text.
+        except jwt.ExpiredSignatureError as error:
+            raise Unauthorized("token expired", _DETAILS[type(error)]) from None
+        except jwt.PyJWTError as error:
+            detail = _DETAILS.get(type(error), "it is malformed")
+            raise Unauthorized("token not valid", detail) from None
+        wrong = _wrong_claim(claims)
+        if wrong is not None:
+            raise Unauthorized("token not valid", wrong)
+        return claims
+
+
+def token_of(
+    headers: Mapping[str, str],
+    subprotocols: Sequence[str],
+    query: str,
+    *,
+    query_allowed: bool,
+) -> str | None:
+    """The token that a request carries, or None.
+
+    Looked for in this order: `Authorization: Bearer` (RFC 6750 section 2.1; header names in
+    lower case), the first subprotocol `tidegate.token.<token>`, and `token` in the query if
+    that is allowed. A place that holds an empty token counts: it is then an invalid one.
+    """
+    scheme, _, credentials = headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        return credentials.strip()
+    for subprotocol in subprotocols:
+        if subprotocol.startswith(TOKEN_PREFIX):
+            return subprotocol.removeprefix(TOKEN_PREFIX)
+    if query_allowed and query:
+        values = parse_qs(query, keep_blank_values=True).get(QUERY_KEY)
+        if values:
+            return values[0]
+    return None
+
+
+def create_token(
+    auth: AuthSettings,
+    *,
+    user: str,
+    tier: str | None,
+    priority: int,
+    lifetime_seconds: float,
+    now: float,
+) -> str:
+    """Sign a token that a gate with the same settings accepts. `now` is in Unix seconds.
+
+    Raises `UsageError` for values that the gate would refuse, and where the settings hold no
+    secret to sign with.
+    """
+    algorithm = auth.algorithms[0]
+    if not algorithm.startswith("HS"):
+        raise UsageError(
+            f"{algorithm} tokens are signed with a private key, which Tidegate never has; "
+            "create them where that key is"
+        )
+    if auth.secret is None:
+        raise UsageError("auth.secret is not set, so there is nothing to sign a token with")
+    if lifetime_seconds <= 0:
+        raise UsageError(f"the lifetime of a token must be more than 0 s, not {lifetime_seconds}")
+    claims: dict[str, Any] = {"sub": user, "iat": int(now), "exp": int(now + lifetime_seconds)}
+    if tier is not None:
+        claims["tier"] = tier
+    if priority:
+        claims["priority"] = priority
+    if auth.issuer is not None:
+        claims["iss"] = auth.issuer
+    if auth.audience is not None:
+        claims["aud"] = auth.audience
+    wrong = _wrong_claim(claims)
+    if wrong is not None:
+        raise UsageError(wrong)
+    return jwt.encode(claims, auth.secret, algorithm)
+
+
+def check_token(auth: AuthSettings, token: str) -> Mapping[str, Any]:
+    """The claims of a token that a gate with these settings accepts, now.
+
+    Raises `Unauthorized`, with what is wrong in `detail`, and `ConfigError` for a wrong key.
+    """
+    return Authenticator(auth).claims(token)
+
+
+def _wrong_claim(claims: Mapping[str, Any]) -> str | None:
+    """What is wrong with the claims whose meaning is Tidegate's own."""
+    user = claims["sub"]
+    if not is_name(user, MAX_USER):
+        return f"the user (sub) must have 1 to {MAX_USER} characters, none of control"
+    tier = claims.get("tier")
+    if tier is not None and not (isinstance(tier, str) and is_name(tier, MAX_TIER)):
+        return f"the tier must be text of 1 to {MAX_TIER} characters, none of control"
+    priority = claims.get("priority", 0)
+    if type(priority) is not int or not 0 <= priority <= MAX_PRIORITY:
+        return f"the priority must be a whole number from 0 to {MAX_PRIORITY}"
+    expiry = claims.get("exp")
+    # PyJWT also takes digits in a string. The upper bound is what a float holds exactly.
+    if expiry is not None and not (type(expiry) in (int, float) and expiry <= 2**53):
+        return "the expiry (exp) must be a number of seconds"
+    return None
+
+
+def _load_key(auth: AuthSettings) -> Any:
+    """What PyJWT verifies with, ready for use; None when no tokens are accepted."""
+    symmetric = auth.algorithms[0].startswith("HS")
+    material = auth.secret if symmetric else auth.public_key
+    if material is None:
+        return None
+    setting = "auth.secret" if symmetric else "auth.public_key"
+    if not symmetric and "-----BEGIN" not in material:
+        try:
+            material = Path(material).read_text(encoding="ascii")
+        except (OSError, ValueError):
+            raise ConfigError(
+                f"{setting} is neither a public key in PEM form nor a file that can be read"
+            ) from None
+    key: Any = None
+    for name in auth.algorithms:
+        try:
+            algorithm = jwt.get_algorithm_by_name(name)
+        except NotImplementedError:
+            raise ConfigError(
+                f"auth.algorithms: {name} is not available; RS*, PS*, ES* and EdDSA need "
+                "`pip install tidegate[crypto]`"
+            ) from None
+        try:
+            key = algorithm.prepare_key(material)
+        except (jwt.InvalidKeyError, ValueError, TypeError):
+            raise ConfigError(f"{setting} is not a key for {name}") from None
+        # RFC 7518 sections 3.3 and 3.5. (Lengths of secrets are checked in the settings.)
+        if name[:2] in ("RS", "PS") and key.key_size < MIN_RSA_BITS:
+            raise ConfigError(f"{setting} has {key.key_size} bits; {name} needs {MIN_RSA_BITS}")
+    if hasattr(key, "private_bytes"):
+        raise ConfigError(f"{setting} holds a private key; give the public one")
+    return key

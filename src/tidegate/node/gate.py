@@ -1,0 +1,234 @@
+"""The gate: from a request to the answer that the engine writes.
+
+The steps are in the order of their cost: what is wrong with the request, where it comes from,
+whether anybody is let in at all, who it is, and only then the limits. A lease is taken last, for
+a request that nothing else can go wrong with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from sys import intern
+from time import time
+
+from tidegate.core import codes
+from tidegate.core.admission import Admission
+from tidegate.core.attempt import ANONYMOUS, Attempt, Identity, Rejection
+from tidegate.core.codes import Reason, close_reason, http_body
+from tidegate.core.settings import Settings
+from tidegate.core.stats import Stats
+from tidegate.core.tracker import ConnectionTracker
+from tidegate.engine.listener import Grant
+from tidegate.node.auth import Authenticator, Unauthorized, token_of
+from tidegate.wire.codecs import JSON_V1
+from tidegate.wire.deflate import Deflate, negotiate
+from tidegate.wire.forwarded import TrustedProxies
+from tidegate.wire.frames import encode_close
+from tidegate.wire.handshake import (
+    HandshakeError,
+    Request,
+    Upgrade,
+    accept_response,
+    check_upgrade,
+    http_response,
+    is_upgrade,
+    origin_allowed,
+)
+
+__all__ = ["Gate"]
+
+_CHALLENGE = (("WWW-Authenticate", 'Bearer realm="tidegate"'),)  # RFC 9110, section 11.6.1
+
+
+class Gate:
+    """Decides about every attempt of one node, and counts what it refuses.
+
+    Args:
+        subprotocols: what the application speaks, in its order of preference.
+        http: answers requests that are no WebSocket handshake; None for "nothing here".
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        stats: Stats,
+        tracker: ConnectionTracker,
+        admission: Admission,
+        authenticator: Authenticator,
+        subprotocols: Sequence[str],
+        http: Callable[[Request], bytes | None] | None,
+    ) -> None:
+        self._stats = stats
+        self._tracker = tracker
+        self._admission = admission
+        self._authenticator = authenticator
+        self._subprotocols = tuple(subprotocols)
+        self._native = JSON_V1 in subprotocols
+        self._http = http
+        self._path = settings.server.path
+        self._origins = frozenset(settings.server.origins)
+        self._secure = settings.tls.certificate is not None
+        self._proxies = TrustedProxies(settings.proxies.trusted)
+        self._proxy_header = settings.proxies.header
+        self._deflate = settings.deflate
+        self._auth = settings.auth
+        self._no_descriptor = _refusal(codes.SERVER_LIMIT, codes.SERVER_LIMIT.retry_after, None)
+
+    # What the engine asks (engine.listener.Door).
+
+    def decide(self, request: Request, peer: str, now: float) -> Grant | bytes:
+        """Return a grant, or the response that refuses. HOT."""
+        try:
+            if self._path and request.path != self._path:
+                return self._elsewhere(request)
+            if not is_upgrade(request) and self._http is not None:
+                answer = self._http(request)
+                if answer is not None:
+                    return answer
+            upgrade = check_upgrade(request)
+        except HandshakeError as error:
+            return self.malformed(error)
+        native = self._native and JSON_V1 in upgrade.subprotocols
+        address = peer
+        if self._proxies:
+            header = request.headers.get(self._proxy_header)
+            address = self._proxies.client(peer, header, self._proxy_header)
+        if not origin_allowed(upgrade.origin, request.headers["host"], self._origins, self._secure):
+            return self._refuse(codes.ORIGIN, None, upgrade, native)
+        rejection = self._admission.precheck(address, now)
+        if rejection is not None:
+            return self._reject(rejection, upgrade, native)
+        token = token_of(
+            request.headers,
+            upgrade.subprotocols,
+            request.query,
+            query_allowed=self._auth.query_token,
+        )
+        identity: Identity = ANONYMOUS
+        if token is not None:
+            try:
+                identity = self._authenticator.identify(token)
+            except Unauthorized:
+                return self._refuse(codes.UNAUTHORIZED, None, upgrade, native)
+        elif not self._auth.anonymous and not (native and self._auth.first_message):
+            return self._refuse(codes.UNAUTHORIZED, None, upgrade, native)
+        return self._admit(request, upgrade, native, address, identity, now)
+
+    def malformed(self, error: HandshakeError) -> bytes:
+        """Return the refusal of a request that is not a valid handshake."""
+        reason = codes.REASONS[error.code]
+        self._count(reason)
+        body = http_body(reason, None)
+        return http_response(error.status, body, _headers(reason, None, None) + error.headers)
+
+    def timed_out(self) -> bytes:
+        """Return the refusal of a request that did not come in time."""
+        self._count(codes.HANDSHAKE_TIMEOUT)
+        return _refusal(codes.HANDSHAKE_TIMEOUT, None, None)
+
+    def no_descriptor(self) -> bytes:
+        """Return the refusal of a connection for which there is no file descriptor."""
+        self._count(codes.SERVER_LIMIT)
+        return self._no_descriptor
+
+    def trusts(self, peer: str) -> bool:
+        """Return whether ``peer`` is a trusted proxy."""
+        return peer in self._proxies
+
+    # Steps.
+
+    def _elsewhere(self, request: Request) -> bytes:
+        answer = self._http(request) if self._http is not None else None
+        if answer is not None:
+            return answer
+        self._count(codes.NOT_FOUND)
+        return _refusal(codes.NOT_FOUND, None, None)
+
+    def _admit(
+        self,
+        request: Request,
+        upgrade: Upgrade,
+        native: bool,
+        address: str,
+        identity: Identity,
+        now: float,
+    ) -> Grant | bytes:
+        subprotocol = None
+        if upgrade.subprotocols:
+            for name in self._subprotocols:
+                if name in upgrade.subprotocols:
+                    subprotocol = name
+                    break
+        extensions: str | None = None
+        deflate: Deflate | None = None
+        if self._deflate.enabled and upgrade.extensions:
+            agreed = negotiate(
+                upgrade.extensions,
+                context_takeover=self._deflate.context_takeover,
+                window_bits=self._deflate.window_bits,
+            )
+            if agreed is not None:
+                extensions, deflate = agreed
+        response = accept_response(upgrade.key, subprotocol, extensions)
+        expires_in = None if identity.expires_at is None else identity.expires_at - time()
+        # Addresses and paths repeat; one string of each is enough.
+        path = intern(request.path)
+        verdict = self._admission.admit(Attempt(intern(address), path, identity, native), now)
+        if type(verdict) is Rejection:
+            return self._reject(verdict, upgrade, native)
+        self._stats.accepted += 1
+        pending = identity is ANONYMOUS and not self._auth.anonymous
+        return Grant(response, verdict, path, subprotocol, deflate, pending, expires_in)  # type: ignore[arg-type]
+
+    # Refusals.
+
+    def _reject(self, rejection: Rejection, upgrade: Upgrade, native: bool) -> bytes:
+        reason = rejection.reason
+        return self._refuse(reason, rejection.retry_after, upgrade, native, rejection.limit)
+
+    def _refuse(
+        self,
+        reason: Reason,
+        retry_after: int | None,
+        upgrade: Upgrade,
+        native: bool,
+        limit: int | None = None,
+    ) -> bytes:
+        self._count(reason)
+        if native and reason.close is not None:
+            # A browser cannot see the status of a failed upgrade, but it sees a close frame.
+            response = accept_response(upgrade.key, JSON_V1)
+            return response + _close_frame(reason, retry_after)
+        return _refusal(reason, retry_after, limit)
+
+    def _count(self, reason: Reason) -> None:
+        self._stats.rejected[reason.name] = self._stats.rejected.get(reason.name, 0) + 1
+
+
+def _headers(
+    reason: Reason, retry_after: int | None, limit: int | None
+) -> tuple[tuple[str, str], ...]:
+    headers = [("X-Rejection-Reason", reason.name), ("Cache-Control", "no-store")]
+    if retry_after is not None:
+        headers.append(("Retry-After", str(retry_after)))
+    if limit is not None:
+        headers.append(("X-RateLimit-Limit", str(limit)))
+        headers.append(("X-RateLimit-Remaining", "0"))
+    return tuple(headers)
+
+
+# A storm of refusals says the same few things over and over.
+@lru_cache(maxsize=512)
+def _refusal(reason: Reason, retry_after: int | None, limit: int | None) -> bytes:
+    headers = _headers(reason, retry_after, limit)
+    if reason is codes.UNAUTHORIZED:
+        headers += _CHALLENGE
+    assert reason.http is not None  # noqa: S101 - every reason of the gate has a status
+    return http_response(reason.http, http_body(reason, retry_after), headers)
+
+
+@lru_cache(maxsize=512)
+def _close_frame(reason: Reason, retry_after: int | None) -> bytes:
+    assert reason.close is not None  # noqa: S101 - asked for by the caller
+    return encode_close(reason.close, close_reason(reason, retry_after))

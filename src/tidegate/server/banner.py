@@ -1,0 +1,57 @@
+"""What the operator is told at the start: where the server listens, and what its limits are."""
+
+from __future__ import annotations
+
+from tidegate.core.settings import Settings, Tier
+from tidegate.node.server import Server
+
+__all__ = ["facts"]
+
+
+def facts(node: Server, admin: tuple[str, int] | None) -> dict[str, str]:
+    """Names and values, in the order in which they are shown; `admin` is the admin's address."""
+    settings = node.settings
+    secure = "s" if settings.tls.certificate is not None else ""
+    places = [_place(*address) for address in node.addresses]
+    told = {
+        "websocket": " ".join(f"ws{secure}://{place}{settings.server.path}" for place in places),
+        "health": " ".join(f"http{secure}://{place}/health" for place in places) + ", /ready",
+        "admin": f"http://{_place(*admin)}/metrics, /stats, /connections" if admin else "off",
+        "limits": _limits(settings),
+    }
+    if settings.tiers:
+        told["tiers"] = "; ".join(_tier(name, tier) for name, tier in settings.tiers.items())
+    told["clients"] = _clients(settings)
+    return told
+
+
+def _limits(settings: Settings) -> str:
+    limits = settings.limits
+    return (
+        f"{limits.connections:,} connections, {limits.per_ip:,} per IP, "
+        f"{limits.per_user:,} per user, {limits.per_room:,} per room, "
+        f"{limits.rooms_per_connection:,} rooms per connection"
+    )
+
+
+def _tier(name: str, tier: Tier) -> str:
+    said = []
+    if tier.per_user is not None:
+        said.append(f"{tier.per_user} per user")
+    if tier.connections is not None:
+        said.append(f"{tier.connections} connections")
+    if tier.reserved:
+        said.append(f"{tier.reserved:.0%} of the server reserved")
+    return f"{name}: {', '.join(said) or 'the limits of all'}"
+
+
+def _clients(settings: Settings) -> str:
+    auth = settings.auth
+    if auth.secret is None and auth.public_key is None:
+        return "anonymous; tokens are not accepted"
+    tokens = f"with a token ({', '.join(auth.algorithms)})"
+    return f"{tokens}, or anonymous" if auth.anonymous else f"{tokens} only"
+
+
+def _place(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -1,0 +1,199 @@
+"""The messages of the native protocol, version 1.
+
+A message is an object with a `type`; types are snake_case, keys are camelCase. What a client
+may send is `ClientMessage`, what the server sends is `ServerMessage`. Application data is
+`msgspec.Raw`: checked to be well formed when it is read, then passed on byte for byte.
+Unknown keys are ignored, so that a later version may add some.
+
+A new type is one class here, one line in its union and one method in `tidegate.node.dispatch`.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, TypeAlias
+
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType, field
+
+__all__ = [
+    "MAX_ID",
+    "MAX_ROOM",
+    "MAX_TOKEN",
+    "MAX_USER",
+    "Ack",
+    "Authenticate",
+    "ClientMessage",
+    "Connected",
+    "ConnectionSettings",
+    "DirectMessage",
+    "Error",
+    "Join",
+    "Leave",
+    "MessageId",
+    "RoomMessage",
+    "SendToRoom",
+    "SendToUser",
+    "ServerMessage",
+    "is_name",
+]
+
+MAX_ROOM = 128
+"""The longest room name, in characters."""
+MAX_USER = 256
+"""The longest user name, in characters."""
+MAX_TOKEN = 8192
+"""The longest token, in characters: what also fits into a request's head."""
+MAX_ID = 64
+"""The longest text that identifies a message, in characters."""
+
+# The largest integer that JavaScript holds exactly; a larger one would come back changed.
+_MAX_SAFE_INTEGER = 2**53 - 1
+
+MessageId: TypeAlias = (
+    Annotated[str, Meta(min_length=1, max_length=MAX_ID)]
+    | Annotated[int, Meta(ge=0, le=_MAX_SAFE_INTEGER)]
+)
+"""What a client numbers its messages with, and gets back in the answer."""
+
+RoomName: TypeAlias = Annotated[str, Meta(min_length=1, max_length=MAX_ROOM)]
+UserName: TypeAlias = Annotated[str, Meta(min_length=1, max_length=MAX_USER)]
+
+# C0, DEL and C1 would forge lines in logs and terminals. Half a surrogate pair is no character
+# at all and could not be encoded again.
+_FORBIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]").search
+
+
+def is_name(text: str, longest: int) -> bool:
+    """Whether `text` may name a room, user or tier: 1 to `longest` characters, none of control."""
+    return 0 < len(text) <= longest and not (not text.isprintable() and _FORBIDDEN(text))
+
+
+def _check_printable(key: str, text: str) -> None:
+    # isprintable() is by far the fastest test, but it also refuses harmless characters such as
+    # a joiner between two emoji, so only its refusals are looked at again. (The `pattern` of
+    # msgspec.Meta would do the same at three times the cost of decoding the whole message.)
+    if not text.isprintable() and _FORBIDDEN(text):
+        raise ValueError(f"Control characters are not allowed - at `$.{key}`")
+
+
+class _Message(Struct, frozen=True, rename="camel", tag_field="type"):
+    """What all messages share."""
+
+
+class Join(_Message, frozen=True, tag="join"):
+    """Become a member of a room."""
+
+    room: RoomName
+    id: MessageId | UnsetType = UNSET
+
+    def __post_init__(self) -> None:
+        _check_printable("room", self.room)
+
+
+class Leave(_Message, frozen=True, tag="leave"):
+    """Stop being a member of a room."""
+
+    room: RoomName
+    id: MessageId | UnsetType = UNSET
+
+    def __post_init__(self) -> None:
+        _check_printable("room", self.room)
+
+
+class SendToRoom(_Message, frozen=True, tag="room_message"):
+    """Say something to all members of a room, the sender too unless `echo` is false."""
+
+    room: RoomName
+    data: Raw
+    echo: bool = True
+    id: MessageId | UnsetType = UNSET
+
+    def __post_init__(self) -> None:
+        _check_printable("room", self.room)
+
+
+class SendToUser(_Message, frozen=True, tag="direct_message"):
+    """Say something to every connection of one user."""
+
+    user: UserName
+    data: Raw
+    id: MessageId | UnsetType = UNSET
+
+    def __post_init__(self) -> None:
+        _check_printable("user", self.user)
+
+
+class Authenticate(_Message, frozen=True, tag="auth"):
+    """Say who is there, with a token, on a connection that is open already."""
+
+    token: Annotated[str, Meta(min_length=1, max_length=MAX_TOKEN)]
+    id: MessageId | UnsetType = UNSET
+
+
+ClientMessage: TypeAlias = Join | Leave | SendToRoom | SendToUser | Authenticate
+
+
+class ConnectionSettings(Struct, frozen=True, rename="camel"):
+    """What a client should know about the server: seconds between pings, largest message."""
+
+    ping_interval: float
+    max_message_size: int
+
+
+class Connected(_Message, frozen=True, tag="connected"):
+    """The first message on every connection, once it is clear who is there.
+
+    `utilization` is the share of the connection limit in use, 0 to 1. `degraded` says whether
+    the server currently does less than it is set to.
+    """
+
+    connection_id: str
+    user_id: str | None
+    settings: ConnectionSettings
+    degraded: bool
+    utilization: float
+
+
+class Ack(_Message, frozen=True, tag="ack"):
+    """The client's message with this id was carried out.
+
+    `members` answers a join: how many are in the room now. `delivered` answers a direct
+    message: to how many connections it went.
+    """
+
+    id: MessageId
+    members: int | UnsetType = UNSET
+    delivered: int | UnsetType = UNSET
+
+
+class Error(_Message, frozen=True, tag="error"):
+    """The client's message was not carried out; the connection stays open.
+
+    `code` names a row of `tidegate.core.codes`, `retry_after` is in seconds, and `id` is that
+    of the client's message if it had one that could be read.
+    """
+
+    code: str
+    message: str
+    id: MessageId | UnsetType = UNSET
+    retry_after: int | UnsetType = UNSET
+
+
+class RoomMessage(_Message, frozen=True, tag="room_message"):
+    """What a member said to the room. `sender` is its user, None for an anonymous one."""
+
+    room: str
+    data: Raw
+    sender: str | None = field(name="from")
+    connection_id: str
+
+
+class DirectMessage(_Message, frozen=True, tag="direct_message"):
+    """What someone said to this user. `sender` is its user, None for an anonymous one."""
+
+    data: Raw
+    sender: str | None = field(name="from")
+    connection_id: str
+
+
+ServerMessage: TypeAlias = Connected | Ack | Error | RoomMessage | DirectMessage

@@ -1,0 +1,371 @@
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tidegate.core.settings import Setting, SettingError, Settings, Tier
+from tidegate.errors import ConfigError
+
+SECRET = "a" * 32
+NAN = float("nan")
+INFINITY = float("inf")
+FIELDS = list(Settings.fields())
+NAMES = [field.name for field in FIELDS]
+
+
+def refused(data: Any) -> str:
+    with pytest.raises(ConfigError) as caught:
+        Settings.from_mapping(data)
+    return str(caught.value)
+
+
+def test_defaults() -> None:
+    default = Settings()
+    assert (default.server.host, default.server.port, default.server.path) == (
+        "127.0.0.1",
+        8000,
+        "/ws",
+    )
+    assert default.limits.connections == 10_000
+    assert default.limits.per_ip == 100
+    assert default.limits.per_user == 10
+    assert (default.heartbeat.interval, default.heartbeat.timeout) == (30.0, 10.0)
+    assert default.auth.algorithms == ("HS256",)
+    assert Settings.from_mapping({}) == default
+
+
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        (
+            {"limits": {"per_ip": -1}},
+            "limits.per_ip = -1: must be a whole number from 0 to 10,000,000",
+        ),
+        (
+            {"limits": {"per_ip": True}},
+            "limits.per_ip = true: must be a whole number from 0 to 10,000,000",
+        ),
+        (
+            {"limits": {"per_ip": 1.0}},
+            "limits.per_ip = 1.0: must be a whole number from 0 to 10,000,000",
+        ),
+        (
+            {"limits": {"per_ip": "5"}},
+            'limits.per_ip = "5": must be a whole number from 0 to 10,000,000',
+        ),
+        (
+            {"limits": {"per_ip": None}},
+            "limits.per_ip = None: must be a whole number from 0 to 10,000,000",
+        ),
+        (
+            {"limits": {"per_ip": 10**30}},
+            f"limits.per_ip = {10**30}: must be a whole number from 0 to 10,000,000",
+        ),
+        (
+            {"server": {"port": 65536}},
+            "server.port = 65536: must be a whole number from 0 to 65,535",
+        ),
+        (
+            {"heartbeat": {"interval": 0}},
+            "heartbeat.interval = 0: must be a number from 0.1 to 86,400",
+        ),
+        (
+            {"heartbeat": {"interval": NAN}},
+            "heartbeat.interval = nan: must be a number from 0.1 to 86,400",
+        ),
+        (
+            {"heartbeat": {"interval": INFINITY}},
+            "heartbeat.interval = inf: must be a number from 0.1 to 86,400",
+        ),
+        (
+            {"heartbeat": {"interval": False}},
+            "heartbeat.interval = false: must be a number from 0.1 to 86,400",
+        ),
+        ({"deflate": {"enabled": 1}}, "deflate.enabled = 1: must be true or false"),
+        (
+            {"deflate": {"window_bits": 8}},
+            "deflate.window_bits = 8: must be a whole number from 9 to 15",
+        ),
+        (
+            {"server": {"host": ""}},
+            'server.host = "": must be a host name or an address',
+        ),
+        (
+            {"server": {"path": "ws"}},
+            'server.path = "ws": must be empty, or a path that begins with / and has no spaces',
+        ),
+        (
+            {"server": {"origins": "*"}},
+            'server.origins = "*": must be a list, each an origin such as '
+            '"https://example.com" (lower case, no path), or "*"',
+        ),
+        (
+            {"server": {"origins": ["https://example.com/"]}},
+            'server.origins = ["https://example.com/"]: must be a list, each an origin such as '
+            '"https://example.com" (lower case, no path), or "*"',
+        ),
+        (
+            {"proxies": {"header": "x-real-ip"}},
+            'proxies.header = "x-real-ip": must be one of "x-forwarded-for", "forwarded"',
+        ),
+        (
+            {"proxies": {"trusted": ["10.0.0.1/8"]}},
+            'proxies.trusted = ["10.0.0.1/8"]: 10.0.0.1/8 has host bits set',
+        ),
+        (
+            {"proxies": {"protocol": True}},
+            "proxies.protocol = true: needs proxies.trusted, the networks of the proxies",
+        ),
+        (
+            {"tls": {"certificate": "cert.pem"}},
+            "tls.key: must be set too, because tls.certificate is set",
+        ),
+        (
+            {"tls": {"key": "key.pem"}},
+            "tls.certificate: must be set too, because tls.key is set",
+        ),
+        (
+            {"admin": {"host": "0.0.0.0"}},
+            'admin.token: must be set, because admin.host = "0.0.0.0" is not loopback',
+        ),
+        (
+            {"server": {"port": 9000}, "admin": {"port": 9000}},
+            "admin.port = 9000: must not be server.port as well",
+        ),
+        (
+            {"tiers": {"free": {"per_user": -2}}},
+            "tiers.free.per_user = -2: must be a whole number from 0 to 10,000,000",
+        ),
+        (
+            {"tiers": {"free": {"reserved": 1.1}}},
+            "tiers.free.reserved = 1.1: must be a number from 0 to 1",
+        ),
+        (
+            {"tiers": {"free": {"reserved": 0.6}, "pro": {"reserved": 0.5}}},
+            "tiers.*.reserved: must be 1 at most together, not 1.1",
+        ),
+        (
+            {"tiers": {"a b": {}}},
+            'tiers."a b": a tier\'s name must be 1 to 64 letters, digits, _ or -',
+        ),
+        ({"tiers": {"free": 2}}, "tiers.free = 2: must be a section with settings in it"),
+        ({"tiers": 2}, "tiers = 2: must be a section of tiers"),
+        ({"limits": 3}, "limits = 3: must be a section with settings in it"),
+        (
+            {"auth": {"algorithms": []}},
+            "auth.algorithms = []: must name at least one algorithm",
+        ),
+        (
+            {"auth": {"algorithms": ["HS256", "RS256"], "secret": SECRET}},
+            'auth.algorithms = ["HS256", "RS256"]: must not mix HS algorithms with the others',
+        ),
+        (
+            {"auth": {"algorithms": ["RS256"]}},
+            'auth.algorithms = ["RS256"]: needs auth.public_key',
+        ),
+        (
+            {"auth": {"algorithms": ["RS256"], "secret": SECRET, "public_key": "key.pem"}},
+            'auth.algorithms = ["RS256"]: must be HS algorithms, because auth.secret is set',
+        ),
+        (
+            {"auth": {"public_key": "key.pem"}},
+            'auth.algorithms = ["HS256"]: must not be HS algorithms, which use no public key',
+        ),
+        (
+            {"auth": {"anonymous": False}},
+            "auth.anonymous = false: needs auth.secret or auth.public_key to let anyone in",
+        ),
+    ],
+)
+def test_errors_name_the_setting_its_value_and_what_is_allowed(data: Any, text: str) -> None:
+    assert refused(data) == text
+
+
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        (
+            {"limits": {"per_ipp": 1}},
+            "limits.per_ipp: there is no such setting; did you mean limits",
+        ),
+        ({"tiers": {"pro": {"reserve": 1}}}, "did you mean tiers.pro.reserved"),
+        ({"lmits": {}}, "lmits: there is no such section; did you mean limits?"),
+        ({"xyz": {}}, "xyz: there is no such section; there are server, admin, tls, limits"),
+        (
+            {"outbox": {"zzz": 1}},
+            "outbox.zzz: there is no such setting; there are outbox.max_bytes",
+        ),
+    ],
+)
+def test_an_unknown_name_gets_the_nearest_ones(data: Any, text: str) -> None:
+    assert text in refused(data)
+
+
+def test_none_is_no_algorithm() -> None:
+    assert refused({"auth": {"algorithms": ["none"]}}).startswith(
+        'auth.algorithms = ["none"]: must be a list, each one of "HS256"'
+    )
+
+
+@pytest.mark.parametrize(
+    ("algorithms", "size", "problem"),
+    [
+        (["HS256"], 31, "auth.secret: must be at least 32 bytes for HS256"),
+        (["HS384", "HS256"], 47, "auth.secret: must be at least 48 bytes for HS384"),
+        (["HS512"], 63, "auth.secret: must be at least 64 bytes for HS512"),
+    ],
+)
+def test_a_short_secret_is_refused(algorithms: list[str], size: int, problem: str) -> None:
+    auth: dict[str, Any] = {"algorithms": algorithms, "secret": "x" * size}
+    assert refused({"auth": auth}) == problem
+    auth["secret"] = "é" * (size // 2 + 1)  # bytes count, not characters
+    assert Settings.from_mapping({"auth": auth}).auth.secret == auth["secret"]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"auth": {"secret": "hush\n" * 20}},
+        {"auth": {"secret": "hush"}},
+        {"auth": {"secret": ["hush"]}},
+        {"auth": {"secret": "hush" * 10, "algorithms": ["ES256"], "public_key": "k"}},
+        {"admin": {"token": "hush"}},
+        {"admin": {"token": "hush hush hush hush"}},
+    ],
+)
+def test_secrets_are_never_shown(data: Any) -> None:
+    assert "hush" not in refused(data)
+    shown = Settings.from_mapping(
+        {"auth": {"secret": "hush" * 10}, "admin": {"token": "hush" * 10}}
+    )
+    assert "hush" not in repr(shown)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"server": {"path": ""}},
+        {"server": {"origins": ["*"]}},
+        {"server": {"origins": ["https://example.com:8443", "http://[::1]:80", "null"]}},
+        {"server": {"host": "::"}},
+        {"admin": {"host": "::1"}},
+        {"admin": {"host": "127.8.8.8"}},
+        {"admin": {"host": "localhost"}},
+        {"admin": {"host": "0.0.0.0", "enabled": False}},
+        {"admin": {"host": "0.0.0.0", "token": "0123456789abcdef"}},
+        {"server": {"port": 0}, "admin": {"port": 0}},
+        {"limits": {"connections": 0, "per_ip": 0, "per_user": 0, "per_room": 0}},
+        {"tiers": {"a": {"reserved": 0.7}, "b": {"reserved": 0.2}, "c": {"reserved": 0.1}}},
+        {"tiers": {"a": {}}},
+        {"proxies": {"trusted": ["10.0.0.0/8", "::1"], "protocol": True}},
+        {"auth": {"anonymous": False, "secret": SECRET}},
+        {
+            "auth": {
+                "algorithms": ["RS256", "ES256", "EdDSA"],
+                "public_key": "-----BEGIN PUBLIC KEY-----\nAA==\n-----END PUBLIC KEY-----\n",
+                "anonymous": False,
+            }
+        },
+        {"tls": {"certificate": "cert.pem", "key": "key.pem"}},
+    ],
+)
+def test_what_is_allowed(data: Any) -> None:
+    made = Settings.from_mapping(data)
+    for section, values in data.items():
+        if section != "tiers":
+            for key, value in values.items():
+                expected = tuple(value) if isinstance(value, list) else value
+                assert getattr(getattr(made, section), key) == expected
+
+
+def test_lists_become_tuples_and_whole_numbers_fractions() -> None:
+    made = Settings.from_mapping(
+        {"heartbeat": {"interval": 20}, "proxies": {"trusted": ["10.0.0.0/8"]}}
+    )
+    assert type(made.heartbeat.interval) is float
+    assert made.proxies.trusted == ("10.0.0.0/8",)
+
+
+def test_tiers_are_made_by_name() -> None:
+    made = Settings.from_mapping({"tiers": {"free": {"per_user": 2}, "pro": {"reserved": 0.5}}})
+    assert made.tiers == {"free": Tier(per_user=2), "pro": Tier(reserved=0.5)}
+
+
+def test_settings_are_frozen() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Settings().limits.per_ip = 5  # type: ignore[misc]
+
+
+def test_an_error_carries_its_parts() -> None:
+    with pytest.raises(SettingError) as caught:
+        Settings.from_mapping({"limits": {"per_ip": -1}})
+    error = caught.value
+    assert (error.key, error.value) == ("limits.per_ip", "-1")
+    assert error.problem == "must be a whole number from 0 to 10,000,000"
+
+
+def test_a_long_value_is_cut() -> None:
+    text = refused({"server": {"host": "h " * 500}})
+    assert "..." in text
+    assert len(text) < 200
+
+
+def test_control_characters_are_escaped() -> None:
+    assert "\x1b" not in refused({"server": {"host": "\x1b[31m"}})
+
+
+@pytest.mark.parametrize("field", FIELDS, ids=lambda field: field.name)
+class TestEveryField:
+    def test_is_documented(self, field: Setting) -> None:
+        assert field.doc.endswith(".")
+        assert field.allowed
+        assert field.kind in (bool, int, float, str)
+        assert (field.unit in ("s", "bytes", "bits")) or not field.unit
+
+    def test_has_a_default_that_it_allows(self, field: Setting) -> None:
+        assert field.check(field.default) == field.default
+
+    def test_refuses_what_is_of_no_type(self, field: Setting) -> None:
+        with pytest.raises(SettingError, match="must be"):
+            field.check(object())
+
+    def test_has_ends_that_are_allowed(self, field: Setting) -> None:
+        if field.kind in (int, float):
+            for end in (field.low, field.high):
+                assert field.check(field.kind(end)) == end
+            for beyond in (field.low - 1, field.high + 1):
+                with pytest.raises(SettingError):
+                    field.check(field.kind(beyond))
+
+
+def test_every_field_is_listed_once() -> None:
+    assert len(NAMES) == len(set(NAMES))
+    assert "limits.per_ip" in NAMES
+    assert "tiers.*.reserved" in NAMES
+    assert [field.name for field in FIELDS if field.secret] == ["admin.token", "auth.secret"]
+
+
+plain = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=2),
+    max_leaves=3,
+)
+
+
+@given(st.sampled_from(FIELDS), plain)
+@settings(max_examples=300, deadline=None)
+def test_any_value_is_taken_or_refused_with_the_name_of_a_setting(
+    field: Setting, value: Any
+) -> None:
+    section, _, tier = field.section.partition(".")
+    data = {field.key: value}
+    error: SettingError | None = None
+    try:
+        Settings.from_mapping({section: {"x": data} if tier else data})
+    except SettingError as caught:
+        error = caught
+    assert error is None or error.key.replace("tiers.x.", "tiers.*.") in NAMES

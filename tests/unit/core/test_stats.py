@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import json
+from bisect import bisect_left
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tidegate.core.attempt import Identity
+from tidegate.core.codes import REASONS
+from tidegate.core.settings import LimitsSettings
+from tidegate.core.stats import Histogram, Stats
+from tidegate.core.tracker import ConnectionTracker
+
+
+@pytest.mark.parametrize(
+    ("value", "bucket"),
+    [(-1.0, 0), (0.0, 0), (1.0, 0), (1.001, 1), (10.0, 1), (10.001, 2), (1e9, 2)],
+)
+def test_an_upper_bound_belongs_to_its_range(value: float, bucket: int) -> None:
+    histogram = Histogram((1.0, 10.0))
+    histogram.observe(value)
+    assert histogram.counts == [int(i == bucket) for i in range(3)]
+    assert histogram.sum == value
+    assert histogram.count == 1
+
+
+def test_observe_many_is_observe_many_times() -> None:
+    one, many = Histogram((1.0, 10.0)), Histogram((1.0, 10.0))
+    for _ in range(7):
+        one.observe(4.0)
+    many.observe_many(4.0, 7)
+    many.observe_many(2.0, 0)
+    assert (one.counts, one.sum, one.count) == (many.counts, many.sum, many.count)
+
+
+@given(st.lists(st.integers(0, 2_000_000)))
+@settings(max_examples=50, deadline=None)
+def test_every_value_is_in_the_range_that_holds_it(values: list[int]) -> None:
+    histogram = Stats().size_received
+    for value in values:
+        histogram.observe(value)
+    bounds = histogram.bounds
+    for index, bound in enumerate(bounds):
+        below = sum(histogram.counts[: index + 1])
+        assert below == bisect_left(sorted(values), bound + 1)
+    assert histogram.count == len(values)
+    assert histogram.sum == sum(values)
+
+
+def test_bounds_rise() -> None:
+    stats = Stats()
+    histograms = [getattr(stats, name) for name in Stats.__slots__]
+    bounds = [value.bounds for value in histograms if isinstance(value, Histogram)]
+    assert len(bounds) == 7
+    assert all(list(b) == sorted(set(b)) for b in bounds)
+
+
+def test_every_reason_has_its_counter_from_the_start() -> None:
+    stats = Stats()
+    assert set(stats.rejected) == {r.name for r in REASONS.values() if r.http}
+    assert {"normal", "idle_timeout", "eof", "shutdown"} <= set(stats.disconnected)
+    assert stats.rejected.total() == stats.disconnected.total() == 0
+
+
+def test_nodes_do_not_share_counters() -> None:
+    first, second = Stats(), Stats()
+    first.rejected["ip_limit"] += 1
+    first.size_sent.observe(1)
+    assert second.rejected["ip_limit"] == second.size_sent.count == 0
+
+
+def test_snapshot() -> None:
+    tracker = ConnectionTracker(LimitsSettings(connections=8), {})
+    tracker.acquire("192.0.2.1", Identity("ann"))
+    tracker.acquire("192.0.2.1", Identity("bob"))
+    stats = Stats()
+    stats.accepted = 2
+    stats.rejected["ip_limit"] += 3
+    stats.rejected["draining"] += 1
+    stats.disconnected["eof"] += 1
+    stats.messages_received["join"] += 2
+    stats.messages_received["text"] += 3
+    stats.messages_sent = 7
+    stats.bytes_received = 50
+    stats.bytes_sent = 70
+    snapshot = json.loads(json.dumps(stats.snapshot(tracker)))
+    assert snapshot["connections"] == {
+        "current": 2,
+        "peak": 2,
+        "limit": 8,
+        "utilization": 0.25,
+        "uniqueIps": 1,
+        "uniqueUsers": 2,
+        "accepted": 2,
+        "rejected": 4,
+    }
+    assert snapshot["rejections"]["ip_limit"] == 3
+    assert snapshot["rejections"]["server_limit"] == 0
+    assert snapshot["disconnections"]["eof"] == 1
+    assert snapshot["messages"] == {
+        "received": 5,
+        "sent": 7,
+        "bytesReceived": 50,
+        "bytesSent": 70,
+    }

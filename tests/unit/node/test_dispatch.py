@@ -1,0 +1,553 @@
+"""What each message of the native protocol does, and what is said to whom."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, cast
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tidegate.core.attempt import ANONYMOUS, Identity, Lease
+from tidegate.core.codes import REASONS
+from tidegate.core.rooms import Rooms
+from tidegate.core.settings import Settings
+from tidegate.core.stats import Stats
+from tidegate.core.tracker import ConnectionTracker
+from tidegate.node.auth import Authenticator, create_token
+from tidegate.node.dispatch import NativeApplication
+from tidegate.node.hub import Hub
+from tidegate.wire.frames import TEXT, Reader
+
+SECRET = "a secret of thirty-two bytes, or more"
+NOW = time.time()
+
+
+class Peer:
+    """A connection that keeps what it is sent."""
+
+    def __init__(self, number: int, lease: Lease, pending_auth: bool) -> None:
+        self.id = f"n-{number}"
+        self.lease = lease
+        self.pending_auth = pending_auth
+        self.rooms: tuple[str, ...] = ()
+        self.sent: list[dict[str, Any]] = []
+        self.ended: tuple[int, str, str] | None = None
+        self.on_send: Callable[[], None] = lambda: None
+
+    @property
+    def user(self) -> str | None:
+        return self.lease.user
+
+    @property
+    def open(self) -> bool:
+        return self.ended is None
+
+    def send(self, message: str | bytes) -> None:
+        assert isinstance(message, str)
+        if self.open:
+            self.sent.append(json.loads(message))
+            self.on_send()
+
+    def close(self, code: int = 1000, reason: str = "", cause: str = "normal") -> None:
+        if self.open:
+            self.ended = (code, reason, cause)
+
+    def take(self) -> list[dict[str, Any]]:
+        """What was sent since the last look."""
+        taken, self.sent = self.sent, []
+        return taken
+
+
+class InstantFanout:
+    """Sends at once, and keeps when it was told of joins and leaves."""
+
+    def __init__(self, rooms: Rooms[Any]) -> None:
+        self.rooms = rooms
+        self.full = False
+        self.frames: list[bytes] = []
+        self.events: list[tuple[str, str, int]] = []
+
+    def publish(
+        self, room: str, members: Collection[Any], frame: bytes, exclude: Any = None
+    ) -> bool:
+        if self.full:
+            return False
+        self.frames.append(frame)
+        reader = Reader(1 << 20, 1, masked=False)
+        reader.feed(frame)
+        item = reader.next()
+        assert item is not None
+        assert item[0] == TEXT
+        for member in list(members):
+            if member is not exclude:
+                member.send(item[1])
+        return True
+
+    def before_join(self, room: str) -> None:
+        self.events.append(("before_join", room, self.rooms.count(room)))
+
+    def on_leave(self, room: str, connection: Any) -> None:
+        self.events.append(("on_leave", room, self.rooms.count(room)))
+
+
+class Node:
+    """The native application among its real neighbours, with peers to talk to it."""
+
+    def __init__(self, **sections: Mapping[str, object]) -> None:
+        values: dict[str, Mapping[str, object]] = {"auth": {"secret": SECRET}, **sections}
+        self.settings = Settings.from_mapping(values)
+        self.tracker = ConnectionTracker(self.settings.limits, self.settings.tiers)
+        limits = self.settings.limits
+        self.rooms: Rooms[Any] = Rooms(limits.per_room, limits.rooms_per_connection)
+        self.hub = Hub()
+        self.fanout = InstantFanout(self.rooms)
+        self.stats = Stats()
+        self.app = NativeApplication(
+            self.settings,
+            self.tracker,
+            self.rooms,
+            self.hub,
+            cast(Any, self.fanout),
+            self.stats,
+            Authenticator(self.settings.auth),
+        )
+        self.count = 0
+
+    def open(self, user: str | None = None, *, pending: bool = False) -> Peer:
+        lease = self.tracker.acquire("192.0.2.1", Identity(user) if user else ANONYMOUS)
+        assert isinstance(lease, Lease)
+        self.count += 1
+        peer = Peer(self.count, lease, pending)
+        self.app.connect(cast(Any, peer), None)
+        return peer
+
+    def member(self, room: str, user: str | None = None) -> Peer:
+        peer = self.open(user)
+        self.say(peer, type="join", room=room)
+        peer.take()
+        return peer
+
+    def say(self, peer: Peer, **message: Any) -> list[dict[str, Any]]:
+        return self.give(peer, json.dumps(message))
+
+    def give(self, peer: Peer, data: str | bytes) -> list[dict[str, Any]]:
+        self.app.message(cast(Any, peer), data)
+        return peer.take()
+
+    def leave(self, peer: Peer) -> None:
+        peer.close()
+        self.tracker.release(peer.lease)
+        self.app.close(cast(Any, peer), 1000, "")
+
+    def token(self, user: str = "ann", tier: str | None = None, now: float = NOW) -> str:
+        return create_token(
+            self.settings.auth, user=user, tier=tier, priority=0, lifetime_seconds=60, now=now
+        )
+
+
+def error(code: str, **more: Any) -> dict[str, Any]:
+    return {"type": "error", "code": code, "message": REASONS[code].message, **more}
+
+
+@pytest.fixture
+def node() -> Node:
+    return Node()
+
+
+# Opening and closing.
+
+
+def test_a_connection_is_welcomed() -> None:
+    node = Node(
+        limits={"connections": 3},
+        heartbeat={"interval": 25},
+        messages={"max_size": 5000},
+    )
+    node.open("bob")
+    assert node.open("ann").take() == [
+        {
+            "type": "connected",
+            "connectionId": "n-2",
+            "userId": "ann",
+            "settings": {"pingInterval": 25, "maxMessageSize": 5000},
+            "degraded": False,
+            "utilization": 0.6667,
+        }
+    ]
+    assert "ann" in node.hub
+
+
+def test_an_anonymous_connection_is_welcomed_without_a_user(node: Node) -> None:
+    assert node.open().take()[0]["userId"] is None
+    assert len(node.hub) == 0
+
+
+def test_a_closed_connection_is_nowhere(node: Node) -> None:
+    peer = node.member("a", "ann")
+    node.say(peer, type="join", room="b")
+    node.fanout.events.clear()
+    node.leave(peer)
+    assert (len(node.rooms), len(node.hub), peer.rooms) == (0, 0, ())
+    assert node.fanout.events == [("on_leave", "a", 0), ("on_leave", "b", 0)]
+
+
+# Rooms.
+
+
+def test_join_says_how_many_are_there(node: Node) -> None:
+    node.member("lobby")
+    peer = node.open()
+    peer.take()
+    assert node.say(peer, type="join", room="lobby", id="1") == [
+        {"type": "ack", "id": "1", "members": 2}
+    ]
+    assert peer.rooms == ("lobby",)
+
+
+def test_joining_twice_counts_once(node: Node) -> None:
+    peer = node.member("lobby")
+    before = list(node.fanout.events)
+    assert node.say(peer, type="join", room="lobby", id=0) == [
+        {"type": "ack", "id": 0, "members": 1}
+    ]
+    assert node.fanout.events == before
+
+
+def test_what_was_said_before_is_settled_before_a_member_is_added(node: Node) -> None:
+    node.member("lobby")
+    node.member("lobby")
+    assert node.fanout.events == [("before_join", "lobby", 0), ("before_join", "lobby", 1)]
+
+
+@pytest.mark.parametrize(
+    ("limits", "code"),
+    [({"per_room": 1}, "room_limit"), ({"rooms_per_connection": 0}, "too_many_rooms")],
+)
+def test_a_join_beyond_a_limit_is_refused(limits: dict[str, int], code: str) -> None:
+    node = Node(limits=limits)
+    node.member("lobby")
+    peer = node.open()
+    peer.take()
+    assert node.say(peer, type="join", room="lobby", id=5) == [error(code, id=5)]
+    assert peer.rooms == ()
+    assert peer.open
+
+
+def test_leave(node: Node) -> None:
+    peer = node.member("lobby")
+    node.fanout.events.clear()
+    assert node.say(peer, type="leave", room="lobby", id=1) == [{"type": "ack", "id": 1}]
+    assert node.fanout.events == [("on_leave", "lobby", 0)]
+    assert node.say(peer, type="leave", room="lobby", id=2) == [error("not_joined", id=2)]
+    assert len(node.fanout.events) == 1
+
+
+def test_a_room_message_reaches_every_member_once(node: Node) -> None:
+    ann, bob, eve = node.member("lobby", "ann"), node.member("lobby"), node.member("other")
+    message = {"type": "room_message", "room": "lobby", "data": {"text": "hé", "n": [1, None]}}
+    expected = {**message, "from": "ann", "connectionId": ann.id}
+    assert node.say(ann, **message) == [expected]
+    assert bob.take() == [expected]
+    assert eve.take() == []
+    assert len(node.fanout.frames) == 1
+
+
+def test_a_room_message_without_echo_is_acknowledged_but_not_repeated(node: Node) -> None:
+    ann, bob = node.member("lobby", "ann"), node.member("lobby")
+    said = node.say(ann, type="room_message", room="lobby", data=1, echo=False, id="x")
+    assert said == [{"type": "ack", "id": "x"}]
+    assert [message["data"] for message in bob.take()] == [1]
+
+
+def test_data_goes_out_as_it_came_in(node: Node) -> None:
+    peer = node.member("lobby")
+    node.give(peer, '{"type":"room_message","room":"lobby","data":{"a": 1.10, "a":"\\u00e9"}}')
+    assert b'"data":{"a": 1.10, "a":"\\u00e9"},' in node.fanout.frames[0]
+
+
+def test_only_members_speak_in_a_room(node: Node) -> None:
+    bob, eve = node.member("lobby"), node.member("other")
+    said = node.say(eve, type="room_message", room="lobby", data=1, id=9)
+    assert said == [error("not_joined", id=9)]
+    assert bob.take() == []
+
+
+def test_a_full_backlog_is_told_with_a_delay(node: Node) -> None:
+    peer = node.member("lobby")
+    node.fanout.full = True
+    said = node.say(peer, type="room_message", room="lobby", data=1, id=9)
+    assert said == [error("overloaded", id=9, retryAfter=1)]
+
+
+# Direct messages.
+
+
+def test_a_direct_message_reaches_all_devices_of_its_user(node: Node) -> None:
+    ann = node.open("ann")
+    phone, laptop, eve = node.open("bob"), node.open("bob"), node.open("eve")
+    for peer in (ann, phone, laptop, eve):
+        peer.take()
+    said = node.say(ann, type="direct_message", user="bob", data="hi", id=1)
+    assert said == [{"type": "ack", "id": 1, "delivered": 2}]
+    expected = {"type": "direct_message", "data": "hi", "from": "ann", "connectionId": ann.id}
+    assert phone.take() == laptop.take() == [expected]
+    assert eve.take() == []
+
+
+def test_a_direct_message_to_nobody_is_delivered_to_none(node: Node) -> None:
+    ann = node.open("ann")
+    ann.take()
+    said = node.say(ann, type="direct_message", user="nobody", data=1, id=1)
+    assert said == [{"type": "ack", "id": 1, "delivered": 0}]
+    assert node.say(ann, type="direct_message", user="nobody", data=1) == []
+
+
+def test_a_direct_message_passes_by_a_closing_device(node: Node) -> None:
+    ann, phone, laptop = node.open("ann"), node.open("bob"), node.open("bob")
+    ann.take()
+    phone.close()
+    said = node.say(ann, type="direct_message", user="bob", data=1, id=1)
+    assert said == [{"type": "ack", "id": 1, "delivered": 1}]
+    assert laptop.take()[-1]["data"] == 1
+
+
+def test_devices_may_end_while_they_are_sent_to(node: Node) -> None:
+    ann = node.open("ann")
+    devices = [node.open("bob") for _ in range(3)]
+    for device in devices:
+        device.on_send = lambda device=device: node.leave(device)  # type: ignore[misc]
+    node.say(ann, type="direct_message", user="bob", data=1)
+    assert "bob" not in node.hub
+    assert not any(device.open for device in devices)
+
+
+# Errors.
+
+
+@pytest.mark.parametrize(
+    ("data", "code", "id_"),
+    [
+        ("nonsense", "invalid_json", None),
+        (b"\xff\xfe", "invalid_json", None),
+        ("[" * 100_000, "invalid_json", None),
+        ('{"type":"room_message","room":"a","data":' + "[" * 100_000, "invalid_json", None),
+        ('{"type":"dance","id":"x"}', "unknown_type", "x"),
+        ('{"type":"join","room":7,"id":"x"}', "invalid_field", "x"),
+        ('{"type":"room_message","room":"a","id":8}', "invalid_field", 8),
+        ('{"type":"join","room":"\\u0000","id":8}', "invalid_field", 8),
+    ],
+)
+def test_errors_carry_the_id_and_leave_the_connection_open(
+    node: Node, data: str | bytes, code: str, id_: object
+) -> None:
+    peer = node.open()
+    peer.take()
+    (said,) = node.give(peer, data)
+    assert (said["type"], said["code"], said.get("id")) == ("error", code, id_)
+    assert said["message"]
+    assert said["code"] in REASONS
+    assert peer.open
+    label = "unknown" if code == "unknown_type" else "invalid"
+    assert node.stats.messages_received[label] == 1
+
+
+def test_a_binary_message_is_read_like_text(node: Node) -> None:
+    peer = node.open()
+    peer.take()
+    assert node.give(peer, b'{"type":"join","room":"lobby","id":1}') == [
+        {"type": "ack", "id": 1, "members": 1}
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "fits"),
+    [
+        ('{"type":"join","room":"aaaa"}', True),
+        ('{"type":"join","room":"aaaaa"}', False),
+        ('{"type":"join","room":"éé"}', True),
+        ('{"type":"join","room":"ééa"}', False),
+        ('{"type":"join","room":"\U0001f600"}', True),
+    ],
+)
+def test_the_size_of_a_message_is_counted_in_bytes(text: str, fits: bool) -> None:
+    node = Node(messages={"max_size": len('{"type":"join","room":"aaaa"}')})
+    for data in (text, text.encode()):
+        peer = node.open()
+        peer.take()
+        assert node.give(peer, data) == ([] if fits else [error("too_big")])
+    assert node.stats.messages_received["invalid"] == (0 if fits else 2)
+
+
+def test_messages_are_counted_by_type_under_a_fixed_set_of_labels(node: Node) -> None:
+    labels = {
+        *("join", "leave", "room_message", "direct_message", "auth"),
+        *("unknown", "invalid"),
+    }
+    assert set(node.stats.messages_received) == labels
+    peer = node.member("lobby")
+    node.say(peer, type="room_message", room="lobby", data=1)
+    node.say(peer, type="dance")
+    node.say(peer, type="<made up>")
+    node.give(peer, "x")
+    counts = dict(node.stats.messages_received)
+    assert {label: count for label, count in counts.items() if count} == {
+        "join": 1,
+        "room_message": 1,
+        "unknown": 2,
+        "invalid": 1,
+    }
+    assert set(counts) == labels
+
+
+@given(st.text(max_size=40) | st.binary(max_size=40))
+@settings(max_examples=100, deadline=None)
+def test_whatever_comes_is_answered(data: str | bytes) -> None:
+    node = Node()
+    peer = node.open()
+    peer.take()
+    assert [message["type"] for message in node.give(peer, data)] == ["error"]
+
+
+# Authentication.
+
+
+class Seen:
+    """Keeps the calls of `on_authenticated`, and what had been sent by then."""
+
+    def __init__(self, node: Node) -> None:
+        self.calls: list[tuple[Peer, Identity, int]] = []
+        node.app.on_authenticated = self
+
+    def __call__(self, connection: Any, identity: Identity) -> None:
+        self.calls.append((connection, identity, len(connection.sent)))
+
+
+def waiting(node: Node) -> Peer:
+    peer = node.open(pending=True)
+    assert peer.take() == []
+    return peer
+
+
+def test_a_connection_that_must_authenticate_hears_nothing_before(node: Node) -> None:
+    peer = waiting(node)
+    for message in (
+        {"type": "join", "room": "lobby", "id": 3},
+        {"type": "leave", "room": "lobby", "id": 3},
+        {"type": "room_message", "room": "lobby", "data": 1, "id": 3},
+        {"type": "direct_message", "user": "ann", "data": 1, "id": 3},
+    ):
+        assert node.say(peer, **message) == [error("not_authenticated", id=3)]
+    assert peer.rooms == ()
+    assert peer.pending_auth
+    assert peer.open
+
+
+def test_a_first_auth_message_opens_the_connection(node: Node) -> None:
+    seen = Seen(node)
+    peer = waiting(node)
+    welcome, ack = node.say(peer, type="auth", token=node.token("ann"), id="a")
+    assert (welcome["type"], welcome["userId"]) == ("connected", "ann")
+    assert ack == {"type": "ack", "id": "a"}
+    assert not peer.pending_auth
+    assert "ann" in node.hub
+    assert node.tracker.user_count("ann") == 1
+    expires_at = float(int(NOW + 60))
+    # Before anything is sent, because a send may find out that the peer has gone.
+    assert seen.calls == [(peer, Identity("ann", expires_at=expires_at), 0)]
+    assert node.say(peer, type="join", room="lobby", id=1)[0]["type"] == "ack"
+
+
+def test_an_anonymous_connection_may_authenticate_later(node: Node) -> None:
+    seen = Seen(node)
+    peer = node.member("lobby")
+    assert node.say(peer, type="auth", token=node.token("ann")) == []
+    assert len(seen.calls) == 1
+    assert "ann" in node.hub
+    (said,) = node.say(peer, type="room_message", room="lobby", data=1)
+    assert said["from"] == "ann"
+
+
+def test_a_tier_comes_with_the_token() -> None:
+    node = Node(tiers={"free": {"per_user": 1}})
+    peer = waiting(node)
+    node.say(peer, type="auth", token=node.token("ann", "free"))
+    assert peer.lease.tier == "free"
+    assert node.tracker.tier_count("free") == 1
+
+
+def test_nobody_authenticates_twice(node: Node) -> None:
+    seen = Seen(node)
+    peer = node.open("ann")
+    peer.take()
+    (said,) = node.say(peer, type="auth", token=node.token("bob"), id=1)
+    assert (said["code"], said["id"]) == ("invalid_field", 1)
+    assert "authenticated already" in said["message"]
+    assert (peer.user, peer.open, seen.calls) == ("ann", True, [])
+
+
+UNAUTHORIZED = (4001, '{"error":"unauthorized","retryAfter":null}', "unauthorized")
+
+
+@pytest.mark.parametrize(
+    ("auth", "make"),
+    [
+        ({}, lambda node: "nonsense"),
+        ({}, lambda node: node.token()[:-4] + "AAAA"),
+        ({}, lambda node: node.token(now=NOW - 100)),
+        ({"first_message": False}, lambda node: node.token()),
+    ],
+)
+@pytest.mark.parametrize("pending", [True, False])
+def test_a_bad_token_ends_the_connection(
+    auth: dict[str, object], make: Callable[[Node], str], pending: bool
+) -> None:
+    node = Node(auth={"secret": SECRET, **auth})
+    seen = Seen(node)
+    peer = node.open(pending=pending)
+    peer.take()
+    assert node.say(peer, type="auth", token=make(node), id=1) == []
+    assert peer.ended == UNAUTHORIZED
+    assert (seen.calls, len(node.hub), peer.user) == ([], 0, None)
+
+
+def test_without_a_key_any_token_ends_the_connection() -> None:
+    token = Node().token()
+    node = Node(auth={})
+    peer = node.open()
+    node.say(peer, type="auth", token=token)
+    assert peer.ended == UNAUTHORIZED
+
+
+def test_a_user_with_too_many_connections_is_turned_away() -> None:
+    node = Node(limits={"per_user": 1})
+    seen = Seen(node)
+    node.open("ann")
+    peer = waiting(node)
+    assert node.say(peer, type="auth", token=node.token("ann"), id=1) == []
+    assert peer.ended == (1013, '{"error":"user_limit","retryAfter":10}', "user_limit")
+    assert (seen.calls, peer.user, node.tracker.user_count("ann")) == ([], None, 1)
+
+
+def test_an_auth_message_that_is_wrong_can_be_sent_again(node: Node) -> None:
+    peer = waiting(node)
+    (said,) = node.say(peer, type="auth", id=1)
+    assert (said["code"], said["id"]) == ("invalid_field", 1)
+    assert node.say(peer, type="auth", token=node.token())[0]["type"] == "connected"
+
+
+def test_a_connection_that_ends_while_it_is_welcomed_leaves_nothing(node: Node) -> None:
+    peer = waiting(node)
+    peer.on_send = lambda: node.leave(peer)
+    node.say(peer, type="auth", token=node.token("ann"))
+    assert (len(node.hub), node.tracker.open, node.tracker.user_count("ann")) == (0, 0, 0)
+
+
+def test_a_member_that_ends_while_its_join_is_acknowledged_leaves_nothing(node: Node) -> None:
+    peer = node.open("ann")
+    peer.on_send = lambda: node.leave(peer)
+    node.say(peer, type="join", room="lobby", id=1)
+    assert (len(node.rooms), len(node.hub), node.tracker.open) == (0, 0, 0)

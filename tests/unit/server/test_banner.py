@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tidegate.core.settings import Settings
+from tidegate.server.banner import facts
+
+SECRET = "0123456789abcdef0123456789abcdef"
+ADMIN = ("127.0.0.1", 8001)
+
+
+def told(*addresses: tuple[str, int], **sections: Any) -> dict[str, str]:
+    node: Any = SimpleNamespace(
+        settings=Settings.from_mapping(sections), addresses=addresses or [("127.0.0.1", 8000)]
+    )
+    return facts(node, ADMIN)
+
+
+def test_the_defaults() -> None:
+    assert told() == {
+        "websocket": "ws://127.0.0.1:8000/ws",
+        "health": "http://127.0.0.1:8000/health, /ready",
+        "admin": "http://127.0.0.1:8001/metrics, /stats, /connections",
+        "limits": "10,000 connections, 100 per IP, 10 per user, 10,000 per room, "
+        "100 rooms per connection",
+        "clients": "anonymous; tokens are not accepted",
+    }
+
+
+def test_the_real_addresses() -> None:
+    found = told(("0.0.0.0", 9000), ("::1", 9001), server={"path": ""})
+    assert found["websocket"] == "ws://0.0.0.0:9000 ws://[::1]:9001"
+
+
+def test_tls() -> None:
+    found = told(tls={"certificate": "a.pem", "key": "b.pem"})
+    assert found["websocket"].startswith("wss://")
+    assert found["health"].startswith("https://")
+    assert found["admin"].startswith("http://")
+
+
+def test_no_admin_listener() -> None:
+    node: Any = SimpleNamespace(settings=Settings(), addresses=[])
+    assert facts(node, None)["admin"] == "off"
+
+
+def test_tiers() -> None:
+    tiers = {
+        "free": {"per_user": 2},
+        "pro": {"connections": 50, "reserved": 0.25},
+        "plain": {},
+    }
+    assert told(tiers=tiers)["tiers"] == (
+        "free: 2 per user; pro: 50 connections, 25% of the server reserved; "
+        "plain: the limits of all"
+    )
+
+
+@pytest.mark.parametrize(
+    ("auth", "expected"),
+    [
+        ({"secret": SECRET}, "with a token (HS256), or anonymous"),
+        ({"secret": SECRET, "anonymous": False}, "with a token (HS256) only"),
+        (
+            {"public_key": "key.pem", "algorithms": ["ES256", "EdDSA"], "anonymous": False},
+            "with a token (ES256, EdDSA) only",
+        ),
+    ],
+)
+def test_who_may_connect(auth: dict[str, Any], expected: str) -> None:
+    found = told(auth=auth)
+    assert found["clients"] == expected
+    assert SECRET not in str(found)

@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tidegate.core.settings import Settings
+from tidegate.server.checks import is_loopback, warnings
+
+SECRET = "0123456789abcdef0123456789abcdef"
+
+
+def warned(descriptors: int | None = None, **sections: Any) -> list[str]:
+    return list(warnings(Settings.from_mapping(sections), descriptors))
+
+
+def test_the_defaults_are_fine() -> None:
+    assert warned() == []
+    assert warned(20_000) == []
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "gate.example"])
+def test_anonymous_clients_on_a_public_address(host: str) -> None:
+    (said,) = warned(server={"host": host})
+    assert f'server.host is "{host}"' in said
+    assert "auth.anonymous" in said
+    assert warned(server={"host": host}, auth={"anonymous": False, "secret": SECRET}) == []
+
+
+@pytest.mark.parametrize(
+    ("connections", "descriptors", "fits"),
+    [(1000, 1063, 999), (10_000, 1024, 960), (1000, 20, 0), (1000, 1064, None)],
+)
+def test_fewer_descriptors_than_connections(
+    connections: int, descriptors: int, fits: int | None
+) -> None:
+    said = warned(descriptors, limits={"connections": connections})
+    if fits is None:
+        assert said == []
+    else:
+        assert len(said) == 1
+        assert (
+            f"limit of {descriptors} is too low for limits.connections = {connections}" in said[0]
+        )
+        assert f"about {fits} connections will fit" in said[0]
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ("127.0.0.1", True),
+        ("127.8.9.1", True),
+        ("::1", True),
+        ("localhost", True),
+        ("LocalHost", True),
+        ("0.0.0.0", False),
+        ("::", False),
+        ("192.168.0.1", False),
+        ("localhost.example", False),
+        ("127.0.0.1.example", False),
+        ("", False),
+    ],
+)
+def test_loopback(host: str, expected: bool) -> None:
+    assert is_loopback(host) is expected

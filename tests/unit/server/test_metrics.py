@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from prometheus_client.exposition import generate_latest
+from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
+from prometheus_client.parser import text_string_to_metric_families
+
+from tidegate.core.codes import REASONS
+from tidegate.core.settings import Settings
+from tidegate.core.stats import Stats
+from tidegate.core.tracker import ConnectionTracker
+from tidegate.server import metrics
+from tidegate.server.metrics import METRICS, NodeCollector
+
+# The names are a promise to dashboards and alerts that others have built.
+NAMES = {
+    "websocket_connections_current": "state",
+    "websocket_connections_peak": "",
+    "websocket_connections_total": "result",
+    "websocket_rejections_total": "reason",
+    "websocket_disconnections_total": "reason",
+    "websocket_connection_duration_seconds": "",
+    "websocket_utilization_percent": "",
+    "websocket_messages_received_total": "type",
+    "websocket_messages_sent_total": "",
+    "websocket_message_size_bytes": "direction",
+    "websocket_bytes_total": "direction",
+    "websocket_heartbeat_latency_seconds": "",
+    "websocket_handshake_duration_seconds": "",
+    "websocket_tls_handshake_duration_seconds": "",
+    "websocket_event_loop_lag_seconds": "",
+    "websocket_file_descriptors_used_ratio": "",
+}
+
+
+@pytest.fixture
+def node() -> Any:
+    settings = Settings.from_mapping({"limits": {"connections": 8}})
+    return SimpleNamespace(
+        stats=Stats(),
+        tracker=ConnectionTracker(settings.limits, settings.tiers),
+        engine=SimpleNamespace(openings={"a": 1, "b": 2}),
+    )
+
+
+def scrape(node: Any) -> dict[str, float]:
+    """Every sample, as `name{label}`."""
+    text = generate_latest(NodeCollector(node)).decode()
+    return {
+        sample.name + "".join(f"{{{value}}}" for value in sample.labels.values()): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def test_the_names_and_labels() -> None:
+    assert {metric.name: metric.label for metric in METRICS} == NAMES
+
+
+def test_what_is_exposed_is_what_is_described(node: Any) -> None:
+    node.stats.messages_received["text"] += 1
+    text = generate_latest(NodeCollector(node)).decode()
+    suffix = {"counter": "", "gauge": "", "histogram": "_bucket"}
+    samples = {
+        sample.name: set(sample.labels) - {"le"}
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if not sample.name.endswith(("_sum", "_count"))
+    }
+    assert samples == {
+        metric.name + suffix[metric.kind]: {metric.label} - {""} for metric in METRICS
+    }
+
+
+def test_before_anything_happens_known_reasons_are_zero(node: Any) -> None:
+    found = scrape(node)
+    assert found["websocket_connections_current{open}"] == 0
+    assert found["websocket_connections_total{accepted}"] == 0
+    assert found["websocket_connections_total{rejected}"] == 0
+    for reason in REASONS.values():
+        if reason.http is not None:
+            assert found[f"websocket_rejections_total{{{reason.name}}}"] == 0
+        elif reason.close is not None:
+            assert found[f"websocket_disconnections_total{{{reason.name}}}"] == 0
+
+
+def test_the_values(node: Any) -> None:
+    leases = [node.tracker.acquire("192.0.2.1") for _ in range(3)]
+    node.tracker.release(leases[0])
+    stats = node.stats
+    stats.accepted = 3
+    stats.rejected["ip_limit"] += 4
+    stats.rejected["server_limit"] += 1
+    stats.disconnected["eof"] += 1
+    stats.messages_received["join"] += 2
+    stats.messages_sent = 7
+    stats.bytes_received, stats.bytes_sent = 100, 200
+    found = scrape(node)
+    expected = {
+        "websocket_connections_current{open}": 2,
+        "websocket_connections_current{opening}": 2,
+        "websocket_connections_peak": 3,
+        "websocket_connections_total{accepted}": 3,
+        "websocket_connections_total{rejected}": 5,
+        "websocket_rejections_total{ip_limit}": 4,
+        "websocket_rejections_total{server_limit}": 1,
+        "websocket_disconnections_total{eof}": 1,
+        "websocket_utilization_percent": 25.0,
+        "websocket_messages_received_total{join}": 2,
+        "websocket_messages_sent_total": 7,
+        "websocket_bytes_total{received}": 100,
+        "websocket_bytes_total{sent}": 200,
+    }
+    assert expected.items() <= found.items()
+    assert 0 < found["websocket_file_descriptors_used_ratio"] < 1
+
+
+def test_histograms_are_cumulative(node: Any) -> None:
+    sizes = node.stats.size_received
+    for size in (16, 17, 1 << 20, (1 << 20) + 1):
+        sizes.observe(size)
+    node.stats.loop_lag.observe(0.0005)
+    found = scrape(node)
+    assert found["websocket_message_size_bytes_bucket{16.0}{received}"] == 1
+    assert found["websocket_message_size_bytes_bucket{64.0}{received}"] == 2
+    assert found["websocket_message_size_bytes_bucket{1.048576e+06}{received}"] == 3
+    assert found["websocket_message_size_bytes_bucket{+Inf}{received}"] == 4
+    assert found["websocket_message_size_bytes_count{received}"] == 4
+    assert found["websocket_message_size_bytes_sum{received}"] == 2 * (1 << 20) + 34
+    assert found["websocket_message_size_bytes_count{sent}"] == 0
+    assert found["websocket_event_loop_lag_seconds_bucket{0.0005}"] == 1
+
+
+def test_openmetrics_takes_it_too(node: Any) -> None:
+    text = generate_openmetrics(NodeCollector(node)).decode()
+    assert 'websocket_connections_total{result="accepted"} 0.0' in text
+    assert text.endswith("# EOF\n")
+
+
+def test_no_sample_where_descriptors_cannot_be_counted(
+    node: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(metrics, "descriptors_used_ratio", lambda: None)
+    assert "websocket_file_descriptors_used_ratio" not in scrape(node)
