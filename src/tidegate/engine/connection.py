@@ -295,10 +295,9 @@ class Connection:
                         self._deliver(first & 15, payload)
                         return
                 elif length == 254 and size > 133 and size == (data[2] << 8 | data[3]) + 8:
-                    if size - 8 <= engine.max_message:
-                        payload = apply_mask(data[8:], data[4:8])
-                        self._deliver(first & 15, payload)
-                        return
+                    payload = apply_mask(data[8:], data[4:8])
+                    self._deliver(first & 15, payload)
+                    return
         self.receive(data)
 
     def _deliver(self, opcode: int, payload: bytes) -> None:
@@ -433,7 +432,7 @@ class Connection:
         engine = self.engine
         first = _Collector(response)
         self.sink = first
-        work = None
+        work: Any = None
         try:
             work = engine.on_connect(self, request)
         except Exception as error:
@@ -457,10 +456,10 @@ class Connection:
             engine.poller.register(fd, self)
         engine.heartbeat.add(self, engine.poller.now)
         if sent != len(data):
-            sink = self.sink
+            closing = self._close is not None
             self.hold_back(data, sent)
-            if sink is DISCARD:
-                self.sink = sink
+            if closing:
+                self.sink = DISCARD
         awaitable = work is not None and hasattr(work, "__await__")
         if self._state == _OPENING and awaitable:
             self.run(work)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import secrets
 import ssl
@@ -39,7 +38,7 @@ class Application(Protocol):
     def connect(self, connection: Connection, request: Request) -> Any:
         """A connection was admitted; what a plain method sends goes out with the 101."""
 
-    def message(self, connection: Connection, message: str | bytes) -> Any:
+    def message(self, connection: Connection, message: str | bytes, /) -> Any:
         """A message came. The next one of this connection comes when this one is done."""
 
     def close(self, connection: Connection, code: int, reason: str) -> Any:
@@ -81,7 +80,7 @@ class Engine:
         self.poller = make_poller()
         self.lingerers = Lingerers(self.poller)
         self.fanout = Fanout(self.poller, stats)
-        self.heartbeat: Heartbeat = Heartbeat(
+        self.heartbeat: Heartbeat[Connection] = Heartbeat(
             settings.heartbeat.interval,
             settings.heartbeat.timeout,
             settings.heartbeat.idle_timeout,
@@ -102,9 +101,9 @@ class Engine:
         self.deflate_min_size = settings.deflate.min_size
         self.close_timeout = settings.server.close_timeout
         self.handshake_timeout = settings.server.handshake_timeout
-        self.on_connect = application.connect
-        self.on_message = application.message
-        self.on_close = application.close
+        self.on_connect: Callable[[Connection, Request], Any] = application.connect
+        self.on_message: Callable[[Connection, str | bytes], Any] = application.message
+        self.on_close: Callable[[Connection, int, str], Any] = application.close
         self.granted = application.granted
         self.on_error = application.failed
         self.warn = application.warn

@@ -47,7 +47,7 @@ class _Lingerer:
             pass
         self.close()
 
-    def on_events(self, events: int) -> None:
+    def on_events(self, events: int) -> None:  # noqa: ARG002 - all end in a read
         self.on_readable()
 
     def on_crash(self) -> None:

@@ -99,7 +99,7 @@ class Listener:
             if self._reserve >= 0:
                 os.close(self._reserve)
 
-    def on_events(self, events: int) -> None:
+    def on_events(self, events: int) -> None:  # noqa: ARG002 - see the text
         """Accept; an error on a listening socket shows itself there."""
         self.on_readable()
 

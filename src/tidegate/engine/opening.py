@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Opening"]
 
+_PROXY, _TLS, _HEAD = range(3)  # the stages, in their order
+
 _PROXY_FIXED_BYTES = 16  # signature, version, family and the length of the rest
 
 
@@ -33,7 +35,7 @@ class Opening:
         started: when it was accepted, in monotonic seconds.
     """
 
-    __slots__ = ("_buffer", "_handle", "_listener", "_peer", "_sock", "_started", "_writing")
+    __slots__ = ("_buffer", "_listener", "_peer", "_sock", "_stage", "_started", "_writing")
 
     def __init__(self, listener: Listener, sock: Socket, peer: str, started: float) -> None:
         self._listener = listener
@@ -43,20 +45,25 @@ class Opening:
         self._buffer = b""
         self._writing = False
         if listener.proxy_protocol:
-            self._handle = self._read_proxy_header
+            self._stage = _PROXY
         elif listener.tls is not None:
             self._begin_tls(listener.tls)
         else:
-            self._handle = self._read_head
+            self._stage = _HEAD
 
-    def on_events(self, events: int) -> None:
+    def on_events(self, events: int) -> None:  # noqa: ARG002 - see the text
         """Go on; what the event was shows in the next call on the socket."""
         self.on_readable()
 
     def on_readable(self) -> None:
         """Take the next step of this attempt, if the bytes for it are there."""
         try:
-            self._handle()
+            if self._stage == _PROXY:
+                self._read_proxy_header()
+            if self._stage == _TLS:
+                self._shake_hands()
+            if self._stage == _HEAD:
+                self._read_head()
         except BlockingIOError:
             return
         except (OSError, PeerError):
@@ -68,7 +75,7 @@ class Opening:
 
     def timeout(self) -> None:
         """The handshake took too long: say so where the peer can read it."""
-        if self._handle == self._read_head:
+        if self._stage == _HEAD:
             self._leave()
             listener = self._listener
             listener.refuse(self._sock, listener.door.timed_out(), registered=True)
@@ -126,12 +133,11 @@ class Opening:
         if self._listener.tls is not None:
             self._begin_tls(self._listener.tls)
         else:
-            self._handle = self._read_head
-        self._handle()
+            self._stage = _HEAD
 
     def _begin_tls(self, context: ssl.SSLContext) -> None:
         self._sock = TlsSocket(cast(socket, self._sock), context)
-        self._handle = self._shake_hands
+        self._stage = _TLS
 
     def _shake_hands(self) -> None:
         sock = cast(TlsSocket, self._sock)
@@ -142,5 +148,4 @@ class Opening:
             listener.poller.modify(sock.fileno(), WRITE if wants_write else READ)
         if not wants_write:
             listener.stats.tls_handshake_duration.observe(monotonic() - self._started)
-            self._handle = self._read_head
-            self._read_head()
+            self._stage = _HEAD

@@ -152,7 +152,7 @@ class Poller:
 
     def _crashed(self, error: Exception, entry: Entry | None) -> None:
         """Report an error of ours and end the one entry that it came from."""
-        assert self._loop is not None  # noqa: S101 - turns are run by the loop
+        assert self._loop is not None
         context = {"message": "error in the engine; ending one connection", "exception": error}
         self._loop.call_exception_handler(context)
         if entry is not None:
@@ -201,7 +201,7 @@ class _SelectorPoller(Poller):
     def __init__(self) -> None:
         super().__init__()
         self._selector = selectors.DefaultSelector()
-        self._fileno: int = self._selector.fileno()  # type: ignore[attr-defined]
+        self._fileno: int = self._selector.fileno()
         # A selector cannot watch for nothing, so a paused descriptor is out of the selector.
         self._paused: set[int] = set()
 

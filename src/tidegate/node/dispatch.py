@@ -218,7 +218,7 @@ def _send(connection: Connection, message: ServerMessage) -> None:
 
 
 def _end(connection: Connection, reason: Reason, retry_after: int | None = None) -> None:
-    assert reason.close is not None  # noqa: S101
+    assert reason.close is not None
     connection.close(reason.close, close_reason(reason, retry_after), reason.name)
 
 

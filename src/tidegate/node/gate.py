@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from sys import intern
 from time import time
+from typing import Any
 
 from tidegate.core import codes
 from tidegate.core.admission import Admission
@@ -70,7 +71,7 @@ class Gate:
         self._origins = frozenset(settings.server.origins)
         self._secure = settings.tls.certificate is not None
         self._proxies = TrustedProxies(settings.proxies.trusted)
-        self._proxy_header = settings.proxies.header
+        self._proxy_header: Any = settings.proxies.header
         self._deflate = settings.deflate
         self._auth = settings.auth
         self._no_descriptor = _refusal(codes.SERVER_LIMIT, codes.SERVER_LIMIT.retry_after, None)
@@ -90,10 +91,8 @@ class Gate:
         except HandshakeError as error:
             return self.malformed(error)
         native = self._native and JSON_V1 in upgrade.subprotocols
-        address = peer
-        if self._proxies:
-            header = request.headers.get(self._proxy_header)
-            address = self._proxies.client(peer, header, self._proxy_header)
+        header = request.headers.get(self._proxy_header)
+        address = self._proxies.client(peer, header, self._proxy_header)
         if not origin_allowed(upgrade.origin, request.headers["host"], self._origins, self._secure):
             return self._refuse(codes.ORIGIN, None, upgrade, native)
         rejection = self._admission.precheck(address, now)
@@ -224,11 +223,11 @@ def _refusal(reason: Reason, retry_after: int | None, limit: int | None) -> byte
     headers = _headers(reason, retry_after, limit)
     if reason is codes.UNAUTHORIZED:
         headers += _CHALLENGE
-    assert reason.http is not None  # noqa: S101 - every reason of the gate has a status
+    assert reason.http is not None
     return http_response(reason.http, http_body(reason, retry_after), headers)
 
 
 @lru_cache(maxsize=512)
 def _close_frame(reason: Reason, retry_after: int | None) -> bytes:
-    assert reason.close is not None  # noqa: S101 - asked for by the caller
+    assert reason.close is not None
     return encode_close(reason.close, close_reason(reason, retry_after))

@@ -70,6 +70,6 @@ def _respond(request: Request, node: Node) -> bytes:
 
 
 def _refusal(reason: codes.Reason, *headers: tuple[str, str]) -> bytes:
-    assert reason.http is not None  # noqa: S101
+    assert reason.http is not None
     headers = (("X-Rejection-Reason", reason.name), *headers)
     return http_response(reason.http, codes.http_body(reason, reason.retry_after), headers)

@@ -141,7 +141,7 @@ class Server:
         self,
         code: int = 1001,
         reason: str = "server shutting down",
-        timeout: float | None = None,  # noqa: ASYNC109 - what is over then is aborted, not raised
+        timeout: float | None = None,
     ) -> None:
         """Stop listening and close every connection.
 
@@ -276,5 +276,5 @@ class Server:
 
 
 def _end(connection: Connection, reason: Reason) -> None:
-    assert reason.close is not None  # noqa: S101 - both rows have one
+    assert reason.close is not None
     connection.close(reason.close, reason.message, reason.name)

@@ -63,7 +63,7 @@ def admin_app(node: Server, settings: AdminSettings, collector: Collector) -> AS
         return JSONResponse(body, status)
 
     async def failed(_request: Request, error: Exception) -> Response:
-        assert isinstance(error, HTTPException)  # noqa: S101
+        assert isinstance(error, HTTPException)
         return JSONResponse(
             {"error": error.detail}, error.status_code, headers=dict(error.headers or {})
         )

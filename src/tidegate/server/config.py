@@ -115,7 +115,7 @@ class _Layers:
 
     def _put(self, name: str, text: str, source: str) -> None:
         known = _known(name)
-        assert known is not None  # noqa: S101
+        assert known is not None
         self.sources[name] = source
         *path, key = name.split(".")
         section = self.data
@@ -180,7 +180,7 @@ def _items(text: str) -> list[Any]:
     """A list, as JSON or TOML write one, or with commas between the items."""
     if text.startswith("["):
         items = json.loads(text)
-        assert isinstance(items, list)  # noqa: S101
+        assert isinstance(items, list)
         return items
     return [item.strip() for item in text.split(",") if item.strip()]
 

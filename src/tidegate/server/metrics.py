@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from itertools import accumulate
+from math import inf
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 from prometheus_client.core import (
@@ -13,6 +14,7 @@ from prometheus_client.core import (
     Metric,
 )
 from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
 from tidegate.core.stats import Histogram
 from tidegate.server.limits import descriptors_used_ratio
@@ -177,7 +179,7 @@ def _family(description: Description, node: Server) -> Metric:
     if kind == "histogram":
         histograms = HistogramMetricFamily(name, text, labels=labels)
         for key, sample in samples.items():
-            assert isinstance(sample, Histogram)  # noqa: S101
+            assert isinstance(sample, Histogram)
             histograms.add_metric([key] if label else [], _buckets(sample), sample.sum)
         return histograms
     family = (CounterMetricFamily if kind == "counter" else GaugeMetricFamily)(
@@ -185,12 +187,12 @@ def _family(description: Description, node: Server) -> Metric:
     )
     for key, sample in samples.items():
         if sample is not None:
-            assert not isinstance(sample, Histogram)  # noqa: S101
+            assert not isinstance(sample, Histogram)
             family.add_metric([key] if label else [], sample)
     return family
 
 
 def _buckets(histogram: Histogram) -> list[tuple[str, float]]:
     """Cumulative counts by upper bound, as Prometheus has them."""
-    bounds = [*(f"{bound:.10g}" for bound in histogram.bounds), "+Inf"]
+    bounds = map(floatToGoString, (*histogram.bounds, inf))
     return list(zip(bounds, map(float, accumulate(histogram.counts)), strict=True))

@@ -65,7 +65,7 @@ _FORBIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]").search
 
 def is_name(text: str, longest: int) -> bool:
     """Whether `text` may name a room, user or tier: 1 to `longest` characters, none of control."""
-    return 0 < len(text) <= longest and not (not text.isprintable() and _FORBIDDEN(text))
+    return 0 < len(text) <= longest and (text.isprintable() or not _FORBIDDEN(text))
 
 
 def _check_printable(key: str, text: str) -> None:
