@@ -110,7 +110,7 @@ class Heartbeat(Generic[P]):
         self._overdue: deque[tuple[int, dict[P, None]]] = deque()
         self._batches: deque[tuple[float, float, list[P]]] = deque()
         self._stalls: deque[tuple[float, float]] = deque()
-        # Faster than the wheel, or the sweep could stay beside a peer for ever.
+        # At twice the wheel's speed at least, or the sweep would stay long beside some peers.
         visit = min(interval / 2, idle_timeout / 4) or interval
         self._sweep = 0.0
         self._sweep_step = self._size * min(self.period / visit, 1.0)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
 from tidegate.engine.connection import Connection
 from tidegate.engine.opening import Opening
 from tidegate.errors import ConfigError
+from tidegate.wire.forwarded import normalise
 from tidegate.wire.handshake import HandshakeError, Request, parse_request
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ class Listener:
         self.openings = engine.openings
         self.proxy_protocol = proxy_protocol
         self._sock = sock
+        self._family = int(sock.family)
         self._direct = self.tls is None and not proxy_protocol
         self._reserve = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         self._paused = False
@@ -110,6 +112,7 @@ class Listener:
         """Accept what waits, at most a batch, and answer each whose request is there."""
         # accept() of the standard library makes an object that costs as much as the system call.
         accept = self._sock._accept  # type: ignore[attr-defined]
+        until = self.poller.until
         for _ in range(_ACCEPTS_PER_TURN):
             try:
                 fd, peer = accept()
@@ -124,10 +127,14 @@ class Listener:
                     self._pause(f"accept failed: {error.strerror}")
                 return
             self._accepted(fd, peer[0])
+            if monotonic() >= until:
+                return
 
     def _accepted(self, fd: int, peer: str) -> None:
         started = monotonic()
-        family = self._sock.family
+        family = self._family
+        if family == socket.AF_INET6:
+            peer = normalise(peer)  # a dual-stack socket says ::ffff:192.0.2.1
         if not self._direct:
             full = socket.socket(family, socket.SOCK_STREAM, 0, fileno=fd)
             full.setblocking(False)

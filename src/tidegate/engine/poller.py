@@ -52,6 +52,8 @@ class Poller:
     def __init__(self) -> None:
         self.now = monotonic()
         """Monotonic seconds at the start of this turn or of the last tick."""
+        self.until = 0.0
+        """When this turn's time for events is over, for entries that do several things at once."""
         self.table: list[Entry | None] = [None] * 1024
         self.ready: deque[Callable[[], None]] = deque()
         """Work to continue in the next turn: connections with frames left over."""
@@ -115,7 +117,7 @@ class Poller:
     def turn(self) -> None:
         """Handle what is ready, for about :data:`TURN_SECONDS`, then work left from before."""
         now = self.now = monotonic()
-        until = now + TURN_SECONDS
+        until = self.until = now + TURN_SECONDS
         table = self.table
         left = self._left
         polled = False

@@ -17,6 +17,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from tidegate.core.fields import shown
 from tidegate.node import health
 from tidegate.server.checks import is_loopback
 
@@ -102,7 +103,7 @@ class _Guard:
                 {"error": "the Host header does not name this machine; set admin.token"}, 403
             )
         scheme, _, given = headers.get("authorization", "").partition(" ")
-        # Headers are latin-1; the token may be any text, which clients send as UTF-8.
+        # As bytes, because a header may hold any, and text is compared only if it is ASCII.
         if scheme.lower() == "bearer" and hmac.compare_digest(
             given.strip().encode("latin-1"), self._token
         ):
@@ -134,6 +135,7 @@ class _Query:
     def matches(self, connection: Connection) -> bool:
         return (
             connection.number > self.after
+            and not connection.closed
             and (self.user is None or connection.user == self.user)
             and (self.ip is None or connection.address == self.ip)
         )
@@ -144,7 +146,7 @@ def _query(params: QueryParams) -> _Query:
     for name, value in params.multi_items():
         if name not in _Query.__slots__:
             allowed = ", ".join(_Query.__slots__)
-            raise HTTPException(400, f"unknown parameter {name!r}; there are {allowed}")
+            raise HTTPException(400, f"unknown parameter {shown(name)}; there are {allowed}")
         if name in found:
             raise HTTPException(400, f"{name}: given twice")
         if name == "limit":
@@ -155,7 +157,7 @@ def _query(params: QueryParams) -> _Query:
             try:
                 address = ip_address(value)
             except ValueError:
-                raise HTTPException(400, f"ip: {value!r} is not an IP address") from None
+                raise HTTPException(400, f"ip: {shown(value)} is not an IP address") from None
             found[name] = str(getattr(address, "ipv4_mapped", None) or address)
         else:
             found[name] = value
@@ -165,7 +167,7 @@ def _query(params: QueryParams) -> _Query:
 def _whole_number(name: str, value: str, low: int, high: int) -> int:
     if value.isascii() and value.isdecimal() and len(value) < 20 and low <= int(value) <= high:
         return int(value)
-    raise HTTPException(400, f"{name}: {value[:40]!r} is not a whole number from {low} to {high}")
+    raise HTTPException(400, f"{name}: {shown(value)} is not a whole number from {low} to {high}")
 
 
 async def _page(node: Server, query: _Query) -> dict[str, object]:
@@ -181,10 +183,9 @@ async def _page(node: Server, query: _Query) -> dict[str, object]:
         if index % _TURN == 0:
             await asyncio.sleep(0)
     found.sort(key=lambda connection: connection.number)
-    page = [connection for connection in found[: query.limit] if not connection.closed]
     now = time.monotonic()
     return {
-        "connections": [_row(connection, now) for connection in page],
+        "connections": [_row(connection, now) for connection in found[: query.limit]],
         "next": found[query.limit - 1].number if len(found) > query.limit else None,
     }
 

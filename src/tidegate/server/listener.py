@@ -68,6 +68,5 @@ def _bind(host: str, port: int) -> socket.socket:
         known = error.errno is not None and not isinstance(error, socket.gaierror)
         why = os.strerror(error.errno) if known and error.errno else error.strerror
         raise StartError(
-            f"the admin API cannot listen on {host} port {port}: {why} "
-            f"(admin.host, admin.port)"
+            f"the admin API cannot listen on {host} port {port}: {why} (admin.host, admin.port)"
         ) from None

@@ -88,6 +88,17 @@ def test_pings_come_every_interval(interval: float, timeout: float) -> None:
 
 
 @TIMES
+def test_no_ping_comes_before_its_time(interval: float, timeout: float) -> None:
+    loop = Loop(interval, timeout)
+    loop.step(loop.heartbeat.period * 0.9)
+    peers = [Peer(loop.now + loop.heartbeat.period * tenth / 10) for tenth in range(10)]
+    for peer in peers:
+        loop.heartbeat.add(peer, peer.added)
+    loop.run(2 * interval)
+    assert all(peer.pinged[0] - peer.added >= interval - 1e-6 for peer in peers)
+
+
+@TIMES
 def test_a_silent_peer_is_dead_after_interval_and_timeout(interval: float, timeout: float) -> None:
     loop = Loop(interval, timeout)
     slack = max(interval / 128, loop.heartbeat.period) + 2 * loop.heartbeat.period
@@ -200,6 +211,19 @@ class TestBursts:
         loop.run(31)
         assert loop.most_pings == 128
 
+    def test_are_pinged_in_time_by_a_loop_that_ticks_seldom(self) -> None:
+        loop = Loop()
+        peers = []
+        for _ in range(128):
+            peers += loop.add(50)
+            loop.step()
+        for _ in range(4 * 32):
+            loop.step(4 * loop.heartbeat.period)
+        for peer in peers:
+            gaps = [b - a for a, b in zip(peer.pinged, peer.pinged[1:], strict=False)]
+            assert len(gaps) >= 3
+            assert all(abs(gap - 30) <= 3 for gap in gaps)
+
     def test_silent_ones_are_dead_within_the_bound(self) -> None:
         loop = Loop()
         peers = loop.add(12_000, answers=False)
@@ -243,6 +267,18 @@ class TestStalls:
             loop.step(1.2)
         assert loop.dead == []
 
+    @pytest.mark.parametrize("stall", [0.3, 0.45, 0.55, 0.9, 1.0, 1.5])
+    def test_are_noticed_by_the_measure_of_a_short_timeout(self, stall: float) -> None:
+        loop = Loop(interval=5.0, timeout=1.0)
+        (peer,) = loop.add()
+        for _ in range(4):
+            pings = len(peer.pinged)
+            while len(peer.pinged) == pings:
+                loop.step()
+            loop.step(stall)
+            loop.step(stall)
+        assert loop.dead == []
+
     def test_move_the_deadline_of_the_silent_by_their_length(self) -> None:
         loop = Loop()
         loop.add(answers=False)
@@ -263,13 +299,15 @@ class TestStalls:
         loop.run(60)
         assert loop.most_pings <= 2 * (2 * 12_800 // 128)
 
-    def test_that_no_tick_has_seen_do_not_delay_a_new_peer(self) -> None:
+    @pytest.mark.parametrize("stall", [500.0, 507.0, 515.0, 522.0])
+    def test_that_no_tick_has_seen_do_not_misplace_a_new_peer(self, stall: float) -> None:
         loop = Loop()
-        loop.now += 500.0
+        loop.now += stall
         (peer,) = loop.add()
         loop.step(0.0)
         loop.run(32)
-        assert len(peer.pinged) == 1
+        (pinged,) = peer.pinged
+        assert 30 <= pinged - peer.added <= 31
 
     def test_are_not_idleness(self) -> None:
         loop = Loop(idle_timeout=60.0)
@@ -305,6 +343,18 @@ class TestIdle:
             assert loop.idle[0][0] - peer.added > idle_timeout
             loop.heartbeat.remove(peer)
             loop.idle.clear()
+
+    def test_is_found_wherever_the_peer_is(self) -> None:
+        loop = Loop(idle_timeout=300.0)
+        for _ in range(130):
+            loop.add()
+            loop.step()
+        loop.run(300 + 30 + 30)
+        found: dict[Peer, float] = {}
+        for when, peer in loop.idle:
+            found.setdefault(peer, when - peer.added)
+        assert len(found) == 130
+        assert max(found.values()) <= 300 + 30 + 1
 
     def test_is_found_in_a_burst(self) -> None:
         loop = Loop(interval=10.0, idle_timeout=60.0)

@@ -85,6 +85,10 @@ def test_defaults() -> None:
             {"heartbeat": {"interval": False}},
             "heartbeat.interval = false: must be a number from 0.1 to 86,400",
         ),
+        (
+            {"heartbeat": {"interval": True}},
+            "heartbeat.interval = true: must be a number from 0.1 to 86,400",
+        ),
         ({"deflate": {"enabled": 1}}, "deflate.enabled = 1: must be true or false"),
         (
             {"deflate": {"window_bits": 8}},

@@ -124,10 +124,10 @@ def test_histograms_are_cumulative(node: Any) -> None:
         sizes.observe(size)
     node.stats.loop_lag.observe(0.0005)
     found = scrape(node)
-    assert found["websocket_message_size_bytes_bucket{16.0}{received}"] == 1
-    assert found["websocket_message_size_bytes_bucket{64.0}{received}"] == 2
-    assert found["websocket_message_size_bytes_bucket{1.048576e+06}{received}"] == 3
-    assert found["websocket_message_size_bytes_bucket{+Inf}{received}"] == 4
+    assert found["websocket_message_size_bytes_bucket{received}{16.0}"] == 1
+    assert found["websocket_message_size_bytes_bucket{received}{64.0}"] == 2
+    assert found["websocket_message_size_bytes_bucket{received}{1.048576e+06}"] == 3
+    assert found["websocket_message_size_bytes_bucket{received}{+Inf}"] == 4
     assert found["websocket_message_size_bytes_count{received}"] == 4
     assert found["websocket_message_size_bytes_sum{received}"] == 2 * (1 << 20) + 34
     assert found["websocket_message_size_bytes_count{sent}"] == 0

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -291,3 +294,37 @@ def test_data_is_passed_on_byte_for_byte(text: str) -> None:
 def test_writes(message: ServerMessage, expected: dict[str, Any]) -> None:
     assert json.loads(encode_server(message)) == expected
     assert msgspec.json.decode(encode_server(message), type=type(message)) is not None
+
+
+PROTOCOL = (Path(__file__).parents[3] / "docs" / "protocol.md").read_text(encoding="utf-8")
+SENT, RECEIVED = PROTOCOL.split("### From the client")[1].split("### From the server")
+SERVER = msgspec.json.Decoder(ServerMessage)
+
+
+@pytest.mark.parametrize(
+    ("section", "union", "read"),
+    [(SENT, ClientMessage, decode_client), (RECEIVED, ServerMessage, SERVER.decode)],
+)
+def test_the_documentation_shows_a_valid_example_of_every_message(
+    section: str, union: Any, read: Callable[[str], Any]
+) -> None:
+    examples = re.findall(r"```json\n(.*?)```", section, re.DOTALL)
+    assert sorted(type(read(text)).__name__ for text in examples) == sorted(
+        member.__name__ for member in union.__args__
+    )
+    for text in examples:
+        # No key that is not a field, or was misspelt.
+        known = {field.encode_name for field in msgspec.structs.fields(type(read(text)))}
+        assert set(json.loads(text)) <= known | {"type"}
+
+
+def test_the_documentation_shows_what_is_really_said() -> None:
+    session = PROTOCOL.split("```text")[1].split("```")[0]
+    sent = re.findall(r"^> (\{.*)$", session, re.MULTILINE)
+    received = re.findall(r"^< (\{.*)$", session, re.MULTILINE)
+    assert len(sent) == 3
+    for text in sent:
+        decode_client(text)
+    assert len(received) == 5
+    for text in received:
+        assert encode_server(SERVER.decode(text)).decode() == text
