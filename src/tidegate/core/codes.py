@@ -20,6 +20,7 @@ from typing import Final
 
 __all__ = [
     "ABORTED",
+    "ALREADY_AUTHENTICATED",
     "AUTH_TIMEOUT",
     "BAD_REQUEST",
     "DRAINING",
@@ -147,6 +148,9 @@ INVALID_FIELD: Final = _row("invalid_field", None, None, None, "A field is missi
 TOO_BIG: Final = _row("too_big", None, None, None, "The message is too big")
 NOT_JOINED: Final = _row("not_joined", None, None, None, "Join the room first")
 NOT_AUTHENTICATED: Final = _row("not_authenticated", None, None, None, "Authenticate first")
+ALREADY_AUTHENTICATED: Final = _row(
+    "already_authenticated", None, None, None, "This connection is authenticated already"
+)
 OVERLOADED: Final = _row("overloaded", None, None, 1, "The server has too much to send; try again")
 
 REASONS: Final[Mapping[str, Reason]] = MappingProxyType(_rows)

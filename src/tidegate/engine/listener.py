@@ -58,6 +58,9 @@ class Door(Protocol):
     def no_descriptor(self) -> bytes:
         """Return the response when the process is out of file descriptors."""
 
+    def failed(self, error: Exception) -> bytes:
+        """Return the response when :meth:`decide` raised; no lease may be held then."""
+
     def trusts(self, peer: str) -> bool:
         """Return whether ``peer`` is a proxy that may speak for others."""
 
@@ -174,7 +177,10 @@ class Listener:
     ) -> None:
         """Ask the door about a whole request and do what it says."""
         engine = self.engine
-        answer = self.door.decide(request, peer, self.poller.now)
+        try:
+            answer = self.door.decide(request, peer, self.poller.now)
+        except Exception as error:
+            answer = self.door.failed(error)
         if type(answer) is bytes:
             self.refuse(sock, answer, registered)
             return

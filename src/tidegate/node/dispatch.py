@@ -171,8 +171,7 @@ class NativeApplication:
 
     def _authenticate(self, connection: Connection, message: Authenticate) -> None:
         if connection.user is not None:
-            said = "This connection is authenticated already"
-            _refuse(connection, codes.INVALID_FIELD, message.id, said)
+            _refuse(connection, codes.ALREADY_AUTHENTICATED, message.id)
             return
         if not self._first_message:
             _end(connection, codes.UNAUTHORIZED)
@@ -207,10 +206,9 @@ def _refuse(
     connection: Connection,
     reason: Reason,
     id: MessageId | UnsetType = UNSET,  # noqa: A002
-    message: str = "",
 ) -> None:
     retry_after = UNSET if reason.retry_after is None else reason.retry_after
-    _send(connection, Error(reason.name, message or reason.message, id, retry_after))
+    _send(connection, Error(reason.name, reason.message, id, retry_after))
 
 
 def _send(connection: Connection, message: ServerMessage) -> None:

@@ -7,6 +7,7 @@ a request that nothing else can go wrong with.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from sys import intern
@@ -38,6 +39,8 @@ from tidegate.wire.handshake import (
 )
 
 __all__ = ["Gate"]
+
+_log = logging.getLogger("tidegate")
 
 _CHALLENGE = (("WWW-Authenticate", 'Bearer realm="tidegate"'),)  # RFC 9110, section 11.6.1
 
@@ -130,6 +133,12 @@ class Gate:
         """Return the refusal of a connection for which there is no file descriptor."""
         self._count(codes.SERVER_LIMIT)
         return self._no_descriptor
+
+    def failed(self, error: Exception) -> bytes:
+        """Log an error of ours, or of the application's ``http``; the peer is told nothing."""
+        _log.error("an attempt could not be decided", exc_info=error)
+        self._count(codes.INTERNAL_ERROR)
+        return _refusal(codes.INTERNAL_ERROR, codes.INTERNAL_ERROR.retry_after, None)
 
     def trusts(self, peer: str) -> bool:
         """Return whether ``peer`` is a trusted proxy."""

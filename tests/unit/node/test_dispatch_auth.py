@@ -85,8 +85,7 @@ def test_nobody_authenticates_twice(node: Node) -> None:
     peer = node.open("ann")
     peer.take()
     (said,) = node.say(peer, type="auth", token=node.token("bob"), id=1)
-    assert (said["code"], said["id"]) == ("invalid_field", 1)
-    assert "authenticated already" in said["message"]
+    assert (said["code"], said["id"]) == ("already_authenticated", 1)
     assert (peer.user, peer.open, seen.calls) == ("ann", True, [])
 
 
