@@ -14,11 +14,7 @@ from tidegate.errors import UsageError
 
 __all__ = ["app", "seconds"]
 
-app = App(
-    name="token",
-    help="Create and check tokens of users. The key is auth.secret of the settings: set it in "
-    "the file or as TIDEGATE_AUTH_SECRET.",
-)
+app = App(name="token", help="Create and check tokens of users.")
 
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 
@@ -33,6 +29,8 @@ def create(
     config: ConfigFile = None,
 ) -> None:
     """Print a token for a user.
+
+    It is signed with auth.secret, from the file or from TIDEGATE_AUTH_SECRET.
 
     Parameters
     ----------
@@ -59,9 +57,10 @@ def create(
 
 @app.command
 def check(token: str | None = None, /, *, config: ConfigFile = None) -> int:
-    """Say whether a token is accepted here, and what it holds.
+    """Print what a token holds, or why it is not accepted (exit code 1).
 
-    Exit code 1 if it is not.
+    It is checked as the server would: with auth.secret or auth.public_key, from the file or from
+    TIDEGATE_AUTH_SECRET and TIDEGATE_AUTH_PUBLIC_KEY.
 
     Parameters
     ----------

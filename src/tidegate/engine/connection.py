@@ -229,8 +229,9 @@ class Connection:
         if self.engine.tls is not None or outbox is None:
             # An encrypted record that has begun cannot be taken back, so no close frame fits in.
             self._close = (1006, "", "slow_consumer")
-            self.engine.poller.ready.append(self._abort)
             self.sink = DISCARD
+            self.engine.poller.ready.append(self._abort)
+            self.engine.poller.wake()
             return
         outbox.keep_begun_frame()
         self._begin_close(4008, "slow consumer", "slow_consumer")
@@ -437,6 +438,11 @@ class Connection:
             work = engine.on_connect(self, request)
         except Exception as error:
             self._handler_failed(error)
+        awaitable = work is not None and hasattr(work, "__await__")
+        if self._state == _CLOSED:  # the handler aborted it
+            if awaitable and hasattr(work, "close"):
+                work.close()
+            return
         if self.sink is first:
             self.sink = self._sock
         data = first.take()
@@ -460,7 +466,6 @@ class Connection:
             self.hold_back(data, sent)
             if closing:
                 self.sink = DISCARD
-        awaitable = work is not None and hasattr(work, "__await__")
         if self._state == _OPENING and awaitable:
             self.run(work)
         elif self._state == _OPENING:

@@ -28,6 +28,7 @@ from tidegate.wire.handshake import Request
 __all__ = ["Application", "Engine"]
 
 _TICK_SECONDS = 0.1
+_STALL_SECONDS = 1.0
 _PING = struct.Struct("!d")
 _CLOSES_PER_SLICE = 256
 
@@ -219,9 +220,15 @@ class Engine:
 
     def _tick(self) -> None:
         now = self.poller.now = monotonic()
-        self.stats.loop_lag.observe(max(0.0, now - self._next_tick))
+        lag = max(0.0, now - self._next_tick)
+        self.stats.loop_lag.observe(lag)
         self._next_tick = now + _TICK_SECONDS
         self._timer = self.loop.call_later(_TICK_SECONDS, self._tick)
+        if now >= self._next_beat:
+            self._next_beat = now + self.heartbeat.period
+            self._beat(now)
+        if lag > _STALL_SECONDS:
+            return  # what came during the stall is read before anyone is found to be late
         for opening in self.openings.due(now):
             opening.timeout()
         for connection in self.closing.due(now):
@@ -230,9 +237,6 @@ class Engine:
             connection.fragment_timeout()
         self.lingerers.expire(now)
         self._application.tick(now)
-        if now >= self._next_beat:
-            self._next_beat = now + self.heartbeat.period
-            self._beat(now)
 
     def _beat(self, now: float) -> None:
         beat = self.heartbeat.tick(now)

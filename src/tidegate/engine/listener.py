@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["Door", "Grant", "Listener"]
 
 _ACCEPTS_PER_TURN = 64
-_DEFER_SECONDS = 1
+_DEFERRED_SECONDS = 1 if sys.platform == "linux" else 0
 _PAUSE_SECONDS = 0.2
 
 
@@ -148,7 +148,9 @@ class Listener:
         try:
             data = sock.recv(65536)
         except BlockingIOError:
-            self._wait(sock, peer, started)
+            # The kernel has waited for the request already, and that time counts.
+            waited = min(_DEFERRED_SECONDS, self.engine.handshake_timeout / 2)
+            self._wait(sock, peer, started - waited)
             return
         except OSError:
             sock.close()
@@ -196,8 +198,12 @@ class Listener:
             grant.deflate,
             grant.pending_auth,
         )
-        engine.granted(connection, grant)
-        connection.start(grant.response, request, registered)
+        try:
+            engine.granted(connection, grant)
+            connection.start(grant.response, request, registered)
+        except Exception:
+            connection.abort()  # gives the lease back
+            raise
         engine.stats.handshake_duration.observe(monotonic() - started)
 
     def refuse(self, sock: Socket, response: bytes, registered: bool = False) -> None:
@@ -276,7 +282,7 @@ def listening_socket(host: str, port: int, backlog: int) -> socket.socket:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if sys.platform == "linux":
             # The kernel hands a connection over when its request is there (tcp(7)).
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, _DEFER_SECONDS)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, _DEFERRED_SECONDS)
         sock.setblocking(False)
         sock.bind(address)
         sock.listen(backlog)

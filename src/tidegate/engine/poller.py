@@ -11,6 +11,7 @@ the next one, so that no burst holds the loop and nobody is served twice before 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import select
 import selectors
@@ -243,7 +244,8 @@ class _SelectorPoller(Poller):
         if fd in self._paused:
             self._paused.remove(fd)
         else:
-            self._selector.unregister(fd)
+            with contextlib.suppress(KeyError):  # never registered
+                self._selector.unregister(fd)
 
     def close(self) -> None:
         super().close()

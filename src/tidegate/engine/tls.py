@@ -89,5 +89,7 @@ class TlsSocket:
         return self._ssl.fileno()
 
     def close(self) -> None:
-        """Close the descriptor."""
+        """Say goodbye if that is still possible, and close the descriptor."""
+        with contextlib.suppress(OSError, ValueError):
+            self._ssl.unwrap()
         self._ssl.close()

@@ -11,7 +11,7 @@ from tidegate.core.settings import Settings
 __all__ = ["is_loopback", "warnings"]
 
 # What the process has open besides connections: listeners, poller, logs, the admin API's clients.
-_OTHER_DESCRIPTORS = 64
+_OTHER_DESCRIPTORS = 32
 
 
 def warnings(settings: Settings, descriptors: int | None) -> Iterator[str]:

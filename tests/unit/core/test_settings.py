@@ -263,7 +263,11 @@ def test_secrets_are_never_shown(data: Any) -> None:
         {"admin": {"host": "0.0.0.0", "token": "0123456789abcdef"}},
         {"server": {"port": 0}, "admin": {"port": 0}},
         {"limits": {"connections": 0, "per_ip": 0, "per_user": 0, "per_room": 0}},
-        {"tiers": {"a": {"reserved": 0.7}, "b": {"reserved": 0.2}, "c": {"reserved": 0.1}}},
+        {
+            "tiers": {
+                f"t{share * 1000:.0f}": {"reserved": share} for share in (0.026, 0.58, 0.109, 0.285)
+            }
+        },
         {"tiers": {"a": {}}},
         {"proxies": {"trusted": ["10.0.0.0/8", "::1"], "protocol": True}},
         {"auth": {"anonymous": False, "secret": SECRET}},
