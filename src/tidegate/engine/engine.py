@@ -21,6 +21,7 @@ from tidegate.engine.lingering import Lingerers
 from tidegate.engine.listener import Door, Grant, Listener, listening_socket
 from tidegate.engine.opening import Opening
 from tidegate.engine.poller import make_poller
+from tidegate.engine.receiving import Receiver
 from tidegate.engine.tls import server_context
 from tidegate.wire.frames import PING, encode
 from tidegate.wire.handshake import Request
@@ -89,7 +90,7 @@ class Engine:
         )
         self.openings: Deadlines[Opening] = Deadlines()
         self.closing: Deadlines[Connection] = Deadlines()
-        self.fragments: Deadlines[Connection] = Deadlines()
+        self.fragments: Deadlines[Receiver] = Deadlines()
         self.count = 0
         self.listeners: list[Listener] = []
         self.tasks: set[asyncio.Task[None]] = set()
@@ -103,10 +104,11 @@ class Engine:
         self.close_timeout = settings.server.close_timeout
         self.handshake_timeout = settings.server.handshake_timeout
         self.on_connect: Callable[[Connection, Request], Any] = application.connect
-        self.on_message: Callable[[Connection, str | bytes], Any] = application.message
+        # The halves of a connection call these with themselves, which are connections.
+        self.on_message: Callable[[Any, str | bytes], Any] = application.message
         self.on_close: Callable[[Connection, int, str], Any] = application.close
         self.granted = application.granted
-        self.on_error = application.failed
+        self.on_error: Callable[[Any, Exception], None] = application.failed
         self.warn = application.warn
         self._application = application
         self._settings = settings

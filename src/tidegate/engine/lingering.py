@@ -13,8 +13,8 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tidegate.engine.connection import Socket
     from tidegate.engine.poller import Poller
+    from tidegate.engine.sending import Socket
 
 __all__ = ["Lingerers"]
 

@@ -19,8 +19,8 @@ from tidegate.wire.handshake import HandshakeError, Request, parse_request
 
 if TYPE_CHECKING:
     from tidegate.core.attempt import Lease
-    from tidegate.engine.connection import Socket
     from tidegate.engine.engine import Engine
+    from tidegate.engine.sending import Socket
     from tidegate.wire.deflate import Deflate
 
 __all__ = ["Door", "Grant", "Listener"]

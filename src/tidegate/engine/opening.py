@@ -18,8 +18,8 @@ from tidegate.wire.forwarded import parse_proxy_v2
 from tidegate.wire.handshake import HandshakeError, head_end, parse_request
 
 if TYPE_CHECKING:
-    from tidegate.engine.connection import Socket
     from tidegate.engine.listener import Listener
+    from tidegate.engine.sending import Socket
 
 __all__ = ["Opening"]
 

@@ -1,0 +1,240 @@
+"""The way into a connection: bytes to messages, and messages to the handler, one at a time."""
+
+from __future__ import annotations
+
+import asyncio
+from abc import abstractmethod
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any
+
+from tidegate.engine.poller import READ, WRITE
+from tidegate.engine.sending import CLOSED, CLOSING, FAILED, OPEN, OPENING, Sender, Socket
+from tidegate.wire.frames import (
+    BINARY,
+    CLOSE,
+    PING,
+    PONG,
+    TEXT,
+    ProtocolError,
+    Reader,
+    apply_mask,
+    encode,
+)
+
+if TYPE_CHECKING:
+    from tidegate.engine.engine import Engine
+    from tidegate.wire.deflate import Deflate
+
+__all__ = ["RECEIVE_BYTES", "Receiver"]
+
+RECEIVE_BYTES = 65536
+
+_FRAMES_PER_TURN = 64
+_READ_AHEAD = 65536
+
+# Why a connection does not take the next message just now. Reading goes on for a little while
+# (so that pongs, closes and resets are seen) and then stops until the handler has caught up.
+_BUSY = 1  # an async handler is at work
+_BACKLOG = 2  # many small frames came at once; the rest waits for the next turn
+
+
+class Receiver(Sender):
+    """The receiving half of a connection."""
+
+    __slots__ = ("_held", "_reader", "last_active", "last_seen")
+
+    def __init__(self, engine: Engine, sock: Socket, deflate: Deflate | None) -> None:
+        super().__init__(engine, sock, deflate)
+        self.last_seen = self.last_active = engine.poller.now
+        self._reader: Reader | None = None
+        self._held = 0
+
+    @property
+    def busy(self) -> bool:
+        """True while an async handler of this connection is at work."""
+        return bool(self._held & _BUSY)
+
+    def on_events(self, events: int) -> None:
+        """Write what waits, then read; an error or a hang-up shows itself in reading."""
+        if events & WRITE and self._outbox is not None:
+            self._flush()
+        if events != WRITE and self._state != CLOSED:
+            if self._paused and events & ~(READ | WRITE):
+                # Hung up or in error while nobody reads: only its end is left to see.
+                self.lost("reset")
+            elif not self._paused:
+                self.on_readable()
+
+    def on_readable(self) -> None:
+        """Read once and handle the frames that are there."""
+        if self._held and self._reader is not None and self._reader.pending >= _READ_AHEAD:
+            self._paused = True
+            self._watch()
+            return
+        try:
+            data = self._sock.recv(RECEIVE_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            self.lost("reset")
+            return
+        if not data:
+            self.lost("eof")
+            return
+        engine = self.engine
+        self.last_seen = engine.poller.now
+        size = len(data)
+        engine.stats.bytes_received += size
+        if self._reader is None and self._state == OPEN and not self._held:
+            # The common case first: one whole, final, small data frame and nothing else.
+            first = data[0]
+            if (first == 0x81 or first == 0x82) and size > 5:
+                length = data[1]
+                if length < 254:
+                    if size == length - 122:  # 6 bytes of header; the mask bit is 128
+                        payload = apply_mask(data[6:], data[2:6])
+                        self._deliver(first & 15, payload)
+                        return
+                elif length == 254 and size > 133 and size == (data[2] << 8 | data[3]) + 8:
+                    payload = apply_mask(data[8:], data[4:8])
+                    self._deliver(first & 15, payload)
+                    return
+        self.receive(data)
+
+    def _deliver(self, opcode: int, payload: bytes) -> None:
+        """Hand over a message that came alone in its read."""
+        if opcode == TEXT:
+            try:
+                message: str | bytes = payload.decode()
+            except UnicodeDecodeError:
+                self.fail(1007, "text is not UTF-8")
+                return
+        else:
+            message = payload
+        if len(payload) > self.engine.max_message:
+            self.fail(1009, "message too big")
+            return
+        self.engine.stats.size_received.observe(len(payload))
+        self._handle(message)
+
+    def _handle(self, message: str | bytes) -> None:
+        engine = self.engine
+        self.last_active = engine.poller.now
+        try:
+            result = engine.on_message(self, message)
+        except Exception as error:
+            self._handler_failed(error)
+        else:
+            if result is not None and hasattr(result, "__await__"):
+                self.run(result)
+
+    def receive(self, data: bytes) -> None:
+        """Handle any bytes: parts of frames, several frames, control frames."""
+        if self._state == FAILED:
+            return  # whatever still comes after a violation is thrown away
+        reader = self._reader
+        if reader is None:
+            engine = self.engine
+            reader = self._reader = Reader(engine.max_message, engine.max_fragments, self.deflate)
+        reader.feed(data)
+        if not self._held or self._state == CLOSING:
+            self._pump()
+
+    def _pump(self) -> None:
+        """Handle whole messages until none is left, or a handler or the turn asks to wait."""
+        engine = self.engine
+        reader = self._reader
+        assert reader is not None
+        fragments = engine.fragments
+        for _ in range(_FRAMES_PER_TURN):
+            try:
+                item = reader.next()
+            except ProtocolError as error:
+                self.fail(error.code, error.message)
+                return
+            if item is None:
+                if reader.idle:
+                    self._reader = None
+                    fragments.discard(self)
+                elif self not in fragments:
+                    fragments.set(self, engine.poller.now + engine.fragment_timeout)
+                return
+            opcode, payload = item
+            if opcode <= BINARY:
+                fragments.discard(self)
+                if self._state != OPEN:
+                    continue  # RFC 6455 1.4: after our close frame, data is read and dropped
+                size = len(payload)
+                if opcode == TEXT and not payload.isascii():
+                    size = len(payload.encode())
+                engine.stats.size_received.observe(size)
+                self._handle(payload)
+            elif opcode == PING:
+                if self._state <= OPEN:
+                    self._send_control(encode(PONG, payload))
+            elif opcode == PONG:
+                engine.on_pong(payload)
+            elif opcode == CLOSE:
+                self._peer_closed(*payload)
+            if self._state >= FAILED or (self._held and self._state <= OPEN):
+                return
+        self._held |= _BACKLOG
+        engine.poller.ready.append(self._go_on)
+
+    def _go_on(self) -> None:
+        """Take up the frames that were left over."""
+        self._held &= ~_BACKLOG
+        if self._state >= FAILED or (self._held and self._state <= OPEN):
+            return
+        if self._reader is not None:
+            self._pump()
+        if self._paused and not self._held & _BACKLOG and self._state != CLOSED:
+            self._paused = False
+            self._watch()
+
+    def fragment_timeout(self) -> None:
+        """A message was begun and not finished in time."""
+        self.fail(1008, "message took too long")
+
+    # Async handlers: one at a time, and nothing is read meanwhile.
+
+    def run(self, work: Coroutine[Any, Any, Any]) -> None:
+        """Run an async handler; messages that follow wait until it is done."""
+        self._held |= _BUSY
+        task = self.engine.start_task(self._supervise(work))
+        task.add_done_callback(self._handler_done)
+
+    async def _supervise(self, work: Coroutine[Any, Any, Any]) -> None:
+        try:
+            await work
+        except Exception as error:
+            self._handler_failed(error)
+
+    def _handler_done(self, task: asyncio.Task[None]) -> None:
+        self._held &= ~_BUSY
+        if self._state == CLOSED:
+            self._announce_close()
+            return
+        if task.cancelled():
+            self._begin_close(1011, "internal error", "handler_error")
+        elif self._state == OPENING:
+            self._state = OPEN
+        # Not called at once: a chain of short handlers must not become a deep stack.
+        self.engine.poller.ready.append(self._go_on)
+        self.engine.poller.wake()
+
+    def _handler_failed(self, error: Exception) -> None:
+        self.engine.on_error(self, error)
+        self._begin_close(1011, "internal error", "handler_error")
+
+    @abstractmethod
+    def fail(self, code: int, reason: str) -> None:
+        """Close because the peer broke the protocol."""
+
+    @abstractmethod
+    def _peer_closed(self, code: int, reason: str) -> None:
+        """The peer's close frame came."""
+
+    @abstractmethod
+    def _announce_close(self) -> None:
+        """Tell the application that this connection has ended."""

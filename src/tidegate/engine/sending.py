@@ -1,0 +1,177 @@
+"""The way out of a connection: its socket, or the outbox while the socket takes no more."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Protocol
+
+from tidegate.engine.outbox import Outbox, Sink
+from tidegate.engine.poller import READ, WRITE
+from tidegate.wire.frames import BINARY, TEXT, encode
+
+if TYPE_CHECKING:
+    from tidegate.engine.engine import Engine
+    from tidegate.wire.deflate import Deflate
+
+__all__ = ["CLOSED", "CLOSING", "FAILED", "OPEN", "OPENING", "Sender", "Socket"]
+
+# The states of a connection, in the order in which it goes through them.
+OPENING, OPEN, CLOSING, FAILED, CLOSED = range(5)
+
+
+class Socket(Sink, Protocol):
+    """What a connection needs of its socket, plain or TLS."""
+
+    def recv(self, size: int, /) -> bytes:
+        """Return up to ``size`` bytes, or none at the end of the stream."""
+
+    def shutdown(self, how: int, /) -> None:
+        """Half-close."""
+
+    def setsockopt(self, level: int, name: int, value: bytes, /) -> None:
+        """Set an option."""
+
+    def fileno(self) -> int:
+        """Return the descriptor."""
+
+    def close(self) -> None:
+        """Close the descriptor."""
+
+
+class Sender(ABC):
+    """The sending half of a connection.
+
+    Frames go to ``sink``: the socket itself, the outbox while bytes wait, or nowhere once a close
+    frame is out. So sending to many is a loop over ``sink.send`` without a question asked.
+    """
+
+    __slots__ = ("_outbox", "_paused", "_sock", "_state", "deflate", "engine", "sink")
+
+    def __init__(self, engine: Engine, sock: Socket, deflate: Deflate | None) -> None:
+        self.engine = engine
+        self.deflate = deflate
+        self.sink: Sink = sock
+        self._sock = sock
+        self._outbox: Outbox | None = None
+        self._paused = False
+        self._state = OPENING
+
+    @property
+    def open(self) -> bool:
+        """True while messages can be sent."""
+        return self._state <= OPEN
+
+    @property
+    def closed(self) -> bool:
+        """True once the socket is gone."""
+        return self._state == CLOSED
+
+    @property
+    def buffered(self) -> int:
+        """Bytes that wait because the peer does not read."""
+        return self._outbox.size if self._outbox is not None else 0
+
+    def send(self, message: str | bytes) -> None:
+        """Send a text (``str``) or binary (``bytes``) message.
+
+        What the peer does not take at once waits in the outbox; a peer that lets more than
+        ``outbox.max_bytes`` wait is closed. On a connection that is closing or closed this does
+        nothing.
+        """
+        if self._state > OPEN:
+            return
+        if type(message) is str:
+            payload, opcode = message.encode(), TEXT
+        else:
+            payload, opcode = bytes(message), BINARY  # type: ignore[arg-type]
+        deflate = self.deflate
+        if deflate is not None and len(payload) >= self.engine.deflate_min_size:
+            frame = encode(opcode, deflate.compress(payload), True)
+        else:
+            frame = encode(opcode, payload)
+        self.transmit(frame)
+        stats = self.engine.stats
+        stats.messages_sent += 1
+        stats.size_sent.observe(len(payload))
+
+    def transmit(self, frame: bytes) -> None:
+        """Send an already encoded frame (or several, joined)."""
+        size = len(frame)
+        self.engine.stats.bytes_sent += size
+        try:
+            sent = self.sink.send(frame)
+        except BlockingIOError:
+            self.hold_back(frame, 0)
+        except OSError:
+            self.lost("reset")
+        else:
+            if sent != size:
+                self.hold_back(frame, sent)
+
+    def hold_back(self, frame: bytes, sent: int) -> None:
+        """Keep what the socket did not take of ``frame`` and send it when it can."""
+        outbox = self._outbox = Outbox(self.engine.outbox_bytes, self._overflow)
+        outbox.begin(frame, sent)
+        self.sink = outbox
+        self._watch()
+
+    def _overflow(self) -> None:
+        """The peer is too slow: close it now, without the bytes that it did not take."""
+        outbox = self._outbox
+        if self.engine.tls is not None or outbox is None:
+            # An encrypted record that has begun cannot be taken back, so no close frame fits in.
+            self._give_up("slow_consumer")
+            return
+        outbox.keep_begun_frame()
+        self._begin_close(4008, "slow consumer", "slow_consumer")
+
+    def _send_control(self, frame: bytes) -> None:
+        if self._outbox is None:
+            self.transmit(frame)
+        elif self._state <= OPEN:
+            self._outbox.urge(frame)
+
+    def ping(self, frame: bytes) -> None:
+        """Send the heartbeat's ping frame, ahead of what waits."""
+        self._send_control(frame)
+
+    def _watch(self) -> None:
+        events = 0 if self._paused else READ
+        if self._outbox is not None:
+            events |= WRITE
+        self.engine.poller.modify(self._sock.fileno(), events)
+
+    def _flush(self) -> None:
+        outbox = self._outbox
+        assert outbox is not None
+        try:
+            done = outbox.flush(self._sock)
+        except OSError:
+            self.lost("reset")
+            return
+        if not done:
+            return
+        self._outbox = None
+        if self.sink is outbox:
+            self.sink = self._sock
+        self._watch()
+        if self._state == FAILED:
+            self._half_close()
+
+    def _half_close(self) -> None:
+        with contextlib.suppress(OSError):
+            self._sock.shutdown(socket.SHUT_WR)
+
+    @abstractmethod
+    def lost(self, cause: str) -> None:
+        """The socket ended without a closing handshake."""
+
+    @abstractmethod
+    def _begin_close(self, code: int, reason: str, cause: str) -> None:
+        """Send a close frame as the last one."""
+
+    @abstractmethod
+    def _give_up(self, cause: str) -> None:
+        """End the connection in the next turn, without a close frame."""
