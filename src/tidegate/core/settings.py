@@ -340,9 +340,9 @@ class Settings:
             if not _TIER_NAME.fullmatch(name):
                 problem = "a tier's name must be 1 to 64 letters, digits, _ or -"
                 raise SettingError(f"tiers.{shown(name)}", problem)
+        # Rounded once: added one by one, shares that are meant to be 1 together may pass it.
         total = math.fsum(tier.reserved for tier in self.tiers.values())
-        # In binary, shares that are meant to be 1 together can come to a hair more.
-        if total > 1 + 1e-9:
+        if total > 1:
             raise SettingError("tiers.*.reserved", f"must be 1 at most together, not {total:g}")
         server, admin = self.server, self.admin
         if admin.enabled and admin.port and (admin.host, admin.port) == (server.host, server.port):

@@ -235,8 +235,8 @@ class Engine:
             opening.timeout()
         for connection in self.closing.due(now):
             connection.closing_timeout()
-        for connection in self.fragments.due(now):
-            connection.fragment_timeout()
+        for receiver in self.fragments.due(now):
+            receiver.fragment_timeout()
         self.lingerers.expire(now)
         self._application.tick(now)
 

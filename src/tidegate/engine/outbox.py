@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from itertools import islice
 from typing import Protocol
 
 __all__ = ["DISCARD", "Outbox", "Sink"]
@@ -28,14 +27,14 @@ class Outbox:
     a peer is not too slow for taking one large message in parts.
     """
 
-    __slots__ = ("_begun", "_chunks", "_head_sent", "_overflow", "_urgent", "max_bytes", "size")
+    __slots__ = ("_chunks", "_head", "_head_sent", "_overflow", "_urgent", "max_bytes", "size")
 
     def __init__(self, max_bytes: int, overflow: Callable[[], None]) -> None:
-        self._chunks: deque[bytes] = deque()
+        # What the socket was offered last and has not taken whole. Nothing may be put before its
+        # rest: the peer has the beginning of it, or it is in a TLS record that waits to be sent.
+        self._head = b""
         self._head_sent = 0
-        # The head was offered to the socket, so nothing may be put before it: a part of it is
-        # out, or is in a TLS record that waits to be.
-        self._begun = False
+        self._chunks: deque[bytes] = deque()
         self._urgent: dict[int, bytes] = {}
         self._overflow: Callable[[], None] | None = overflow
         self.max_bytes = max_bytes
@@ -45,10 +44,11 @@ class Outbox:
     def send(self, data: bytes, /) -> int:
         """Keep ``data`` and return its length."""
         size = len(data)
+        if self._overflow is None:
+            return size
         if self.size + size > self.max_bytes:
             overflow, self._overflow = self._overflow, None
-            if overflow is not None:
-                overflow()
+            overflow()
             return size
         self._chunks.append(data)
         self.size += size
@@ -56,9 +56,8 @@ class Outbox:
 
     def begin(self, data: bytes, sent: int) -> None:
         """Keep what the socket did not take of ``data``, the first chunk of this outbox."""
-        self._chunks.append(data)
+        self._head = data
         self._head_sent = sent
-        self._begun = True
         self.size = len(data) - sent
 
     def push(self, data: bytes) -> None:
@@ -67,7 +66,7 @@ class Outbox:
         self.size += len(data)
 
     def urge(self, frame: bytes) -> None:
-        """Keep a ping or pong and send it before all that has not begun.
+        """Keep a ping or pong and send it before all that was not offered yet.
 
         Only the latest of each kind is kept (RFC 6455 5.5.3 asks for no more), so that a full
         outbox still answers pings and a flood of them takes no memory.
@@ -75,15 +74,10 @@ class Outbox:
         self._urgent[frame[0]] = frame
 
     def keep_begun_frame(self) -> None:
-        """Drop all that waits, except the rest of a chunk that the peer has the beginning of."""
-        chunks = self._chunks
-        begun = chunks[0] if chunks and self._begun else None
-        chunks.clear()
+        """Drop all that waits, except the rest of what the peer may have the beginning of."""
+        self._chunks.clear()
         self._urgent.clear()
-        self.size = 0
-        if begun is not None:
-            chunks.append(begun)
-            self.size = len(begun) - self._head_sent
+        self.size = len(self._head) - self._head_sent
 
     def flush(self, sink: Sink) -> bool:
         """Send what ``sink`` takes; return True when nothing is left.
@@ -91,51 +85,33 @@ class Outbox:
         Raises:
             OSError: the socket is gone. ``BlockingIOError`` is handled here.
         """
-        chunks = self._chunks
-        while True:
-            if self._urgent and not self._begun:
-                for frame in self._urgent.values():
-                    chunks.appendleft(frame)
-                    self.size += len(frame)
-                self._urgent.clear()
-            if not chunks:
-                return True
-            data = self._joined()
+        while self._head or self._next():
+            part = self._head[self._head_sent : self._head_sent + _JOIN_BYTES]
             try:
-                sent = sink.send(data)
+                sent = sink.send(part)
             except BlockingIOError:
-                self._begun = True
                 return False
-            self._drop(sent)
-            if sent < len(data):
+            self.size -= sent
+            self._head_sent += sent
+            if self._head_sent == len(self._head):
+                self._head = b""
+                self._head_sent = 0
+            if sent < len(part):
                 return False
+        return True
 
-    def _joined(self) -> bytes:
-        """Return what to send: the head, joined with small followers into one system call."""
-        head = self._chunks[0]
-        start = self._head_sent
-        if start or len(head) > _JOIN_BYTES:
-            head = head[start : start + _JOIN_BYTES]
-        total = len(head)
-        if total >= _JOIN_BYTES or len(self._chunks) == 1:
-            return head
-        parts = [head]
-        for chunk in islice(self._chunks, 1, None):
-            total += len(chunk)
-            if total > _JOIN_BYTES:
-                break
-            parts.append(chunk)
-        return b"".join(parts)
-
-    def _drop(self, sent: int) -> None:
-        self.size -= sent
-        sent += self._head_sent
+    def _next(self) -> bool:
+        """Take up what comes next, small frames joined into one system call."""
+        parts = list(self._urgent.values())
+        self._urgent.clear()
+        total = sum(map(len, parts))
+        self.size += total
         chunks = self._chunks
-        while chunks and sent >= len(chunks[0]):
-            sent -= len(chunks[0])
-            chunks.popleft()
-        self._head_sent = sent
-        self._begun = sent > 0
+        while chunks and (not parts or total + len(chunks[0]) <= _JOIN_BYTES):
+            parts.append(chunks.popleft())
+            total += len(parts[-1])
+        self._head = parts[0] if len(parts) == 1 else b"".join(parts)
+        return bool(parts)
 
 
 class _Discard:

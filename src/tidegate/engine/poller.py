@@ -113,7 +113,8 @@ class Poller:
 
     def _woken(self) -> None:
         self._scheduled = False
-        self.turn()
+        if self._loop is not None:  # not closed since
+            self.turn()
 
     def turn(self) -> None:
         """Handle what is ready, for about :data:`TURN_SECONDS`, then work left from before."""

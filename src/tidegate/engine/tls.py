@@ -10,6 +10,8 @@ from tidegate.errors import ConfigError
 
 __all__ = ["TlsSocket", "server_context"]
 
+_RECORD_BYTES = 16384  # the most that one record carries, RFC 8446 5.1
+
 
 def server_context(certificate: str, key: str) -> ssl.SSLContext:
     """Return a context for TLS 1.2 and newer with session tickets, from two PEM files.
@@ -68,11 +70,19 @@ class TlsSocket:
             raise BlockingIOError from None
 
     def send(self, data: bytes, /) -> int:
-        """Send some of ``data`` and return how many bytes were taken."""
+        """Send some of ``data`` and return how many bytes were taken.
+
+        The rest must be what is sent next: it may be encrypted already.
+        """
+        sent = 0
         try:
-            return self._ssl.send(data)
+            # OpenSSL wants all that it did not take again, so it gets one record at a time.
+            while sent < len(data):
+                sent += self._ssl.send(data[sent : sent + _RECORD_BYTES])
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
-            raise BlockingIOError from None
+            if not sent:
+                raise BlockingIOError from None
+        return sent
 
     def shutdown(self, how: int) -> None:
         """Say goodbye (``close_notify``) without waiting for the answer, then shut down."""

@@ -265,7 +265,7 @@ def test_secrets_are_never_shown(data: Any) -> None:
         {"limits": {"connections": 0, "per_ip": 0, "per_user": 0, "per_room": 0}},
         {
             "tiers": {
-                f"t{share * 1000:.0f}": {"reserved": share} for share in (0.026, 0.58, 0.109, 0.285)
+                f"t{share * 1000:.0f}": {"reserved": share} for share in (0.05, 0.55, 0.3, 0.1)
             }
         },
         {"tiers": {"a": {}}},

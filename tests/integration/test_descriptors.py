@@ -1,0 +1,103 @@
+"""Out of file descriptors: nobody waits in vain, the processor is idle, and it passes."""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections import Counter
+
+from tests.conftest import Start
+from tests.support.net import wait_until
+from tests.support.process import Process
+from tests.support.raw import TEXT, Raw, upgrade
+
+CLIENTS = 90
+SECONDS = 3.0
+
+
+def few_descriptors() -> None:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+
+
+def answer(raw: Raw) -> str:
+    try:
+        response = raw.response()
+    except (OSError, EOFError):
+        return "no answer"
+    if response.status == 101:
+        return "open"
+    return response.headers["x-rejection-reason"]
+
+
+def processor_time(server: Process) -> float:
+    times = server.usage.cpu_times()
+    return times.user + times.system
+
+
+def test_ninety_clients_and_sixty_four_descriptors(serve: Start) -> None:
+    server = serve({"limits": {"per_ip": 1000}}, prepare=few_descriptors)
+    raws = [server.connect(timeout=5) for _ in range(CLIENTS)]
+    for raw in raws:
+        raw.send(upgrade())
+    answers = Counter(map(answer, raws))
+    assert answers["open"] > 25
+    assert answers["server_limit"] > 20
+    assert answers.total() == answers["open"] + answers["server_limit"], answers
+
+    lines, used, started = server.log.count("\n"), processor_time(server), time.monotonic()
+    refused = 0
+    while time.monotonic() - started < SECONDS:
+        with server.connect(timeout=5) as raw:
+            raw.send(upgrade())
+            refused += answer(raw) == "server_limit"
+        time.sleep(0.1)
+    seconds = time.monotonic() - started
+    assert refused > 10
+    assert processor_time(server) - used < 0.05 * seconds
+    assert server.log.count("\n") - lines <= seconds + 1
+
+    # Those who got in are served all the time, and places are free again when some leave.
+    stays = [raw for raw in raws if raw.sock.fileno() >= 0 and is_open(raw)]
+    assert len(stays) == answers["open"]
+    for raw in raws[: CLIENTS // 2]:
+        raw.close()
+    wait_until(lambda: can_open(server), 5, "it serves again")
+    for raw in raws:
+        raw.close()
+    server.wait_open(0)
+    again = [server.connect() for _ in range(20)]
+    for raw in again:
+        raw.open()
+        raw.message()
+        raw.close()
+
+
+def is_open(raw: Raw) -> bool:
+    try:
+        raw.send_frame(TEXT, '{"type": "dance"}')
+        while "unknown_type" not in str(raw.message()):
+            pass
+    except (OSError, EOFError):
+        return False
+    return True
+
+
+def can_open(server: Process) -> bool:
+    with server.connect(timeout=5) as raw:
+        raw.send(upgrade())
+        return answer(raw) == "open"
+
+
+def test_clients_that_wait_silently(serve: Start) -> None:
+    """Half of the clients send nothing: they hold descriptors, but not beyond the deadline."""
+    server = serve(
+        {"limits": {"per_ip": 1000}, "server": {"handshake_timeout": 1}}, prepare=few_descriptors
+    )
+    silent = [server.connect(timeout=5) for _ in range(CLIENTS)]
+    used, started = processor_time(server), time.monotonic()
+    assert all(raw.gone() for raw in silent)
+    seconds = time.monotonic() - started
+    assert processor_time(server) - used < max(0.05 * seconds, 0.1)
+    wait_until(lambda: can_open(server), 5, "it serves again")
+    for raw in silent:
+        raw.close()

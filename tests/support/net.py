@@ -1,0 +1,59 @@
+"""Ports, addresses and waiting."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import resource
+import socket
+import time
+from collections.abc import Callable
+
+__all__ = ["RESET", "allow_descriptors", "free_port", "reset", "wait_until"]
+
+RESET = b"\x01\x00\x00\x00\x00\x00\x00\x00"  # SO_LINGER: on, zero seconds; close() sends RST
+
+# Below the ports that any system gives to outgoing connections, so that none of them can take a
+# port between the look at it and the server's own bind.
+_FIRST, _LAST = 10_000, 15_999
+_ports = itertools.cycle(range(_FIRST, _LAST + 1))
+for _ in range(os.getpid() * 37 % (_LAST - _FIRST)):
+    next(_ports)
+
+
+def free_port() -> int:
+    """A TCP port of 127.0.0.1 that nobody uses, another one at each call."""
+    for port in itertools.islice(_ports, _LAST - _FIRST):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise RuntimeError("no free port")
+
+
+def wait_until(condition: Callable[[], object], timeout: float = 5.0, what: str = "") -> None:
+    """Look until `condition` holds; fail after `timeout` seconds."""
+    deadline = time.monotonic() + timeout
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {timeout:g} s: {what or condition}")
+        time.sleep(0.01)
+
+
+def reset(sock: socket.socket) -> None:
+    """Close with RST in place of FIN."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+    sock.close()
+
+
+def allow_descriptors(count: int) -> bool:
+    """Raise the soft limit on open files to `count`; False if the hard limit does not allow it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= count:
+        return True
+    if hard != resource.RLIM_INFINITY and hard < count:
+        return False
+    resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))
+    return True

@@ -1,0 +1,231 @@
+"""A real server in the test's own loop, and raw clients that talk to it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import uvloop
+
+from tests.support.raw import CLOSE, Frame, frame, upgrade
+from tidegate import Connection, Request, Server
+
+SECONDS = 5.0
+"""After which a test that waits has failed."""
+
+End = tuple[int, str]
+
+
+def run(main: Coroutine[Any, Any, None]) -> None:
+    """Run a test in a loop of its own; an error that only the loop heard of fails it too."""
+    errors: list[dict[str, Any]] = []
+
+    async def guarded() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: errors.append(context))
+        async with asyncio.timeout(2 * SECONDS):
+            await main
+        await asyncio.sleep(0)  # what was left to the loop shows its errors here
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(guarded())
+    assert not errors, errors
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Let the loop go on until ``condition`` holds."""
+    async with asyncio.timeout(SECONDS):
+        while not condition():
+            await asyncio.sleep(0)
+
+
+class Recorder:
+    """Handlers that note what they are called with; a message may name something to do."""
+
+    def __init__(self) -> None:
+        self.opened: list[Connection] = []
+        self.messages: list[tuple[int, str | bytes]] = []
+        self.ends: list[tuple[int, int, str]] = []
+        self.doing: dict[str, Callable[[Connection], Any]] = {}
+        self.on_connect: Callable[[Connection, Request], Any] = lambda connection, request: None
+        self.on_close: Callable[[Connection, int, str], Any] = lambda connection, code, reason: None
+
+    def connect(self, connection: Connection, request: Request) -> Any:
+        self.opened.append(connection)
+        return self.on_connect(connection, request)
+
+    def message(self, connection: Connection, message: str | bytes) -> Any:
+        assert self.ended(connection) == [], "a handler was called after the close handler"
+        self.messages.append((connection.number, message))
+        do = self.doing.get(message) if isinstance(message, str) else None
+        return do(connection) if do is not None else None
+
+    def close(self, connection: Connection, code: int, reason: str) -> Any:
+        self.ends.append((connection.number, code, reason))
+        return self.on_close(connection, code, reason)
+
+    def ended(self, connection: Connection) -> list[End]:
+        """How the close handler was called for a connection: once at most, as it should be."""
+        return [(code, reason) for number, code, reason in self.ends if number == connection.number]
+
+    def texts(self) -> list[str | bytes]:
+        """All messages, whoever sent them."""
+        return [message for _, message in self.messages]
+
+
+class Live:
+    """A server whose handlers are a :class:`Recorder`'s; use it as an async context manager."""
+
+    def __init__(self, settings: dict[str, dict[str, Any]] | None = None) -> None:
+        merged: dict[str, dict[str, Any]] = {key: dict(of) for key, of in (settings or {}).items()}
+        merged["server"] = {"port": 0, "shutdown_timeout": 1.0, **merged.get("server", {})}
+        self.recorder = Recorder()
+        self.server = Server(
+            merged,
+            on_connect=self.recorder.connect,
+            on_message=self.recorder.message,
+            on_close=self.recorder.close,
+        )
+        self._clients: list[Client] = []
+
+    async def __aenter__(self) -> Live:
+        await self.server.start()
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        for client in self._clients:
+            client.leave()
+        await self.server.stop()
+        if error == (None, None, None):
+            self.nothing_is_left()
+
+    def nothing_is_left(self) -> None:
+        """Assert that every connection has given back everything, and was announced once."""
+        assert list(self.server.connections) == []
+        assert self.server.tracker.open == 0
+        assert len(self.server.engine.heartbeat) == 0
+        assert not self.server.engine.tasks
+        numbers = [number for number, _, _ in self.recorder.ends]
+        assert sorted(numbers) == sorted(connection.number for connection in self.recorder.opened)
+        ended = sum(self.server.stats.disconnected.values())
+        assert ended == len(self.recorder.opened) == self.server.stats.accepted
+
+    async def client(self, *, receive_buffer: int | None = None) -> Client:
+        """A socket that is connected and has said nothing."""
+        client = Client(receive_buffer)
+        self._clients.append(client)
+        await client.connect(self.server.addresses[0][1])
+        return client
+
+    async def open(self, **options: Any) -> tuple[Client, Connection]:
+        """A WebSocket that is open, from both sides."""
+        count = len(self.recorder.opened)
+        client = await self.client(**options)
+        await client.shake_hands()
+        assert len(self.recorder.opened) == count + 1
+        return client, self.recorder.opened[-1]
+
+    async def ended(self, connection: Connection) -> End:
+        """Wait for the end of a connection and return what its close handler was told."""
+        await until(lambda: self.recorder.ended(connection))
+        assert connection.closed
+        (end,) = self.recorder.ended(connection)
+        return end
+
+
+class Client:
+    """A client made of a socket, in the server's loop."""
+
+    def __init__(self, receive_buffer: int | None = None) -> None:
+        self.sock = socket.socket()
+        self.sock.setblocking(False)
+        if receive_buffer is not None:
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        self._loop = asyncio.get_running_loop()
+        self._buffer = b""
+
+    async def connect(self, port: int) -> None:
+        await self._loop.sock_connect(self.sock, ("127.0.0.1", port))
+
+    async def shake_hands(self, behind: bytes = b"") -> None:
+        """Open the WebSocket, or fail; ``behind`` goes out right behind the request."""
+        await self.send(upgrade() + behind)
+        head = await self.read_to(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 101 "), head
+
+    async def send(self, data: bytes) -> None:
+        async with asyncio.timeout(SECONDS):
+            await self._loop.sock_sendall(self.sock, data)
+
+    async def say(self, *messages: str | bytes) -> None:
+        """Send each as a message, all in one write."""
+        await self.send(b"".join(map(masked, messages)))
+
+    async def read_to(self, mark: bytes) -> bytes:
+        while mark not in self._buffer:
+            await self._more()
+        head, _, self._buffer = self._buffer.partition(mark)
+        return head
+
+    async def frame(self) -> Frame:
+        """Read one frame."""
+        first, second = await self._exactly(2)
+        size = second
+        if second == 126:
+            size = int.from_bytes(await self._exactly(2))
+        elif second == 127:
+            size = int.from_bytes(await self._exactly(8))
+        return Frame(first & 15, await self._exactly(size), bool(first & 128), first >> 4 & 7)
+
+    async def closed(self, answer: bool = True) -> tuple[int, str]:
+        """Read a close frame, answer it, and return its code and reason."""
+        got = await self.frame()
+        assert got.opcode == CLOSE, got
+        if answer:
+            await self.send(frame(CLOSE, got.payload))
+        return got.code, got.reason
+
+    async def end(self) -> bytes:
+        """Read to the end of the stream and return what came."""
+        data = self._buffer
+        self._buffer = b""
+        while more := await self._receive():
+            data += more
+        return data
+
+    def reset(self) -> None:
+        """Leave with RST."""
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        self.sock.close()
+
+    def half_close(self) -> None:
+        self.sock.shutdown(socket.SHUT_WR)
+
+    def leave(self) -> None:
+        """Leave with FIN; twice does no harm."""
+        with contextlib.suppress(OSError):
+            self.sock.close()
+
+    async def _receive(self) -> bytes:
+        async with asyncio.timeout(SECONDS):
+            return await self._loop.sock_recv(self.sock, 1 << 20)
+
+    async def _exactly(self, size: int) -> bytes:
+        while len(self._buffer) < size:
+            await self._more()
+        data, self._buffer = self._buffer[:size], self._buffer[size:]
+        return data
+
+    async def _more(self) -> None:
+        data = await self._receive()
+        if not data:
+            raise EOFError(f"the stream ended behind {self._buffer[:100]!r}")
+        self._buffer += data
+
+
+def masked(message: str | bytes) -> bytes:
+    """One message as a client's frame."""
+    return frame(1, message.encode()) if isinstance(message, str) else frame(2, message)
