@@ -31,7 +31,17 @@ _MEMBERS_PER_LOOK = 64  # members served between two looks at the clock
 class _Batch:
     """Frames of one room for the same members."""
 
-    __slots__ = ("data", "excluded", "frames", "iterator", "left", "members", "sealed", "size")
+    __slots__ = (
+        "data",
+        "excluded",
+        "frames",
+        "iterator",
+        "left",
+        "members",
+        "sealed",
+        "served",
+        "size",
+    )
 
     def __init__(self, members: Collection[Connection]) -> None:
         self.members = members
@@ -43,6 +53,7 @@ class _Batch:
         self.left: set[Connection] | None = None
         self.iterator: Iterator[Connection] | None = None
         self.data = b""
+        self.served = 0  # members that got everything
 
     def seal(self) -> None:
         """Keep the members as they are now."""
@@ -50,15 +61,15 @@ class _Batch:
             self.sealed = True
             self.members = list(self.members)
 
-    def exceptions(self) -> dict[Connection, bytes]:
-        """Return what goes to the connections that do not get everything."""
-        special: dict[Connection, bytes] = {}
+    def exceptions(self) -> dict[Connection, list[bytes]]:
+        """Return the frames for the connections that do not get everything."""
+        special: dict[Connection, list[bytes]] = {}
         for connection, places in (self.excluded or {}).items():
-            special[connection] = b"".join(
+            special[connection] = [
                 frame for place, frame in enumerate(self.frames) if place not in places
-            )
+            ]
         for connection in self.left or ():
-            special[connection] = b""
+            special[connection] = []
         return special
 
 
@@ -151,17 +162,19 @@ class Fanout:
             batch.seal()
             batch.data = b"".join(batch.frames)
             iterator = batch.iterator = iter(batch.members)
-            self._count(batch)
         data = batch.data
         size = len(data)
         special = batch.exceptions() if batch.excluded or batch.left else None
         while True:
-            served = 0
+            served = apart = 0
             for connection in islice(iterator, _MEMBERS_PER_LOOK):
                 served += 1
                 if special is not None and connection in special:
-                    if special[connection]:
-                        connection.transmit(special[connection])
+                    apart += 1
+                    some = special[connection]
+                    if some:
+                        connection.transmit(b"".join(some))
+                        self._count(some, 1)
                     continue
                 try:
                     sent = connection.sink.send(data)
@@ -172,15 +185,16 @@ class Fanout:
                 else:
                     if sent != size:
                         connection.hold_back(data, sent)
+            batch.served += served - apart
             if served < _MEMBERS_PER_LOOK:
+                self._stats.bytes_sent += size * batch.served  # the rest is counted in transmit()
+                self._count(batch.frames, batch.served)
                 return True
             if monotonic() >= until:
                 return False
 
-    def _count(self, batch: _Batch) -> None:
+    def _count(self, frames: list[bytes], times: int) -> None:
         stats = self._stats
-        count = len(batch.members)
-        stats.messages_sent += count * len(batch.frames)
-        stats.bytes_sent += count * batch.size
-        for frame in batch.frames:
-            stats.size_sent.observe_many(len(frame), count)
+        stats.messages_sent += times * len(frames)
+        for frame in frames:
+            stats.size_sent.observe_many(len(frame), times)

@@ -141,7 +141,8 @@ class Listener:
         if not self._direct:
             full = socket.socket(family, socket.SOCK_STREAM, 0, fileno=fd)
             full.setblocking(False)
-            self._wait(full, peer, started)
+            with contextlib.suppress(OSError):  # TLS finds that the peer is gone already
+                self._wait(full, peer, started)
             return
         sock = socket.SocketType(family, socket.SOCK_STREAM, 0, fd)
         sock.setblocking(False)
@@ -169,8 +170,9 @@ class Listener:
             self.answer(sock, peer, request, started)
 
     def _wait(self, sock: Socket, peer: str, started: float) -> Opening:
+        fd = sock.fileno()  # known before TLS takes the socket over
         opening = Opening(self, sock, peer, started)
-        self.poller.register(sock.fileno(), opening)
+        self.poller.register(fd, opening)
         self.openings.set(opening, started + self.engine.handshake_timeout)
         return opening
 

@@ -9,8 +9,8 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import uvloop
-
 from tests.support.raw import CLOSE, Frame, frame, upgrade
+
 from tidegate import Connection, Request, Server
 
 SECONDS = 5.0

@@ -1,0 +1,251 @@
+"""The measurements: each starts a server, loads it, and puts figures under the names of rows.
+
+A figure that could be taken stays even if a later one of the same server fails.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import statistics
+import time
+from collections.abc import Callable, Collection, Iterator, MutableMapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import jwt
+
+from bench.load import Answer, Load
+from bench.peers import MESSAGE, SECRET, Peer, Start
+from bench.process import BUILD, SERVER_CORE, BenchError, Process, free_port, wait_for_port
+
+__all__ = ["MEASUREMENTS", "Figures", "Measurement", "Sizes", "join", "started", "write_tokens"]
+
+Figures = MutableMapping[str, float]
+"""By row; with `.cpu`, microseconds of the server's processor time an operation; with `.slowest`,
+milliseconds that the slowest attempt took. `crowded` is the share of time that others had."""
+
+BURST = 20
+_FAN_TOKENS = BUILD / "tokens-fan"
+_REST_TOKENS = BUILD / "tokens-rest"
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """How much load there is."""
+
+    others: int
+    """Idle ones, which come first."""
+    members: int
+    """Those that fan-outs go to."""
+    refusals: int = 20_000
+    fans: int = 9
+    bursts: int = 3
+    seconds: float = 2.0
+
+    @property
+    def connections(self) -> int:
+        """All of them together."""
+        return self.others + self.members
+
+
+@contextmanager
+def started(peer: Peer, connections: int, heartbeat: float = 30.0) -> Iterator[tuple[Process, int]]:
+    """Run the server of `peer`; yields it and its port once it listens."""
+    start = Start(free_port(), free_port(), connections, heartbeat)
+    env = {name: value for name, value in os.environ.items() if not name.startswith("TIDEGATE_")}
+    env.update(peer.env)
+    name = "server-" + peer.name.split()[0]
+    with Process(name, peer.command(start), SERVER_CORE, env) as server:
+        wait_for_port(server, start.port)
+        yield server, start.port
+
+
+def write_tokens(sizes: Sizes) -> None:
+    """Make a token for a user of its own for every connection."""
+    groups = ((_FAN_TOKENS, "fan", sizes.members), (_REST_TOKENS, "rest", sizes.others))
+    for path, who, n in groups:
+        tokens = (jwt.encode({"sub": f"{who}-{i}"}, SECRET, "HS256") for i in range(n))
+        path.write_text("\n".join(tokens) + "\n")
+
+
+def join(load: Load, peer: Peer, n: int, *, members: bool) -> Answer:
+    """Open `n` connections: in the room that is published to, or idle in another one."""
+    return load.open(
+        n,
+        peer.fan_path if members else peer.echo_path or peer.fan_path,
+        heads=peer.heads,
+        tokens=str(_FAN_TOKENS if members else _REST_TOKENS) if peer.tokens else None,
+        first=peer.joins("bench" if members else "other") if peer.joins else None,
+        answers=peer.answers,
+    )
+
+
+def _settled(peer: Peer, server: Process) -> int:
+    """Return the memory once garbage is collected and late work is done."""
+    if peer.collects:
+        os.kill(server.pid, signal.SIGUSR2)
+    time.sleep(0.7)
+    return server.memory()
+
+
+def _timed(
+    figures: Figures, row: str, server: Process, operation: Callable[[], Answer], n: int
+) -> Answer:
+    before = server.cpu()
+    answer = operation()
+    figures[row] = answer["rate"]
+    figures[f"{row}.cpu"] = (server.cpu() - before) / n * 1e6
+    figures[f"{row}.slowest"] = answer["slowest"] * 1e3
+    return answer
+
+
+def _note_crowding(figures: Figures, *processes: Process) -> None:
+    crowded = max(process.crowded() for process in processes)
+    figures["crowded"] = max(figures.get("crowded", 0.0), crowded)
+
+
+def _fans(
+    figures: Figures, row: str, server: Process, load: Load, group: int, frames: int, times: int
+) -> None:
+    rates: list[float] = []
+    before, delivered = server.cpu(), 0
+    until = time.monotonic() + 6
+    while len(rates) < times and (time.monotonic() < until or not rates):
+        answer = load.fan(group, MESSAGE, frames)
+        rates.append(answer["rate"])
+        delivered += answer["delivered"]
+    figures[row] = statistics.median(rates)
+    figures[f"{row}.cpu"] = (server.cpu() - before) / delivered * 1e6
+
+
+def _refusals(
+    figures: Figures, server: Process, load: Load, peer: Peer, row: str, attempts: int
+) -> None:
+    refusal = peer.refusals[row]
+    answer = _timed(
+        figures,
+        row,
+        server,
+        lambda: load.refuse(attempts, refusal.path, refusal.heads),
+        attempts,
+    )
+    wanted = {"statuses": {str(refusal.status): attempts}, "closes": {}, "resets": 0, "failed": 0}
+    if refusal.close is not None:
+        wanted["closes"] = {str(refusal.close): attempts}
+    found = {key: answer[key] for key in wanted}
+    if found != wanted:
+        del figures[row]
+        raise BenchError(f"{row}: {found} instead of {wanted}, {answer['note']}")
+
+
+def population(peer: Peer, figures: Figures, sizes: Sizes, wanted: Collection[str]) -> None:
+    """Fill a server: accepts, memory, fan-out to the members, and refusals when it is full.
+
+    The first connections come to a process that has served nobody, as after a restart, when all
+    come at once; the others to one whose code is compiled and whose tables have grown. Memory is
+    what the latter add: what a process takes or keeps free at its start is not theirs.
+    """
+    others, members = sizes.others, sizes.members
+    with started(peer, sizes.connections) as (server, port), Load(port) as load:
+        _timed(figures, "accepts", server, lambda: join(load, peer, others, members=False), others)
+        path, visits = peer.echo_path or peer.fan_path, sizes.others
+        _timed(figures, "visits", server, lambda: load.visit(visits, path), visits)
+        before = _settled(peer, server)
+        answer = _timed(
+            figures,
+            "accepts_warm",
+            server,
+            lambda: join(load, peer, members, members=True),
+            members,
+        )
+        group = answer["group"]
+        figures["memory"] = (_settled(peer, server) - before) / members
+        if "fanout" in wanted:
+            _fans(figures, "fanout", server, load, group, 1, sizes.fans)
+        if "joined" in wanted:
+            _fans(figures, "joined", server, load, group, BURST, sizes.bursts)
+        if "refusals" in wanted:
+            for row in peer.refusals:
+                _refusals(figures, server, load, peer, row, sizes.refusals)
+        _note_crowding(figures, server, load)
+        closes = load.stat()["unexpected_closes"]
+        if closes:
+            raise BenchError(f"{closes} connections were closed unexpectedly")
+
+
+def echo(peer: Peer, figures: Figures, sizes: Sizes, _wanted: Collection[str]) -> None:
+    """Echo 64 B and 1 KB on 200 connections, one message on the way on each."""
+    if peer.echo_path is None:
+        return
+    with started(peer, sizes.connections) as (server, port), Load(port) as load:
+        group = load.open(200, peer.echo_path)["group"]
+        load.echo(group, 64, 0.5)
+        for row, size in (("echo_64", 64), ("echo_1k", 1024)):
+            before = server.cpu()
+            answer = load.echo(group, size, sizes.seconds)
+            figures[row] = answer["rate"]
+            figures[f"{row}.cpu"] = (server.cpu() - before) / answer["echoes"] * 1e6
+        _note_crowding(figures, server, load)
+
+
+def _stall(server: Process) -> tuple[float, float]:
+    """Return the longest stall since the last call, in ms, and the CPU time in it."""
+    said = len(server.log.read_bytes())
+    os.kill(server.pid, signal.SIGUSR1)
+    until = time.monotonic() + 5
+    while time.monotonic() < until:
+        time.sleep(0.02)
+        lines = server.log.read_bytes()[said:].splitlines(keepends=True)
+        for line in lines:
+            if line.startswith(b'{"stall"') and line.endswith(b"\n"):
+                answer = json.loads(line)
+                return answer["stall"], answer["cpu"]
+    raise BenchError("the probe in the server did not answer")
+
+
+def stall(peer: Peer, figures: Figures, sizes: Sizes, _wanted: Collection[str]) -> None:
+    """The longest time that the loop of `tidegate serve` did not turn, phase by phase."""
+    interval = 5.0
+
+    def phase(row: str) -> None:
+        figures[row], figures[f"{row}.cpu"] = _stall(server)
+
+    with started(peer, sizes.connections, interval) as (server, port), Load(port) as load:
+        _stall(server)  # from here on
+        others = join(load, peer, sizes.others, members=False)["group"]
+        group = join(load, peer, sizes.members, members=True)["group"]
+        phase("stall_open")
+        for _ in range(5):
+            load.fan(group, MESSAGE, 1)
+        for _ in range(3):
+            load.fan(group, MESSAGE, BURST)
+        phase("stall_fan")
+        pings = load.stat()["pings"]
+        until = time.monotonic() + 3 * interval
+        while load.stat()["pings"] < pings + sizes.connections:
+            if time.monotonic() > until:
+                raise BenchError(f"no {sizes.connections} pings in {3 * interval} s")
+            time.sleep(0.1)
+        phase("stall_ping")
+        load.reset(group)
+        load.reset(others)
+        time.sleep(1.0)
+        phase("stall_leave")
+        _note_crowding(figures, server, load)
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """One start of a server and the names under which its figures are asked for."""
+
+    run: Callable[[Peer, Figures, Sizes, Collection[str]], None]
+    rows: frozenset[str]
+
+
+MEASUREMENTS = (
+    Measurement(population, frozenset({"memory", "accepts", "fanout", "joined", "refusals"})),
+    Measurement(echo, frozenset({"echo"})),
+    Measurement(stall, frozenset({"stall"})),
+)

@@ -1,0 +1,153 @@
+"""Child processes that are pinned to a core, bounded in time and gone at the end."""
+
+from __future__ import annotations
+
+import ctypes
+import itertools
+import os
+import resource
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+
+__all__ = [
+    "BUILD",
+    "HERE",
+    "LOAD_CORE",
+    "SERVER_CORE",
+    "BenchError",
+    "Process",
+    "descriptors",
+    "free_port",
+    "wait_for_port",
+]
+
+HERE = Path(__file__).resolve().parent
+BUILD = HERE / "build"
+
+_cores = sorted(os.sched_getaffinity(0))
+SERVER_CORE, LOAD_CORE = _cores[0], _cores[-1]
+
+_ports = itertools.cycle(range(9100, 15900))
+
+
+class BenchError(Exception):
+    """A measurement could not be taken; the text says why."""
+
+
+def descriptors() -> int:
+    """Return how many descriptors a process may have here at most."""
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+
+
+def free_port() -> int:
+    """Return a TCP port that nothing listens on, another one each time."""
+    for port in itertools.islice(_ports, 6000):
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise BenchError("no free port between 9100 and 15900")
+
+
+_libc = ctypes.CDLL(None)
+_PR_SET_PDEATHSIG = 1
+
+
+def _prepare(core: int) -> None:
+    # Even when this process is killed, its children end.
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    os.sched_setaffinity(0, {core})
+    hard = descriptors()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+class Process:
+    """A child on one core, in a group of its own, its output in a file; killed on exit."""
+
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        core: int,
+        env: Mapping[str, str] | None = None,
+        pipes: bool = False,
+    ) -> None:
+        BUILD.mkdir(exist_ok=True)
+        self.log = BUILD / f"{name}.log"
+        pipe = subprocess.PIPE if pipes else None
+        with self.log.open("wb") as log:
+            self.child = subprocess.Popen(
+                command,
+                stdin=pipe or subprocess.DEVNULL,
+                stdout=pipe or log,
+                stderr=log,
+                env=env,
+                cwd=HERE.parent,
+                start_new_session=True,
+                preexec_fn=lambda: _prepare(core),
+            )
+        self.pid = self.child.pid
+
+    def __enter__(self) -> Process:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        with suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+        self.child.wait()
+        for pipe in (self.child.stdin, self.child.stdout):
+            if pipe is not None:
+                with suppress(OSError):
+                    pipe.close()
+
+    def tail(self) -> str:
+        """Return the end of what the process said."""
+        return self.log.read_text(errors="replace")[-1500:].strip() or "(it said nothing)"
+
+    def check(self) -> None:
+        """Raise BenchError with the process's last words when it has ended."""
+        code = self.child.poll()
+        if code is not None:
+            raise BenchError(f"{self.log.stem} ended with {code}: {self.tail()}")
+
+    def memory(self) -> int:
+        """Return its user-space memory in bytes: its proportional set size."""
+        self.check()
+        for line in Path(f"/proc/{self.pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return int(line.split()[1]) * 1024
+        raise BenchError("no Pss in smaps_rollup")
+
+    def cpu(self) -> float:
+        """Return the processor time that it has used, user and system, in seconds."""
+        self.check()
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def crowded(self) -> float:
+        """Return the share of its life as a runnable process that it had to wait for its core."""
+        self.check()
+        ran, waited = map(int, Path(f"/proc/{self.pid}/schedstat").read_text().split()[:2])
+        return waited / max(1, ran + waited)
+
+
+def wait_for_port(process: Process, port: int, seconds: float = 15.0) -> None:
+    """Wait until `process` accepts connections on `port`."""
+    until = time.monotonic() + seconds
+    while True:
+        process.check()
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+            return
+        if time.monotonic() > until:
+            raise BenchError(f"{process.log.stem} does not listen: {process.tail()}")
+        time.sleep(0.05)
