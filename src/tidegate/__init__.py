@@ -1,15 +1,20 @@
 """Tidegate: the connection gate for WebSockets.
 
-The public names; everything else may change between versions.
+The public names; everything else may change between versions. They are imported when they are
+first used, so that a command that needs none of them starts at once.
 """
 
 from __future__ import annotations
 
-from tidegate.core.settings import Settings
-from tidegate.engine.connection import Connection
-from tidegate.errors import BackplaneError, ConfigError, PeerError, TidegateError, UsageError
-from tidegate.node.server import Server
-from tidegate.wire.handshake import Request
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tidegate.core.settings import Settings
+    from tidegate.engine.connection import Connection
+    from tidegate.errors import BackplaneError, ConfigError, PeerError, TidegateError, UsageError
+    from tidegate.node.server import Server
+    from tidegate.wire.handshake import Request
 
 __all__ = [
     "BackplaneError",
@@ -22,3 +27,16 @@ __all__ = [
     "TidegateError",
     "UsageError",
 ]
+
+_MODULES = {
+    "Connection": "tidegate.engine.connection",
+    "Request": "tidegate.wire.handshake",
+    "Server": "tidegate.node.server",
+    "Settings": "tidegate.core.settings",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_MODULES.get(name, "tidegate.errors")), name)

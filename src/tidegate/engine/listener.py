@@ -217,7 +217,6 @@ class Listener:
 
     def _out_of_descriptors(self) -> None:
         self.engine.warn("out of file descriptors; refusing connections until some are free")
-        response = self.door.no_descriptor()
         for _ in range(_ACCEPTS_PER_TURN):
             if self._reserve >= 0:
                 os.close(self._reserve)
@@ -236,7 +235,7 @@ class Listener:
                 with contextlib.suppress(OSError):
                     if self.tls is None:
                         sock.recv(65536)
-                        sock.send(response)
+                        sock.send(self.door.no_descriptor())
                     sock.shutdown(socket.SHUT_WR)
             self._take_reserve()
             if self._reserve < 0:

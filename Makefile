@@ -1,0 +1,88 @@
+# Everything that a developer runs; `make` alone lists it. Set-up happens by itself, once.
+
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+READY := .venv/.ready
+JS_READY := tests/js/node_modules/.ready
+
+.PHONY: help
+help: ## List the targets
+	@echo "Tidegate. Targets:"
+	@awk -F ':.*## ' '/^[a-z\/-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: $(READY) $(JS_READY) ## Prepare everything (the other targets do it when needed)
+
+.PHONY: run
+run: $(READY) ## Serve on 127.0.0.1:8000, admin on 127.0.0.1:8001 (ARGS="--set server.port=9000")
+	@exec $(BIN)/tidegate serve $(ARGS)
+
+.PHONY: test
+test: $(READY) $(JS_READY) ## Run all tests (ARGS="-k handshake" for some)
+	@$(BIN)/pytest $(ARGS)
+
+.PHONY: unit
+unit: $(READY) ## Run the unit tests only: no sockets, a few seconds
+	@$(BIN)/pytest tests/unit $(ARGS)
+
+.PHONY: check
+check: $(READY) ## Format, lint, types, import floors, generated files
+	@$(BIN)/ruff format --check --quiet . || { echo "Not formatted: run 'make format'."; exit 1; }
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo
+	@$(BIN)/python tools/generate.py --check
+
+.PHONY: format
+format: $(READY) ## Format the code and mend what the linter can
+	@$(BIN)/ruff format --quiet .
+	@$(BIN)/ruff check --fix --quiet .
+
+.PHONY: bench
+bench: $(READY) ## Compare with other servers in one run (under 6 minutes)
+	@$(BIN)/python -m bench $(ARGS)
+
+.PHONY: soak
+soak: $(READY) ## Hold 15,000 connections for 5 minutes
+	@$(BIN)/python -m bench.soak $(ARGS)
+
+.PHONY: conformance
+conformance: $(READY) ## Run the Autobahn testsuite (needs Python 2.7 beside Python 3)
+	@$(BIN)/python tests/conformance/run.py $(ARGS)
+
+.PHONY: docs/generate
+docs/generate: $(READY) ## Write the generated pages of docs/reference
+	@$(BIN)/python tools/generate.py
+
+.PHONY: clean
+clean: ## Remove what was built, installed and cached
+	@rm -rf .venv build dist bench/build tests/js/node_modules
+	@rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@find src tests bench examples tools -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+
+# `command -v` is not enough: a version manager's shim may be there and not run.
+$(READY): pyproject.toml
+	@for python in python3 python3.13 python3.12 python3.11; do \
+	  if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then found=$$python; break; fi; \
+	done; \
+	if [ -z "$$found" ]; then \
+	  echo "Tidegate needs Python 3.11 or newer, and none was found on the PATH." >&2; exit 1; \
+	fi; \
+	echo "Setting up .venv with $$($$found -V 2>&1) (once, about a minute)"; \
+	$$found -m venv .venv || { echo "Could not make .venv; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+	@$(PIP) install --upgrade 'pip>=25.1'
+	@$(PIP) install --editable . --group dev
+	@touch $@
+
+# Without Node.js the tests that need it are skipped, and say so; with CI=true they fail.
+$(JS_READY): tests/js/package.json tests/js/package-lock.json
+	@if command -v npm >/dev/null 2>&1; then \
+	  echo "Installing the JavaScript clients for the tests"; \
+	  (cd tests/js && npm ci --no-audit --no-fund --loglevel=error >/dev/null) && touch $@; \
+	else \
+	  echo "npm was not found: the tests with JavaScript clients will be skipped."; \
+	fi
