@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from tidegate.core.codes import Reason
 
-__all__ = ["ANONYMOUS", "Attempt", "Identity", "Lease", "Rejection", "Verdict"]
+__all__ = ["ANONYMOUS", "Attempt", "Identity", "Lease", "Rejection", "Step", "Verdict"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,3 +77,17 @@ class Attempt:
     path: str
     identity: Identity = ANONYMOUS
     native: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one policy says of an attempt, and why: for people, beside the verdict.
+
+    ``name`` is the policy's (one of ``core.settings.POLICIES``, or a step that cannot be tried
+    out), ``detail`` a sentence without its full stop, ``numbers`` what it was decided by.
+    """
+
+    name: str
+    passed: bool
+    detail: str
+    numbers: Mapping[str, float | int | str | None]

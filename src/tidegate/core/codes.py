@@ -5,8 +5,9 @@ when it may come back by itself. HTTP refusals, close frames, labels of metrics,
 and the behaviour of the clients all come from here.
 
 A browser cannot read the HTTP status of a failed upgrade, which is why a refusal has a close code
-as well. Close codes below 3000 are those of RFC 6455 section 7.4.1 and the IANA registry (1013,
-"Try Again Later"); 4001 and 4008 are of the range that section 7.4.2 leaves to applications.
+as well. Close codes below 3000 are those of RFC 6455 section 7.4.1 and the IANA registry (1012,
+"Service Restart"; 1013, "Try Again Later"); 4001 and 4008 are of the range that section 7.4.2
+leaves to applications.
 """
 
 from __future__ import annotations
@@ -23,6 +24,9 @@ __all__ = [
     "ALREADY_AUTHENTICATED",
     "AUTH_TIMEOUT",
     "BAD_REQUEST",
+    "BREAKER",
+    "BROADCAST_OFF",
+    "DRAINED",
     "DRAINING",
     "EOF",
     "HANDLER_ERROR",
@@ -36,6 +40,8 @@ __all__ = [
     "INVALID_FIELD",
     "INVALID_JSON",
     "IP_LIMIT",
+    "MESSAGE_ABUSE",
+    "MESSAGE_RATE",
     "MESSAGE_TOO_BIG",
     "METHOD_NOT_ALLOWED",
     "NORMAL",
@@ -46,10 +52,14 @@ __all__ = [
     "OVERLOADED",
     "POLICY",
     "PROTOCOL_ERROR",
+    "QUEUE_FULL",
+    "RATE_LIMITED",
     "REASONS",
     "RESET",
     "ROOM_LIMIT",
     "SERVER_LIMIT",
+    "SHED",
+    "SHEDDING",
     "SHUTDOWN",
     "SLOW_CONSUMER",
     "TIER_LIMIT",
@@ -61,6 +71,8 @@ __all__ = [
     "UPGRADE_FAILED",
     "UPGRADE_REQUIRED",
     "USER_LIMIT",
+    "WAITING",
+    "WAIT_TIMEOUT",
     "Reason",
     "close_reason",
     "http_body",
@@ -99,6 +111,16 @@ SERVER_LIMIT: Final = _row("server_limit", 503, 1013, 5, "The server is full")
 IP_LIMIT: Final = _row("ip_limit", 429, 1013, 10, "Too many connections from this address")
 USER_LIMIT: Final = _row("user_limit", 429, 1013, 10, "Too many connections of this user")
 TIER_LIMIT: Final = _row("tier_limit", 429, 1013, 10, "Too many connections of this tier")
+QUEUE_FULL: Final = _row("queue_full", 503, 1013, 60, "The server and its waiting room are full")
+WAITING: Final = _row(
+    "waiting", 503, None, 5, "The server is full; come back with the ticket to keep the place"
+)
+WAIT_TIMEOUT: Final = _row("wait_timeout", 503, 1013, 5, "No place became free in time")
+RATE_LIMITED: Final = _row(
+    "rate_limited", 503, 1013, 5, "Too many new connections; come back at the time given"
+)
+SHEDDING: Final = _row("shedding", 503, 1013, 10, "The server is overloaded")
+BREAKER: Final = _row("breaker", 503, 1013, 10, "The server is out of rotation for a while")
 DRAINING: Final = _row("draining", 503, 1013, 5, "The server is going away")
 UNAUTHORIZED: Final = _row("unauthorized", 401, 4001, None, "A valid token is needed")
 ORIGIN: Final = _row("origin", 403, 1008, None, "This origin is not allowed")
@@ -121,9 +143,12 @@ INTERNAL_ERROR: Final = _row("internal_error", 500, 1011, 5, "The server failed"
 NORMAL: Final = _row("normal", None, 1000, None, "")
 IDLE_TIMEOUT: Final = _row("idle_timeout", None, 1000, None, "Idle timeout")
 SHUTDOWN: Final = _row("shutdown", None, 1001, 5, "The server is going away")
+SHED: Final = _row("shed", None, 1001, 60, "Server shedding load")
+DRAINED: Final = _row("drained", None, 1012, 5, "The server is going away")
 PROTOCOL_ERROR: Final = _row("protocol_error", None, 1002, None, "Protocol error")
 INVALID_DATA: Final = _row("invalid_data", None, 1007, None, "The text is not valid UTF-8")
 POLICY: Final = _row("policy", None, 1008, None, "Not allowed here")
+MESSAGE_ABUSE: Final = _row("message_abuse", None, 1008, None, "Too many messages, too often")
 MESSAGE_TOO_BIG: Final = _row("message_too_big", None, 1009, None, "The message is too big")
 HANDLER_ERROR: Final = _row("handler_error", None, 1011, 5, "The server failed")
 TOKEN_EXPIRED: Final = _row("token_expired", None, 4001, None, "token expired")
@@ -150,6 +175,10 @@ NOT_JOINED: Final = _row("not_joined", None, None, None, "Join the room first")
 NOT_AUTHENTICATED: Final = _row("not_authenticated", None, None, None, "Authenticate first")
 ALREADY_AUTHENTICATED: Final = _row(
     "already_authenticated", None, None, None, "This connection is authenticated already"
+)
+MESSAGE_RATE: Final = _row("message_rate", None, None, 1, "Too many messages; wait a moment")
+BROADCAST_OFF: Final = _row(
+    "broadcast_off", None, None, 10, "Messages to rooms are off while the server is overloaded"
 )
 OVERLOADED: Final = _row("overloaded", None, None, 1, "The server has too much to send; try again")
 

@@ -60,6 +60,8 @@ class Setting:
     pattern: str
     choices: tuple[str, ...]
     wording: str
+    length: int
+    """How many values a list has that is not empty; 0 for any number."""
 
     @property
     def name(self) -> str:
@@ -96,7 +98,10 @@ class Setting:
         else:
             one = "a whole number" if self.kind is int else "a number"
             one += f" from {_number(self.low)} to {_number(self.high)}"
-        return f"a list, each {one}" if self.many else one
+        if not self.many:
+            return one
+        size = f"empty, or a list of {self.length}" if self.length else "a list"
+        return f"{size}, each {one}"
 
     def check(self, value: Any) -> Any:
         """Return the value, a whole number as a float and a list as a tuple where asked for.
@@ -108,6 +113,8 @@ class Setting:
         if not self.many:
             return self._one(value, value)
         if not isinstance(value, list | tuple):
+            raise self.error(value)
+        if self.length and len(value) not in (0, self.length):
             raise self.error(value)
         return tuple(self._one(item, value) for item in value)
 
@@ -144,6 +151,7 @@ def setting(
     choices: tuple[str, ...] = (),
     wording: str = "",
     secret: bool = False,
+    length: int = 0,
 ) -> Any:
     """Declare one field of a section. Numbers need ``low`` and ``high``, both allowed."""
     known = {
@@ -155,6 +163,7 @@ def setting(
         "choices": choices,
         "wording": wording,
         "secret": secret,
+        "length": length,
     }
     return dataclasses.field(default=default, repr=not secret, metadata=known)
 

@@ -24,23 +24,43 @@ from tidegate.core.fields import (
     shown,
     unknown,
 )
+from tidegate.core.load_settings import (
+    POLICIES,
+    BreakerSettings,
+    DrainSettings,
+    LimitsSettings,
+    MessagesSettings,
+    OutboxSettings,
+    PacingSettings,
+    SheddingSettings,
+    Tier,
+    WaitingRoomSettings,
+    ZonesSettings,
+)
 
 __all__ = [
     "ALGORITHMS",
+    "POLICIES",
     "AdminSettings",
     "AuthSettings",
+    "BreakerSettings",
     "DeflateSettings",
+    "DrainSettings",
     "HeartbeatSettings",
     "LimitsSettings",
     "MessagesSettings",
     "OutboxSettings",
+    "PacingSettings",
     "ProxiesSettings",
     "ServerSettings",
     "Setting",
     "SettingError",
     "Settings",
+    "SheddingSettings",
     "Tier",
     "TlsSettings",
+    "WaitingRoomSettings",
+    "ZonesSettings",
 ]
 
 # RFC 7518 3.2: a key of the same size as the hash output or larger must be used.
@@ -52,8 +72,6 @@ ALGORITHMS: Final = (
 )
 """The token algorithms that can be allowed (RFC 7518, RFC 8037); "none" is not among them."""
 
-_MOST: Final = 10_000_000
-_MIB: Final = 1 << 20
 _GIB: Final = 1 << 30
 _DAY: Final = 86_400.0
 
@@ -144,37 +162,6 @@ class TlsSettings(Section):
 
 
 @dataclass(frozen=True, slots=True)
-class LimitsSettings(Section):
-    """How many connections there may be. 0 means none at all."""
-
-    section: ClassVar[str] = "limits"
-    connections: int = setting(10_000, "Connections on this server.", low=0, high=_MOST)
-    per_ip: int = setting(100, "Connections from one address.", low=0, high=_MOST)
-    per_user: int = setting(10, "Connections of one user.", low=0, high=_MOST)
-    per_room: int = setting(10_000, "Connections in one room.", low=0, high=_MOST)
-    rooms_per_connection: int = setting(100, "Rooms that a connection is in.", low=0, high=10_000)
-
-
-@dataclass(frozen=True, slots=True)
-class Tier(Section):
-    """The limits of one tier of users, as the ``tier`` claim of their tokens names it."""
-
-    section: ClassVar[str] = "tiers.*"
-    per_user: int | None = setting(
-        None,
-        "Connections of one user of this tier, in place of limits.per_user.",
-        low=0,
-        high=_MOST,
-    )
-    connections: int | None = setting(
-        None, "Connections of all users of this tier together.", low=0, high=_MOST
-    )
-    reserved: float = setting(
-        0.0, "Share of limits.connections that is kept for this tier.", low=0, high=1
-    )
-
-
-@dataclass(frozen=True, slots=True)
 class HeartbeatSettings(Section):
     """How dead and idle connections are found."""
 
@@ -189,32 +176,6 @@ class HeartbeatSettings(Section):
         unit="s",
         low=0,
         high=30 * _DAY,
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class MessagesSettings(Section):
-    """What one message from a client may be."""
-
-    section: ClassVar[str] = "messages"
-    max_size: int = setting(_MIB, "Size of a message, inflated.", unit="bytes", low=1, high=_GIB)
-    max_fragments: int = setting(1024, "Frames of one message.", low=1, high=1_000_000)
-    fragment_timeout: float = setting(
-        60.0, "Time from the first to the last frame of a message.", unit="s", low=0.1, high=3600
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class OutboxSettings(Section):
-    """What is kept for a slow connection."""
-
-    section: ClassVar[str] = "outbox"
-    max_bytes: int = setting(
-        _MIB,
-        "Bytes kept for a connection that does not take them; one more closes it.",
-        unit="bytes",
-        low=1024,
-        high=_GIB,
     )
 
 
@@ -328,12 +289,18 @@ class Settings:
     tls: TlsSettings = field(default_factory=TlsSettings)
     limits: LimitsSettings = field(default_factory=LimitsSettings)
     tiers: Mapping[str, Tier] = field(default_factory=dict)
+    pacing: PacingSettings = field(default_factory=PacingSettings)
+    waiting_room: WaitingRoomSettings = field(default_factory=WaitingRoomSettings)
+    shedding: SheddingSettings = field(default_factory=SheddingSettings)
+    zones: ZonesSettings = field(default_factory=ZonesSettings)
+    breaker: BreakerSettings = field(default_factory=BreakerSettings)
     heartbeat: HeartbeatSettings = field(default_factory=HeartbeatSettings)
     messages: MessagesSettings = field(default_factory=MessagesSettings)
     outbox: OutboxSettings = field(default_factory=OutboxSettings)
     deflate: DeflateSettings = field(default_factory=DeflateSettings)
     proxies: ProxiesSettings = field(default_factory=ProxiesSettings)
     auth: AuthSettings = field(default_factory=AuthSettings)
+    drain: DrainSettings = field(default_factory=DrainSettings)
 
     def __post_init__(self) -> None:
         for name in self.tiers:

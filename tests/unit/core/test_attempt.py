@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from tidegate.core.attempt import ANONYMOUS, Attempt, Identity, Lease, Rejection
+from tidegate.core.attempt import ANONYMOUS, Attempt, Identity, Lease, Rejection, Step
 from tidegate.core.codes import IP_LIMIT
 
 
@@ -28,3 +28,9 @@ def test_a_lease_is_small() -> None:
     assert not hasattr(lease, "__dict__")
     assert sys.getsizeof(lease) <= 64
     assert repr(lease) == "<Lease held address='192.0.2.1' user=None tier=None>"
+
+
+def test_a_step_cannot_be_changed() -> None:
+    step = Step("per_ip", False, "100 of 100 from this address", {"open": 100})
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        step.passed = True  # type: ignore[misc]

@@ -20,6 +20,12 @@ ROWS = pytest.mark.parametrize("reason", REASONS.values(), ids=REASONS.keys())
         ("room_limit", 403, None, None),
         ("unauthorized", 401, 4001, None),
         ("origin", 403, 1008, None),
+        ("queue_full", 503, 1013, 60),
+        ("waiting", 503, None, 5),
+        ("wait_timeout", 503, 1013, 5),
+        ("rate_limited", 503, 1013, 5),
+        ("shedding", 503, 1013, 10),
+        ("breaker", 503, 1013, 10),
         ("draining", 503, 1013, 5),
         ("bad_request", 400, None, None),
         ("not_found", 404, None, None),
@@ -31,6 +37,9 @@ ROWS = pytest.mark.parametrize("reason", REASONS.values(), ids=REASONS.keys())
         ("normal", None, 1000, None),
         ("idle_timeout", None, 1000, None),
         ("shutdown", None, 1001, 5),
+        ("shed", None, 1001, 60),
+        ("drained", None, 1012, 5),
+        ("message_abuse", None, 1008, None),
         ("protocol_error", None, 1002, None),
         ("invalid_data", None, 1007, None),
         ("policy", None, 1008, None),
@@ -38,6 +47,8 @@ ROWS = pytest.mark.parametrize("reason", REASONS.values(), ids=REASONS.keys())
         ("token_expired", None, 4001, None),
         ("auth_timeout", None, 4001, None),
         ("slow_consumer", None, 4008, 5),
+        ("message_rate", None, None, 1),
+        ("broadcast_off", None, None, 10),
     ],
 )
 def test_what_peers_are_told(
@@ -61,6 +72,7 @@ def test_the_table_cannot_be_changed() -> None:
 def test_texts_that_clients_know() -> None:
     assert codes.IDLE_TIMEOUT.message == "Idle timeout"
     assert codes.TOKEN_EXPIRED.message == "token expired"
+    assert codes.SHED.message == "Server shedding load"
 
 
 @ROWS

@@ -200,8 +200,8 @@ def test_errors_name_the_setting_its_value_and_what_is_allowed(data: Any, text: 
         ({"lmits": {}}, "lmits: there is no such section; did you mean limits?"),
         ({"xyz": {}}, "xyz: there is no such section; there are server, admin, tls, limits"),
         (
-            {"outbox": {"zzz": 1}},
-            "outbox.zzz: there is no such setting; there are outbox.max_bytes",
+            {"drain": {"zzz": 1}},
+            "drain.zzz: there is no such setting; there are drain.window",
         ),
     ],
 )
@@ -239,6 +239,7 @@ def test_a_short_secret_is_refused(algorithms: list[str], size: int, problem: st
         {"auth": {"secret": "hush" * 10, "algorithms": ["ES256"], "public_key": "k"}},
         {"admin": {"token": "hush"}},
         {"admin": {"token": "hush hush hush hush"}},
+        {"waiting_room": {"secret": "hush"}},
     ],
 )
 def test_secrets_are_never_shown(data: Any) -> None:
@@ -343,18 +344,23 @@ class TestEveryField:
 
     def test_has_ends_that_are_allowed(self, field: Setting) -> None:
         if field.kind in (int, float):
+            one = (lambda value: (value,) * field.length) if field.many else (lambda value: value)
             for end in (field.low, field.high):
-                assert field.check(field.kind(end)) == end
+                assert field.check(one(field.kind(end))) == one(end)
             for beyond in (field.low - 1, field.high + 1):
                 with pytest.raises(SettingError):
-                    field.check(field.kind(beyond))
+                    field.check(one(field.kind(beyond)))
 
 
 def test_every_field_is_listed_once() -> None:
     assert len(NAMES) == len(set(NAMES))
     assert "limits.per_ip" in NAMES
     assert "tiers.*.reserved" in NAMES
-    assert [field.name for field in FIELDS if field.secret] == ["admin.token", "auth.secret"]
+    assert [field.name for field in FIELDS if field.secret] == [
+        "admin.token",
+        "waiting_room.secret",
+        "auth.secret",
+    ]
 
 
 plain = st.recursive(

@@ -1,0 +1,105 @@
+"""When each connection of a server that leaves is told, and when it is closed.
+
+    start   notice                                        last close    deadline
+      |       |                                                |           |
+      +-------+------------------------------------------------+-----------+
+      | all   | one close after the other, at even distances   | handshakes|
+      | told  |                                                | end       |
+
+A client that is told its slot as the delay to reconnect after, and one that stays until it is
+closed, come to the other servers at the same time: both ways they are spread over the window.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from typing import Final
+
+__all__ = ["DrainSchedule"]
+
+# Longest time for the notices, in seconds and as a share of the window. At once would be a burst.
+_NOTICE: Final = 1.0
+_NOTICE_SHARE: Final = 0.04
+
+# Share of the window after which the last close is sent: its handshake takes time as well.
+_CLOSES: Final = 0.96
+
+# How much faster than evenly over the whole window the closes are at most, to catch up when late.
+_FASTEST: Final = 1.2
+
+
+class DrainSchedule:
+    """The schedule of ``total`` connections over ``window`` seconds from ``now`` (monotonic).
+
+    The caller numbers its connections once, from 0, and asks about every 50 ms: first ``told``,
+    then ``due``. A window of 0 closes all at once.
+    """
+
+    __slots__ = (
+        "_closed",
+        "_first",
+        "_most",
+        "_notice",
+        "_recent",
+        "_recently",
+        "_start",
+        "_step",
+        "_total",
+        "deadline",
+    )
+
+    def __init__(self, total: int, window: float, now: float) -> None:
+        self.deadline = now + window
+        self._total = total
+        self._start = now
+        self._notice = self._first = min(_NOTICE, _NOTICE_SHARE * window)
+        self._step = (_CLOSES * window - self._first) / total if total else 0.0
+        # Of a rate below one a second, one is the least there is.
+        self._most = math.ceil(_FASTEST * total / window) if window else total
+        self._closed = 0
+        # How many became due at which moments of the last second, and all together.
+        self._recent: deque[tuple[float, int]] = deque()
+        self._recently = 0
+
+    def told(self, now: float) -> int:
+        """How many connections, the first ones, have to have had their notice by ``now``.
+
+        All have before the first is due to be closed.
+        """
+        elapsed = now - self._start
+        if elapsed >= self._notice:
+            return self._total
+        return math.ceil(self._total * elapsed / self._notice)
+
+    def slot(self, index: int) -> float:
+        """Seconds from the start to the close of a connection, by its number.
+
+        To be told as the delay to reconnect after. It is exact as long as ``due`` is asked for
+        in time.
+        """
+        return self._first + index * self._step
+
+    def due(self, now: float) -> int:
+        """How many connections, the first ones, have to be closed by ``now``.
+
+        The caller closes those at once; an answer is never taken back. No second has more closes
+        than 1.2 times the total divided by the window, rounded up. After a question that came
+        late the schedule is caught up with within that bound, and whoever is left at the
+        ``deadline`` is to be aborted.
+        """
+        recent = self._recent
+        while recent and recent[0][0] <= now - 1.0:
+            self._recently -= recent.popleft()[1]
+        more = min(self._scheduled(now) - self._closed, self._most - self._recently)
+        if more > 0:
+            recent.append((now, more))
+            self._recently += more
+            self._closed += more
+        return self._closed
+
+    def _scheduled(self, now: float) -> int:
+        late = now - self._start - self._first
+        if late < 0:
+            return 0
+        return min(self._total, int(late / self._step) + 1) if self._step else self._total

@@ -1,0 +1,403 @@
+from __future__ import annotations
+
+import heapq
+import math
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Callable
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from tidegate.core import buckets
+from tidegate.core.buckets import EARLY, GRACE, HORIZON, Pacer
+
+T0 = 1000.0
+
+
+def herd(pacer: Pacer, count: int, now: float = T0, name: str = "client") -> list[float]:
+    return [pacer.take(f"{name} {number}", now) for number in range(count)]
+
+
+def most_within(times: list[float], seconds: float) -> int:
+    """The most of the times, in rising order, within so many seconds, both ends included."""
+    return max(i + 1 - bisect_left(times, t - seconds) for i, t in enumerate(times))
+
+
+class TestSlots:
+    def test_are_one_after_another_at_the_rate(self) -> None:
+        delays = herd(Pacer(50.0, 20, per_key=1), 1000)
+        assert delays[:20] == [0.0] * 20
+        assert delays[20:] == pytest.approx([number / 50 for number in range(1, 981)])
+
+    def test_of_one_address_are_as_those_of_many(self) -> None:
+        pacer = Pacer(50.0, 20, per_key=1000)
+        delays = [pacer.take("nat", T0) for _ in range(1000)]
+        assert delays == herd(Pacer(50.0, 20, per_key=1), 1000)
+
+    @pytest.mark.parametrize(
+        ("late", "comes_in"),
+        [
+            *((-1.0, False), (-EARLY - 0.01, False), (-EARLY + 0.01, True), (0.0, True)),
+            *((1.0, True), (GRACE - 0.01, True), (GRACE + 0.01, False)),
+        ],
+    )
+    def test_are_kept_for_a_time(self, late: float, comes_in: bool) -> None:
+        pacer = Pacer(1.0, 1, per_key=1)
+        delays = herd(pacer, 5)
+        assert delays[3] == pytest.approx(3.0)
+        # Others make sure that there is no room besides the slots.
+        herd(pacer, 50, name="other")
+        delay = pacer.take("client 3", T0 + 3.0 + late)
+        if comes_in:
+            assert delay == 0.0
+        elif late < 0:
+            assert delay == pytest.approx(-late)
+        else:
+            assert delay == 0.0 or delay > 40
+
+    def test_stay_those_of_who_comes_early_again_and_again(self) -> None:
+        pacer = Pacer(1.0, 1, per_key=100)
+        delays = herd(pacer, 31)
+        assert pacer.take("keen", T0) == pytest.approx(31.0)
+        for second in range(1, 31):
+            assert pacer.take("keen", T0 + second) == pytest.approx(31.0 - second)
+            assert pacer.take(f"client {second}", T0 + delays[second]) == 0.0
+        assert pacer.take("keen", T0 + 31.0) == 0.0
+
+    def test_are_used_once(self) -> None:
+        pacer = Pacer(1.0, 1, per_key=1)
+        herd(pacer, 20)
+        assert pacer.take("client 5", T0 + 5.0) == 0.0
+        assert pacer.take("client 5", T0 + 5.0) == pytest.approx(15.0)
+
+    def test_of_one_key_are_bounded(self) -> None:
+        pacer = Pacer(10.0, 1, per_key=3)
+        delays = [pacer.take("nat", T0) for _ in range(10)]
+        assert delays == pytest.approx([0.0, 0.1, 0.2] + 7 * [0.3])
+        assert pacer.take("other", T0) == pytest.approx(0.4)
+
+    def test_are_not_taken_by_newcomers_however_many_there_are(self) -> None:
+        pacer = Pacer(100.0, 10, per_key=1)
+        delays = herd(pacer, 500)
+        holders = {f"client {i}": T0 + delay for i, delay in enumerate(delays) if delay}
+        for tick in range(491):
+            now = T0 + tick / 100 + 1e-4
+            assert min(herd(pacer, 20, now, f"new {tick}")) > 0
+            for key in [key for key, slot in holders.items() if slot <= now]:
+                assert pacer.take(key, now) == 0.0
+                del holders[key]
+        assert not holders
+
+    def test_reach_no_farther_than_the_horizon(self) -> None:
+        pacer = Pacer(1.0, 1, per_key=1)
+        delays = herd(pacer, 3000)
+        assert delays[1:601] == pytest.approx([float(n) for n in range(1, 601)])
+        beyond = sorted(delays[601:])
+        assert beyond[0] > HORIZON
+        assert beyond[-1] < 2 * HORIZON + 2
+        # All told differently, evenly, and not remembered: the next time is as the first.
+        assert max(b - a for a, b in pairwise(beyond)) < 1.0
+        assert pacer.take("client 2999", T0 + 3.0) == pytest.approx(598.0)
+
+    def test_are_bounded_all_together(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(buckets, "SLOTS", 50)
+        pacer = Pacer(1000.0, 1, per_key=10)
+        delays = herd(pacer, 500)
+        assert len(pacer._order) == 50
+        assert len(pacer._claims) == 50
+        assert min(delays[51:]) > max(delays[:51])
+        assert pacer.take("client 50", T0 + 0.05) == 0.0
+
+
+class TestAHerdThatStaysAway:
+    def test_gives_its_room_to_others_after_the_grace(self) -> None:
+        pacer = Pacer(100.0, 10, per_key=1)
+        herd(pacer, 10_000)
+        admitted = []
+        for tick in range(4000):
+            now = T0 + tick / 200
+            if pacer.take(f"new {tick}", now) == 0.0:
+                admitted.append(now - T0)
+        assert admitted[0] == pytest.approx(GRACE, abs=0.02)
+        # From then on the full rate, as far as newcomers, 200 a second, come for it.
+        assert len(admitted) == pytest.approx((20 - GRACE) * 100 + 10, abs=12)
+        assert most_within(admitted, 1.0) <= 100 + 10 + 1
+
+    def test_leaves_the_slots_of_those_who_come(self) -> None:
+        pacer = Pacer(100.0, 10, per_key=1)
+        delays = herd(pacer, 2000)
+        for number in range(10, 2000):
+            now = T0 + delays[number]
+            pacer.take(f"new {number}", now)
+            if number % 7 == 0:
+                assert pacer.take(f"client {number}", now) == 0.0
+
+    def test_is_forgotten_bit_by_bit(self) -> None:
+        pacer = Pacer(1000.0, 1, per_key=100)
+        herd(pacer, 2000)
+        for _ in range(2000):
+            pacer.take("nat", T0)
+        for tick in range(300):
+            assert pacer.take(f"new {tick}", T0 + 100 + tick) == 0.0
+        assert not pacer._claims
+        assert not pacer._order
+
+    def test_makes_no_room_in_the_next_one(self) -> None:
+        pacer = Pacer(1.0, 5, per_key=1)
+        herd(pacer, 50)
+        for tick in range(20):
+            pacer.take("late", T0 + 100 + tick)
+        delays = herd(pacer, 20, T0 + 200, "next")
+        assert delays[5:] == pytest.approx([float(n) for n in range(1, 16)])
+        # The bucket has room while the first holder is not there yet, but nobody made it.
+        assert pacer.take("new", T0 + 201.5) == pytest.approx(14.5)
+
+
+class Storm:
+    """A herd that is cut off at T0, a listener, and clients that come back as they please."""
+
+    def __init__(self, pacer: Pacer, *, heeds: bool = True) -> None:
+        self.pacer = pacer
+        self.heeds = heeds
+        self.admitted: list[float] = []
+        self.told: Counter[int] = Counter()
+
+    def run(
+        self, count: int, key: Callable[[int], str], back: Callable[[float], float]
+    ) -> list[float]:
+        """When each was let in, from T0; ``back`` makes a wait of the delay that is told."""
+        queue = [(T0, client) for client in range(count)]
+        now = T0
+        while queue:
+            arrives, client = heapq.heappop(queue)
+            now = max(now, arrives)
+            if self.heeds:
+                now += self.pacer.wait_for_accept(now)
+            delay = self.pacer.take(key(client), now)
+            if delay:
+                self.told[client] += 1
+                heapq.heappush(queue, (now + back(delay), client))
+            else:
+                self.admitted.append(now - T0)
+        return self.admitted
+
+
+def exactly(delay: float) -> float:
+    return delay
+
+
+def rounded_up(delay: float) -> float:
+    return float(math.ceil(delay))
+
+
+def every_second(delay: float) -> float:
+    return 1.0
+
+
+def in_a_hurry(delay: float) -> float:
+    return 0.2
+
+
+BACK = pytest.mark.parametrize("back", [exactly, rounded_up, every_second, in_a_hurry])
+KEYS = {
+    "an address each": str,
+    "ten addresses": lambda client: str(client % 10),
+    "one address": lambda client: "127.0.0.1",
+}
+
+
+class TestStorm:
+    @BACK
+    @pytest.mark.parametrize("key", list(KEYS.values()), ids=list(KEYS))
+    @pytest.mark.parametrize(("count", "rate", "burst"), [(2000, 500.0, 100), (200, 20.0, 1)])
+    def test_all_are_back_as_fast_as_the_rate(
+        self,
+        key: Callable[[int], str],
+        back: Callable[[float], float],
+        count: int,
+        rate: float,
+        burst: int,
+    ) -> None:
+        storm = Storm(Pacer(rate, burst, per_key=count))
+        admitted = storm.run(count, key, back)
+        assert len(admitted) == count
+        assert admitted[-1] <= count / rate * 1.05 + 1.0
+        assert most_within(admitted, 1.0) <= rate + burst + 1
+        if back in (exactly, rounded_up):
+            assert max(storm.told.values()) == 1
+
+    @BACK
+    def test_without_a_listener_that_waits_those_of_one_second_come_at_once(
+        self, back: Callable[[float], float]
+    ) -> None:
+        storm = Storm(Pacer(200.0, 20, per_key=1), heeds=False)
+        admitted = storm.run(2000, str, back)
+        assert admitted[-1] <= 2000 / 200 * 1.05 + 1.0
+        assert most_within(admitted, 0.5) <= (0.5 + 1.0) * 200 + 20 + 1
+
+    def test_a_listener_does_not_wait_for_newcomers(self) -> None:
+        pacer = Pacer(10.0, 5, per_key=1)
+        for number in range(100):
+            assert pacer.wait_for_accept(T0) == 0.0
+            pacer.take(str(number), T0)
+        for number in range(5, 15):
+            pacer.take(str(number), T0 + 1.0)
+        assert pacer.wait_for_accept(T0 + 1.0) == pytest.approx(0.5)
+        assert pacer.wait_for_accept(T0 + 1.25) == pytest.approx(0.25)
+        assert pacer.wait_for_accept(T0 + 1.5) == 0.0
+
+
+class TestExplain:
+    def test_names_the_slot_of_the_key_or_the_next(self) -> None:
+        pacer = Pacer(2.0, 1, per_key=5)
+        assert pacer.explain("a", T0).detail == "below 2 new connections a second"
+        herd(pacer, 11)
+        step = pacer.explain("client 4", T0 + 1.0)
+        assert not step.passed
+        assert step.detail == "more than 2 new connections a second; its slot comes in 1 s"
+        assert step.numbers == {"rate": 2.0, "burst": 1, "delay": 1.0, "slots": 1, "line": 4.5}
+        new = pacer.explain("new", T0 + 1.0)
+        assert new.detail == "more than 2 new connections a second; the next free slot is in 4.5 s"
+        assert pacer.explain("client 4", T0 + 2.0).detail == "comes at its slot"
+        assert not pacer.explain("new", T0 + 5.4).passed
+        assert pacer.explain("new", T0 + 5.5).passed
+
+    def test_names_a_place_that_was_left(self) -> None:
+        pacer = Pacer(1.0, 1, per_key=1)
+        herd(pacer, 60)
+        assert not pacer.explain("new", T0 + 1.0 + GRACE).passed
+        step = pacer.explain("new", T0 + 2.0 + GRACE)
+        assert step.passed
+        assert step.detail == "takes the place of a client that did not come back"
+
+
+RATE, BURST = 4.0, 3
+
+
+class PacerMachine(RuleBasedStateMachine):
+    """Clients of any behaviour against a plain table of who holds which slot."""
+
+    @initialize(heeds=st.booleans())
+    def start(self, heeds: bool) -> None:
+        self.pacer = Pacer(RATE, BURST, per_key=1)
+        self.heeds = heeds
+        self.now = T0
+        self.slots: dict[int, float] = {}
+        self.last_slot = 0.0
+        self.lapsed = 0
+        self.admitted: list[float] = []
+        self.strangers = 1000
+
+    def attempt(self, key: int) -> None:
+        if self.heeds:
+            self.now += self.pacer.wait_for_accept(self.now)
+        now = self.now
+        for holder in [holder for holder, slot in self.slots.items() if slot < now - GRACE]:
+            del self.slots[holder]
+            self.lapsed += 1
+        slot = self.slots.get(key)
+        step = self.pacer.explain(key, now)
+        delay = self.pacer.take(key, now)
+        if delay == 0.0:
+            self.admitted.append(now)
+        if slot is not None and slot <= now:
+            assert delay == 0.0
+            assert self.slots.pop(key) == slot
+        elif delay == 0.0 and slot is not None and slot <= now + EARLY:
+            assert self.slots.pop(key) == slot
+        elif delay == 0.0:
+            # Nobody overtakes, unless somebody stayed away.
+            assert max(self.slots.values(), default=0.0) <= now or self.lapsed
+            self.lapsed -= max(self.slots.values(), default=0.0) > now
+        elif slot is not None:
+            assert delay == slot - now
+        else:
+            self.slots[key] = now + delay
+            assert now + delay >= self.last_slot + 0.999 / RATE
+            self.last_slot = now + delay
+        early = slot is not None and now < slot <= now + EARLY
+        assert step.passed == (delay == 0.0) or early
+        if delay and not early:
+            assert step.numbers["delay"] == round(delay, 3)
+
+    @rule(seconds=st.sampled_from([0.001, 0.25, 1.0, 5.0, 17.0]) | st.floats(0.0, 20.0))
+    def wait(self, seconds: float) -> None:
+        self.now += seconds
+
+    @rule(count=st.integers(1, 40))
+    def newcomers(self, count: int) -> None:
+        for _ in range(count):
+            self.strangers += 1
+            self.attempt(self.strangers)
+
+    @rule(key=st.integers(0, 5), times=st.integers(1, 5), every=st.sampled_from([0.1, 1.0, 2.0]))
+    def hammer(self, key: int, times: int, every: float) -> None:
+        for _ in range(times):
+            self.attempt(key)
+            self.now += every
+
+    @rule(share=st.integers(1, 3))
+    def all_that_may_come_at_once(self, share: int) -> None:
+        for key, slot in list(self.slots.items())[::share]:
+            if slot - EARLY <= self.now:
+                self.attempt(key)
+
+    @rule(late=st.sampled_from([0.0, 0.5, GRACE - 0.1]))
+    def next_holder(self, late: float) -> None:
+        coming = [(slot, key) for key, slot in self.slots.items() if slot + late >= self.now]
+        if coming:
+            slot, key = min(coming)
+            self.now = slot + late
+            self.attempt(key)
+
+    @invariant()
+    def never_more_than_stated(self) -> None:
+        if hasattr(self, "pacer"):
+            slack = 0.0 if self.heeds else GRACE + EARLY
+            for index, start in enumerate(self.admitted):
+                for count, end in enumerate(self.admitted[index:], 1):
+                    assert count <= RATE * (end - start + slack) + BURST + 1.001
+
+    @invariant()
+    def remembers_no_more_than_is_held(self) -> None:
+        if hasattr(self, "pacer"):
+            held = {key: slot for key, slot in self.slots.items() if slot >= self.now - GRACE}
+            assert held == {
+                key: claim[0]
+                for key, claim in self.pacer._claims.items()
+                if claim[0] >= self.now - GRACE
+            }
+
+
+TestPacerMachine = PacerMachine.TestCase
+TestPacerMachine.settings = settings(max_examples=25, stateful_step_count=25, deadline=None)
+
+
+@given(
+    per_key=st.integers(1, 20),
+    heeds=st.booleans(),
+    attempts=st.lists(
+        st.tuples(st.sampled_from([0.0, 0.0, 0.05, 0.4, 2.0, 6.0]), st.integers(0, 3)), max_size=150
+    ),
+)
+@settings(max_examples=40, deadline=None)
+def test_shared_keys_keep_the_bounds(
+    per_key: int, heeds: bool, attempts: list[tuple[float, int]]
+) -> None:
+    pacer = Pacer(RATE, BURST, per_key=per_key)
+    now = T0
+    admitted: list[float] = []
+    for wait, key in attempts:
+        now += wait + (pacer.wait_for_accept(now + wait) if heeds else 0.0)
+        if pacer.take(key, now) == 0.0:
+            admitted.append(now)
+        assert all(0 < len(claim) <= per_key for claim in pacer._claims.values())
+        assert all(claim == sorted(claim) for claim in pacer._claims.values())
+    slack = 0.0 if heeds else GRACE + EARLY
+    for index, start in enumerate(admitted):
+        for count, end in enumerate(admitted[index:], 1):
+            assert count <= RATE * (end - start + slack) + BURST + 1.001
