@@ -150,7 +150,8 @@ class Gate:
         answer = self._http(request) if self._http is not None else None
         if answer is not None:
             return answer
-        self._count(codes.NOT_FOUND)
+        if is_upgrade(request):  # else it was no attempt: a browser asking for its icon, say
+            self._count(codes.NOT_FOUND)
         return _refusal(codes.NOT_FOUND, None, None)
 
     def _admit(
