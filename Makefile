@@ -33,9 +33,10 @@ unit: $(READY) ## Run the unit tests only: no sockets, a few seconds
 check: $(READY) ## Format, lint, types, import floors, generated files
 	@$(BIN)/ruff format --check --quiet . || { echo "Not formatted: run 'make format'."; exit 1; }
 	@$(BIN)/ruff check --quiet .
-	@$(BIN)/mypy
-	@$(BIN)/lint-imports --no-logo
+	@$(BIN)/mypy --no-error-summary
+	@said=$$($(BIN)/lint-imports --no-logo) || { echo "$$said"; exit 1; }
 	@$(BIN)/python tools/generate.py --check
+	@echo "All checks passed."
 
 .PHONY: format
 format: $(READY) ## Format the code and mend what the linter can

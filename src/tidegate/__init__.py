@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tidegate.engine.connection import Connection
     from tidegate.errors import BackplaneError, ConfigError, PeerError, TidegateError, UsageError
     from tidegate.node.server import Server
-    from tidegate.wire.handshake import Request
+    from tidegate.wire.handshake import Request, http_response
 
 __all__ = [
     "BackplaneError",
@@ -26,6 +26,7 @@ __all__ = [
     "Settings",
     "TidegateError",
     "UsageError",
+    "http_response",
 ]
 
 _MODULES = {
@@ -33,6 +34,7 @@ _MODULES = {
     "Request": "tidegate.wire.handshake",
     "Server": "tidegate.node.server",
     "Settings": "tidegate.core.settings",
+    "http_response": "tidegate.wire.handshake",
 }
 
 

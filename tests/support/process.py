@@ -93,7 +93,7 @@ class Process:
             raise AssertionError(f"it ended with {self.process.returncode}:\n{self.log}")
         with contextlib.suppress(OSError):
             socket.create_connection(("127.0.0.1", self.port), 1).close()
-            return not self._admin or self.get("/ready")[0] == 200
+            return not self._admin or self.get("/health")[0] == 200
         return False
 
     # What it says.

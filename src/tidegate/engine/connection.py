@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from tidegate.engine.outbox import DISCARD
 from tidegate.engine.receiving import Receiver
 from tidegate.engine.sending import CLOSED, CLOSING, FAILED, OPEN, OPENING, Socket
-from tidegate.wire.frames import CLOSE, encode, encode_close
+from tidegate.wire.frames import encode_close
 
 if TYPE_CHECKING:
     from tidegate.core.attempt import Lease
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Connection"]
 
-_ABORTED = (1006, "", "aborted")
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, zero seconds: close with RST
 
 
@@ -160,7 +159,7 @@ class Connection(Receiver):
         """Start the closing handshake; messages sent before still go out first.
 
         Args:
-            code: 1000 to 1014 (not 1004 to 1006) or 3000 to 4999, RFC 6455 7.4.
+            code: 1000 to 1014 (not 1004 or 1006) or 3000 to 4999, RFC 6455 7.4; 1005 sends none.
             reason: at most 123 bytes of UTF-8 are sent, the rest is cut off.
             cause: what the statistics count this end as.
 
@@ -207,25 +206,20 @@ class Connection(Receiver):
     def _peer_closed(self, code: int, reason: str) -> None:
         """The peer's close frame came: answer it, or be done when it is the answer to ours."""
         if self._state <= OPEN:
-            # 1005: the peer gave no code, so there is none to send back (RFC 6455 7.1.5).
-            frame = encode_close(code) if code != 1005 else encode(CLOSE, b"")
+            frame = encode_close(code)  # the same code, or none (RFC 6455 7.1.5)
             self._close = (code, reason, "normal")
             self._state = CLOSING
             if self._outbox is not None:
                 self._outbox.push(frame)
-                self.sink = DISCARD
-                self._state = FAILED  # nothing more is read; the flush ends it
-                self.engine.closing.set(self, self.engine.poller.now + self.engine.close_timeout)
-                return
-            self.transmit(frame)
-            if self._reader is not None and self._reader.pending:
-                # Closing over unread bytes would reset the connection and lose the answer.
-                self._state = FAILED
-                self.sink = DISCARD
-                self._half_close()
-                self.engine.closing.set(self, self.engine.poller.now + self.engine.close_timeout)
-                return
-        self._finish()
+            else:
+                self.transmit(frame)
+        if self._outbox is None:
+            self._finish()
+            return
+        # What waits goes out first. Nothing more is read, and the flush ends the connection.
+        self.sink = DISCARD
+        self._state = FAILED
+        self.engine.closing.set(self, self.engine.poller.now + self.engine.close_timeout)
 
     def closing_timeout(self) -> None:
         """The peer did not finish the closing handshake in time."""
@@ -276,18 +270,23 @@ class Connection(Receiver):
         self.sink = DISCARD
         self._outbox = None
         self._reader = None
+        self._close = self._close or (1006, "", "aborted")
         engine = self.engine
         engine.poller.forget(self._sock.fileno())
         self._sock.close()
-        engine.gone(self, (self._close or _ABORTED)[2])
+        engine.gone(self, self._close[2])
         if not self.busy:
             # Not called at once: this may be inside one of the application's own handlers.
             engine.poller.ready.append(self._announce_close)
             engine.poller.wake()
 
     def _announce_close(self) -> None:
-        """Tell the application, after its last handler is done."""
-        code, reason, _ = self._close or _ABORTED
+        """Tell the application, once and after its last handler is done."""
+        # A plain handler may have found the peer gone and returned an awaitable after that.
+        if self.busy or self._close is None:
+            return
+        code, reason, _ = self._close
+        self._close = None
         self.engine.announce_close(self, code, reason)
 
 

@@ -32,6 +32,7 @@ _TICK_SECONDS = 0.1
 _STALL_SECONDS = 1.0
 _PING = struct.Struct("!d")
 _CLOSES_PER_SLICE = 256
+_LAST_SECONDS = 1.0  # for what cancelled handlers and the last close handlers still do
 
 
 class Application(Protocol):
@@ -166,8 +167,10 @@ class Engine:
         # The last close handlers are called from the poller's queue.
         while self.poller.ready:
             self.poller.turn()
-        if self.tasks:
-            await asyncio.wait(self.tasks, timeout=1.0)
+        # A handler that ends now has its connection's close handler called.
+        deadline = monotonic() + _LAST_SECONDS
+        while self.tasks and (left := deadline - monotonic()) > 0:
+            await asyncio.wait(self.tasks, timeout=left)
         if self._timer is not None:
             self._timer.cancel()
         self.lingerers.close()

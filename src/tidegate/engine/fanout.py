@@ -62,7 +62,7 @@ class _Batch:
             self.members = list(self.members)
 
     def exceptions(self) -> dict[Connection, list[bytes]]:
-        """Return the frames for the connections that do not get everything."""
+        """Return the frames for those who do not get all of them."""
         special: dict[Connection, list[bytes]] = {}
         for connection, places in (self.excluded or {}).items():
             special[connection] = [
@@ -166,16 +166,13 @@ class Fanout:
         size = len(data)
         special = batch.exceptions() if batch.excluded or batch.left else None
         while True:
-            served = apart = 0
+            looked_at = served = 0
             for connection in islice(iterator, _MEMBERS_PER_LOOK):
-                served += 1
+                looked_at += 1
                 if special is not None and connection in special:
-                    apart += 1
-                    some = special[connection]
-                    if some:
-                        connection.transmit(b"".join(some))
-                        self._count(some, 1)
+                    self._send_some(connection, special[connection])
                     continue
+                served += 1
                 try:
                     sent = connection.sink.send(data)
                 except BlockingIOError:
@@ -185,16 +182,21 @@ class Fanout:
                 else:
                     if sent != size:
                         connection.hold_back(data, sent)
-            batch.served += served - apart
-            if served < _MEMBERS_PER_LOOK:
-                self._stats.bytes_sent += size * batch.served  # the rest is counted in transmit()
-                self._count(batch.frames, batch.served)
+            self._stats.bytes_sent += served * size
+            self._count(batch.frames, served)
+            if looked_at < _MEMBERS_PER_LOOK:
                 return True
             if monotonic() >= until:
                 return False
 
-    def _count(self, frames: list[bytes], times: int) -> None:
+    def _send_some(self, connection: Connection, frames: list[bytes]) -> None:
+        if frames:
+            connection.transmit(b"".join(frames))
+            self._count(frames, 1)
+
+    def _count(self, frames: list[bytes], members: int) -> None:
         stats = self._stats
-        stats.messages_sent += times * len(frames)
+        stats.messages_sent += members * len(frames)
+        observe = stats.size_sent.observe_many
         for frame in frames:
-            stats.size_sent.observe_many(len(frame), times)
+            observe(len(frame), members)

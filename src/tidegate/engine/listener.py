@@ -15,7 +15,7 @@ from tidegate.engine.connection import Connection
 from tidegate.engine.opening import Opening
 from tidegate.errors import ConfigError
 from tidegate.wire.forwarded import normalise
-from tidegate.wire.handshake import HandshakeError, Request, parse_request
+from tidegate.wire.handshake import MAX_HEAD_BYTES, HandshakeError, Request, parse_request
 
 if TYPE_CHECKING:
     from tidegate.core.attempt import Lease
@@ -147,7 +147,7 @@ class Listener:
         sock = socket.SocketType(family, socket.SOCK_STREAM, 0, fd)
         sock.setblocking(False)
         try:
-            data = sock.recv(65536)
+            data = sock.recv(MAX_HEAD_BYTES)
         except BlockingIOError:
             # The kernel has waited for the request already, and that time counts.
             waited = min(_DEFERRED_SECONDS, self.engine.handshake_timeout / 2)

@@ -66,7 +66,10 @@ class Opening:
                 self._read_head()
         except BlockingIOError:
             return
-        except (OSError, PeerError):
+        except PeerError as error:
+            self._listener.engine.warn(f"connection from {self._peer} dropped: {error}")
+            self.drop()
+        except OSError:
             self.drop()
 
     def on_crash(self) -> None:
@@ -124,7 +127,7 @@ class Opening:
                 want += int.from_bytes(buffer[14:16])
             data = self._sock.recv(want - len(buffer))
             if not data:
-                raise PeerError("left before the PROXY header was whole")
+                raise PeerError("it left before its PROXY header was whole")
             buffer = self._buffer = buffer + data
             header = parse_proxy_v2(buffer)
         if header.source is not None and self._listener.door.trusts(self._peer):

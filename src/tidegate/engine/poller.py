@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import select
 import selectors
 from collections import deque
@@ -145,19 +144,22 @@ class Poller:
         except Exception as error:
             self._crashed(error, entry)
         ready = self.ready
-        for _ in range(len(ready)):
-            ready.popleft()()
-            if monotonic() >= until:
-                break
+        try:
+            for _ in range(len(ready)):
+                ready.popleft()()
+                if monotonic() >= until:
+                    break
+        except Exception as error:
+            self._crashed(error, None)
         background = self.background
         more = background(monotonic() + TURN_SECONDS) if background is not None else False
         if more or ready or not polled:
             self.wake()
 
     def _crashed(self, error: Exception, entry: Entry | None) -> None:
-        """Report an error of ours and end the one entry that it came from."""
+        """Report an error of ours and end the one entry that it came from, if it is known."""
         assert self._loop is not None
-        context = {"message": "error in the engine; ending one connection", "exception": error}
+        context = {"message": "error in the engine", "exception": error}
         self._loop.call_exception_handler(context)
         if entry is not None:
             entry.on_crash()
@@ -255,7 +257,4 @@ class _SelectorPoller(Poller):
 
 def make_poller() -> Poller:
     """Return the best poller of this machine: epoll, else what :mod:`selectors` has."""
-    # The generic one can be asked for, so that it is tested on machines that have epoll too.
-    if hasattr(select, "epoll") and os.environ.get("TIDEGATE_POLLER") != "selectors":
-        return _EpollPoller()
-    return _SelectorPoller()
+    return _EpollPoller() if hasattr(select, "epoll") else _SelectorPoller()

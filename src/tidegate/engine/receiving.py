@@ -68,8 +68,7 @@ class Receiver(Sender):
     def on_readable(self) -> None:
         """Read once and handle the frames that are there."""
         if self._held and self._reader is not None and self._reader.pending >= _READ_AHEAD:
-            self._paused = True
-            self._watch()
+            self._pause()
             return
         try:
             data = self._sock.recv(RECEIVE_BYTES)
@@ -79,7 +78,10 @@ class Receiver(Sender):
             self.lost("reset")
             return
         if not data:
-            self.lost("eof")
+            if self._held and self._state <= OPEN and self._reader and self._reader.pending:
+                self._pause()  # what waits comes first, and then the end is read once more
+            else:
+                self.lost("eof")
             return
         engine = self.engine
         self.last_seen = engine.poller.now
@@ -100,6 +102,10 @@ class Receiver(Sender):
                     self._deliver(first & 15, payload)
                     return
         self.receive(data)
+
+    def _pause(self) -> None:
+        self._paused = True
+        self._watch()
 
     def _deliver(self, opcode: int, payload: bytes) -> None:
         """Hand over a message that came alone in its read."""

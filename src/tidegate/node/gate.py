@@ -86,7 +86,7 @@ class Gate:
         try:
             if self._path and request.path != self._path:
                 return self._elsewhere(request)
-            if not is_upgrade(request) and self._http is not None:
+            if self._http is not None and not is_upgrade(request):
                 answer = self._http(request)
                 if answer is not None:
                     return answer
@@ -101,12 +101,14 @@ class Gate:
         rejection = self._admission.precheck(address, now)
         if rejection is not None:
             return self._reject(rejection, upgrade, native)
-        token = token_of(
-            request.headers,
-            upgrade.subprotocols,
-            request.query,
-            query_allowed=self._auth.query_token,
-        )
+        token = None
+        if upgrade.subprotocols or self._auth.query_token or "authorization" in request.headers:
+            token = token_of(
+                request.headers,
+                upgrade.subprotocols,
+                request.query,
+                query_allowed=self._auth.query_token,
+            )
         identity: Identity = ANONYMOUS
         if token is not None:
             try:
@@ -150,7 +152,8 @@ class Gate:
         answer = self._http(request) if self._http is not None else None
         if answer is not None:
             return answer
-        self._count(codes.NOT_FOUND)
+        if is_upgrade(request):  # else it was no attempt: a browser asking for its icon, say
+            self._count(codes.NOT_FOUND)
         return _refusal(codes.NOT_FOUND, None, None)
 
     def _admit(

@@ -10,8 +10,9 @@ from tidegate.core.settings import Settings
 
 __all__ = ["is_loopback", "warnings"]
 
-# What the process has open besides connections: listeners, poller, logs, the admin API's clients.
-_OTHER_DESCRIPTORS = 32
+# What the process has open besides connections: listeners, poller, logs, the admin API's clients,
+# and for a moment handshakes and the refused.
+_OTHER_DESCRIPTORS = 64
 
 
 def warnings(settings: Settings, descriptors: int | None) -> Iterator[str]:

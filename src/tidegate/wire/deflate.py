@@ -1,8 +1,8 @@
 """permessage-deflate (RFC 7692): negotiating it, and compressing and inflating messages.
 
-zlib cannot write a raw stream with a window of 256 bytes (8 bits): it quietly uses 9 bits, which
-a peer with an 8-bit window could not read. An offer that demands `server_max_window_bits=8` is
-therefore declined. Reading such a stream is no trouble.
+zlib cannot write a raw stream with a window of 256 bytes (8 bits): it refuses, and old versions
+quietly used 9 bits, which a peer with an 8-bit window could not read. An offer that demands
+`server_max_window_bits=8` is therefore declined. Reading such a stream is no trouble.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ async def until(condition: Callable[[], object]) -> None:
 
 
 class Recorder:
-    """Handlers that note what they are called with; a message may name something to do."""
+    """Handlers that note what they are called with; what a text begins with may be done."""
 
     def __init__(self) -> None:
         self.opened: list[Connection] = []
@@ -60,7 +60,7 @@ class Recorder:
     def message(self, connection: Connection, message: str | bytes) -> Any:
         assert self.ended(connection) == [], "a handler was called after the close handler"
         self.messages.append((connection.number, message))
-        do = self.doing.get(message) if isinstance(message, str) else None
+        do = self.doing.get(message.split(" ")[0]) if isinstance(message, str) else None
         return do(connection) if do is not None else None
 
     def close(self, connection: Connection, code: int, reason: str) -> Any:
@@ -96,11 +96,15 @@ class Live:
         return self
 
     async def __aexit__(self, *error: object) -> None:
-        for client in self._clients:
-            client.leave()
+        self.all_leave()
         await self.server.stop()
         if error == (None, None, None):
             self.nothing_is_left()
+
+    def all_leave(self) -> None:
+        """All clients leave with FIN."""
+        for client in self._clients:
+            client.leave()
 
     def nothing_is_left(self) -> None:
         """Assert that every connection has given back everything, and was announced once."""
@@ -120,10 +124,14 @@ class Live:
         await client.connect(self.server.addresses[0][1])
         return client
 
-    async def open(self, **options: Any) -> tuple[Client, Connection]:
-        """A WebSocket that is open, from both sides."""
+    async def open(self, *, slow: bool = False) -> tuple[Client, Connection]:
+        """A WebSocket that is open, from both sides; to a slow one the kernel holds little."""
         count = len(self.recorder.opened)
-        client = await self.client(**options)
+        if slow:
+            # Accepted sockets inherit it.
+            listening = self.server.engine.listeners[0]._sock
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        client = await self.client(receive_buffer=4096 if slow else None)
         await client.shake_hands()
         assert len(self.recorder.opened) == count + 1
         return client, self.recorder.opened[-1]
@@ -153,8 +161,12 @@ class Client:
     async def shake_hands(self, behind: bytes = b"") -> None:
         """Open the WebSocket, or fail; ``behind`` goes out right behind the request."""
         await self.send(upgrade() + behind)
+        assert await self.status() == 101
+
+    async def status(self) -> int:
+        """Read the head of the response."""
         head = await self.read_to(b"\r\n\r\n")
-        assert head.startswith(b"HTTP/1.1 101 "), head
+        return int(head.split()[1])
 
     async def send(self, data: bytes) -> None:
         async with asyncio.timeout(SECONDS):
@@ -198,11 +210,13 @@ class Client:
 
     def reset(self) -> None:
         """Leave with RST."""
-        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-        self.sock.close()
+        with contextlib.suppress(OSError):
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        self.leave()
 
     def half_close(self) -> None:
-        self.sock.shutdown(socket.SHUT_WR)
+        with contextlib.suppress(OSError):
+            self.sock.shutdown(socket.SHUT_WR)
 
     def leave(self) -> None:
         """Leave with FIN; twice does no harm."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -306,11 +305,10 @@ class Rooms(RuleBasedStateMachine):
 
 
 @pytest.fixture
-def few_members_per_look(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def few_members_per_look(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_MEMBERS_PER_LOOK", 2)
-    yield
 
 
 @pytest.mark.usefixtures("few_members_per_look")
 class TestRooms(Rooms.TestCase):  # type: ignore[name-defined, misc]
-    settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
+    settings = settings(max_examples=80, stateful_step_count=25, deadline=None)

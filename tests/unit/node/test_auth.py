@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from native_node import NOW
 
 from tidegate.core.attempt import Identity
 from tidegate.core.settings import AuthSettings
@@ -34,7 +34,8 @@ from tidegate.node.auth import (
 
 SECRET = "a secret of thirty-two bytes, or more"
 AUTH = AuthSettings(secret=SECRET)
-NOW = time.time()
+
+pytestmark = pytest.mark.usefixtures("clock_stands")
 
 
 def sign(claims: dict[str, Any], secret: str = SECRET, algorithm: str = "HS256") -> str:

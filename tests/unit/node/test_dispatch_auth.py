@@ -10,6 +10,8 @@ from native_node import NOW, SECRET, Node, Peer, error
 
 from tidegate.core.attempt import Identity
 
+pytestmark = pytest.mark.usefixtures("clock_stands")
+
 
 @pytest.fixture
 def node() -> Node:

@@ -1,0 +1,62 @@
+"""Fixtures of the tests of pollers."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Iterator
+
+import pytest
+import uvloop
+from polling import POLLERS, Clock, Errors, Pair
+
+from tidegate.engine.poller import Poller
+
+
+@pytest.fixture(params=sorted(POLLERS))
+def poller(request: pytest.FixtureRequest) -> Iterator[Poller]:
+    poller = POLLERS[request.param]()
+    yield poller
+    poller.close()
+
+
+@pytest.fixture
+def pairs() -> Iterator[Pair]:
+    """Makes pairs of sockets; the first is the poller's, the second the peer's."""
+    made: list[socket.socket] = []
+
+    def pair() -> tuple[socket.socket, socket.socket]:
+        mine, peers = socket.socketpair()
+        mine.setblocking(False)
+        made.extend((mine, peers))
+        return mine, peers
+
+    yield pair
+    for sock in made:
+        sock.close()
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return Clock(monkeypatch)
+
+
+@pytest.fixture
+def errors() -> Errors:
+    """The errors that the loop heard of; a test that expects some takes them out."""
+    return []
+
+
+@pytest.fixture(params=[asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def loop(
+    request: pytest.FixtureRequest, poller: Poller, errors: Errors
+) -> Iterator[asyncio.AbstractEventLoop]:
+    """A loop that drives the poller."""
+    loop = request.param()
+    loop.set_exception_handler(lambda _, context: errors.append(context["exception"]))
+    poller.attach(loop)
+    yield loop
+    poller.close()
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
+    assert errors == []
