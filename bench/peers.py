@@ -92,6 +92,9 @@ def _settings(start: Start) -> list[str]:
         "limits.connections": start.connections,
         "limits.per_ip": start.connections,
         "limits.per_room": start.connections,
+        "pacing.enabled": "false",  # what is measured is how fast it can accept
+        "messages.per_second": 0,  # and how fast it can take and send messages
+        "messages.bytes_per_second": 0,
         "heartbeat.interval": start.heartbeat,
     }
     return [part for key, value in values.items() for part in ("--set", f"{key}={value}")]

@@ -25,7 +25,14 @@ def main() -> None:
         "server": {"host": options.host, "port": options.port, "path": ""},
         "limits": {"per_ip": 1000},
         # An echo comes back as large as the message, so both ways need room for it.
-        "messages": {"max_size": 32 << 20, "max_fragments": 100_000},
+        "messages": {
+            "max_size": 32 << 20,
+            "max_fragments": 100_000,
+            # As fast as the client likes: 0 is no limit.
+            "per_second": 0,
+            "bytes_per_second": 0,
+            "control_per_second": 0,
+        },
         "outbox": {"max_bytes": 64 << 20},
         "deflate": {"enabled": options.deflate},
     }

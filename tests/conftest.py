@@ -25,11 +25,11 @@ def _processes(folder: Path) -> Iterator[tuple[Start, Start]]:
     started: list[Process] = []
 
     def serve(settings: Any = None, **options: Any) -> Process:
-        started.append(Process.serve(folder, settings, **options))
+        started.append(Process.serve(folder, _calm(settings), **options))
         return started[-1]
 
     def program(command: str, settings: Any = None, **options: Any) -> Process:
-        process = Process([sys.executable, *command.split()], folder, settings, **options)
+        process = Process([sys.executable, *command.split()], folder, _calm(settings), **options)
         started.append(process.wait_ready())
         return process
 
@@ -103,6 +103,12 @@ def chromium() -> str:
     found = next(filter(None, map(shutil.which, names)), None)
     _need(found, "Chromium or Chrome on the PATH")
     return str(found)
+
+
+def _calm(settings: Any) -> dict[str, Any]:
+    """Most tests are not about pace or line: they open what they like, and want to be refused."""
+    off = {"enabled": False}
+    return {"pacing": off, "waiting_room": off, **(settings or {})}
 
 
 def _need(there: object, what: str) -> None:

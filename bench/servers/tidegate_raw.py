@@ -36,6 +36,8 @@ if __name__ == "__main__":
         {
             "server": {"port": port, "path": ""},
             "limits": {"connections": connections, "per_ip": connections},
+            "pacing": {"enabled": False},
+            "messages": {"per_second": 0, "bytes_per_second": 0},
         },
         on_connect=on_connect,
         on_message=on_message,

@@ -281,7 +281,7 @@ def test_json_logs(program: Start) -> None:
     events = [json.loads(line) for line in server.log.splitlines()]
     assert [event["event"] for event in events if event["level"] == "info"] == [
         "started",
-        "stopping",
+        "draining",
         "stopped",
     ]
     assert events[0]["websocket"] == f"ws://0.0.0.0:{server.port}/ws"
@@ -324,18 +324,24 @@ def test_an_address_that_is_not_ours_exits_with_1(
     failed(unknown, 1, "nowhere.invalid")
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    ("number", "code", "said", "event"),
+    [
+        (signal.SIGTERM, 1012, '{"error":"drained","retryAfter":5}', "draining"),
+        (signal.SIGINT, 1001, "server shutting down", "stopping"),
+    ],
+)
 def test_a_signal_closes_every_connection_and_exits_with_0(
-    serve: Start, number: signal.Signals
+    serve: Start, number: signal.Signals, code: int, said: str, event: str
 ) -> None:
     server = serve()
     with server.connect() as client:
         client.open()
         server.signal(number)
-        assert client.closed(1001).reason == "server shutting down"
-        client.send_close(1001)
+        assert client.closed(code).reason == said
+        client.send_close(code)
         assert server.process.wait(5) == 0
-    assert "stopping connections=1" in server.log
+    assert f"{event} connections=1" in server.log
     assert server.log.rstrip().endswith("stopped")
 
 
@@ -344,7 +350,8 @@ def test_the_deadline_holds_for_peers_that_do_not_answer(serve: Start) -> None:
     with server.connect() as client:
         client.open()
         start = time.monotonic()
-        assert server.stop() == 0
+        server.signal(signal.SIGINT)
+        assert server.process.wait(10) == 0
         assert 0.4 < time.monotonic() - start < 3
 
 
@@ -353,7 +360,7 @@ def test_a_second_signal_ends_it_at_once(serve: Start, number: signal.Signals) -
     server = serve({"server": {"shutdown_timeout": 60, "close_timeout": 60}})
     with server.connect() as client:
         client.open()
-        server.signal(signal.SIGTERM)
+        server.signal(signal.SIGINT)
         client.closed(1001)
         server.signal(number)
         assert server.process.wait(2) == -number
@@ -363,7 +370,7 @@ def test_the_admin_listener_ends_last(serve: Start) -> None:
     server = serve({"server": {"shutdown_timeout": 60, "close_timeout": 60}})
     with server.connect() as client:
         client.open()
-        server.signal(signal.SIGTERM)
+        server.signal(signal.SIGINT)
         client.closed(1001)
         status, body = server.get("/ready")
         assert (status, body["ready"]) == (503, False)

@@ -108,7 +108,12 @@ def test_connected(server: Process) -> None:
     assert anonymous == {
         "type": "connected",
         "userId": None,
-        "settings": {"pingInterval": 20, "maxMessageSize": 1000},
+        "settings": {
+            "pingInterval": 20,
+            "maxMessageSize": 1000,
+            "messagesPerSecond": 100,
+            "broadcast": True,
+        },
         "degraded": False,
     }
     assert ann["userId"] == "ann"

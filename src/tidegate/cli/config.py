@@ -52,7 +52,7 @@ def check(file: Path, /) -> None:
         The TOML file.
     """
     from tidegate.server.checks import warnings
-    from tidegate.server.limits import raise_descriptor_limit
+    from tidegate.node.descriptors import raise_descriptor_limit
 
     loaded = load_settings(file)
     for warning in warnings(loaded.settings, raise_descriptor_limit()):

@@ -26,6 +26,12 @@ app = App(
     version=lambda: version("tidegate"),
 )
 app.command("tidegate.cli.serve:serve", name="serve", help="Run the server.", sort_key=0)
+app.command(
+    "tidegate.cli.drain:drain", name="drain", help="Let a running server leave in good order."
+)
+app.command(
+    "tidegate.cli.explain:explain", name="explain", help="Ask a running server whom it lets in."
+)
 app.command("tidegate.cli.config:app", name="config", help="Show and check the settings.")
 app.command("tidegate.cli.token:app", name="token", help="Create and check tokens of users.")
 

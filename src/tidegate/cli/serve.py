@@ -17,7 +17,7 @@ def serve(
     set_: Assignments = (),
     log_format: Literal["text", "json"] = "text",
 ) -> None:
-    """Run the server until SIGTERM or Ctrl-C; a second one ends it at once.
+    """Run the server until SIGTERM, which drains it, or Ctrl-C; a second one ends it at once.
 
     Parameters
     ----------

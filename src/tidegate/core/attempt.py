@@ -32,16 +32,20 @@ ANONYMOUS: Final = Identity()
 class Lease:
     """The slot that one admitted connection holds in every count, made only by the tracker.
 
+    (A connection that waits to be let in has one that is not held, to say who waits.)
+
     Give it back with ``ConnectionTracker.release`` when the connection ends, whatever the cause.
-    ``user`` and ``tier`` are what the lease is counted under, None for not at all.
+    ``user`` and ``tier`` are what the lease is counted under, None for not at all; ``priority``
+    is that of the identity.
     """
 
-    __slots__ = ("address", "held", "tier", "user")
+    __slots__ = ("address", "held", "priority", "tier", "user")
 
-    def __init__(self, address: str, user: str | None, tier: str | None) -> None:
+    def __init__(self, address: str, user: str | None, tier: str | None, priority: int = 0) -> None:
         self.address = address
         self.user = user
         self.tier = tier
+        self.priority = priority
         self.held = True
 
     def __repr__(self) -> str:

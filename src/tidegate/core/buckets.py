@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from typing import Final
 
 from tidegate.core.attempt import Step
@@ -161,7 +161,7 @@ class Pacer:
         self._claims: dict[Hashable, _Claim] = {}
         # Every slot in the order of time, until it has lapsed, whether or not it was used.
         self._order: deque[tuple[float, Hashable]] = deque()
-        # Slots that lapsed unused and let somebody else in; no more than a bucket would hold.
+        # Slots that lapsed unused: others may come in for them, when the bucket has room.
         self._vacant = 0
         self._spread = 0.0
 
@@ -171,27 +171,24 @@ class Pacer:
         ``now`` is in monotonic seconds. The client may be told the delay rounded up to whole
         seconds, and must not be told less.
         """
-        if self._order:
-            self._lapse(now)
-        claim = self._claims.get(key)
+        soon = now + _INSTANT
+        claim = self._claim(key, now)
         apart = False
         if claim is not None:
             apart = now - claim.seen >= _APART
             claim.seen = now
-            if claim[0] < now - GRACE:
-                self._vacate(key, claim, bisect_left(claim, now - GRACE))
             # One of many with the same key may be new: too early, it would take another's slot.
-            if claim and claim[0] <= now + (EARLY if apart else _INSTANT):
+            if claim[0] <= (now + EARLY if apart else soon):
                 self._drop(key, claim, 1)
                 self._let_in(now)
                 return 0.0
         free = self._free()
-        if free <= now + _INSTANT and (self._next <= now or self._vacant):
-            if self._next > now:
+        if free <= soon and (self._next <= soon or self._vacant):
+            if self._next > soon:
                 self._vacant -= 1
             self._let_in(now)
             return 0.0
-        if claim and (apart or len(claim) >= self._per_key):
+        if claim is not None and (apart or len(claim) >= self._per_key):
             # The last one: whoever shares the key and comes at any other takes somebody's place.
             return claim[-1] - now
         return self._reserve(key, max(self._next, free), now)
@@ -211,16 +208,15 @@ class Pacer:
 
         The client is taken for one that was told its slot already, if its key has any.
         """
-        self._lapse(now)
-        claim = self._claims.get(key, ())
-        slots = claim[bisect_left(claim, now - GRACE) :]
+        soon = now + _INSTANT
+        slots: Sequence[float] = self._claim(key, now) or ()
         free = self._free()
         delay = 0.0
         if slots and slots[0] <= now + EARLY:
             detail = "comes at its slot"
-        elif free <= now + _INSTANT and self._next <= now:
+        elif free <= soon and self._next <= soon:
             detail = f"below {self._rate:g} new connections a second"
-        elif free <= now + _INSTANT and self._vacant:
+        elif free <= soon and self._vacant:
             detail = "takes the place of a client that did not come back"
         else:
             delay = slots[-1] - now if slots else max(self._next, free) - now
@@ -234,6 +230,15 @@ class Pacer:
             "line": round(max(0.0, self._next - now), 3),
         }
         return Step("pacing", not delay, detail, numbers)
+
+    def _claim(self, key: Hashable, now: float) -> _Claim | None:
+        """The slots of a key that have not lapsed; None when there are none."""
+        if self._order:
+            self._lapse(now)
+        claim = self._claims.get(key)
+        if claim is not None and claim[0] < now - GRACE:
+            self._vacate(key, claim, bisect_left(claim, now - GRACE))
+        return claim or None
 
     def _free(self) -> float:
         """When the bucket of those let in has room for one more."""
@@ -273,7 +278,7 @@ class Pacer:
 
     def _vacate(self, key: Hashable, claim: _Claim, count: int) -> None:
         self._drop(key, claim, count)
-        self._vacant = min(self._vacant + count, self._burst)
+        self._vacant += count
 
     def _drop(self, key: Hashable, claim: _Claim, count: int) -> None:
         del claim[:count]

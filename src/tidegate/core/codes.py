@@ -45,6 +45,7 @@ __all__ = [
     "MESSAGE_TOO_BIG",
     "METHOD_NOT_ALLOWED",
     "NORMAL",
+    "NOT_ADMITTED",
     "NOT_AUTHENTICATED",
     "NOT_FOUND",
     "NOT_JOINED",
@@ -173,6 +174,7 @@ INVALID_FIELD: Final = _row("invalid_field", None, None, None, "A field is missi
 TOO_BIG: Final = _row("too_big", None, None, None, "The message is too big")
 NOT_JOINED: Final = _row("not_joined", None, None, None, "Join the room first")
 NOT_AUTHENTICATED: Final = _row("not_authenticated", None, None, None, "Authenticate first")
+NOT_ADMITTED: Final = _row("not_admitted", None, None, None, "Wait to be let in first")
 ALREADY_AUTHENTICATED: Final = _row(
     "already_authenticated", None, None, None, "This connection is authenticated already"
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from typing import Generic, TypeVar
 
 __all__ = ["Deadlines"]
@@ -60,6 +60,10 @@ class Deadlines(Generic[T]):
         while heap and self._entries.get(heap[0][2]) is not heap[0]:
             heapq.heappop(heap)
         return heap[0][0] if heap else None
+
+    def __iter__(self) -> Iterator[T]:
+        """The keys that have a deadline, in no order that is of use."""
+        return iter(self._entries)
 
     def __contains__(self, key: T) -> bool:
         return key in self._entries

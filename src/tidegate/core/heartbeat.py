@@ -10,6 +10,9 @@ wheel reaches it, then moves to the bucket one interval ahead:
 Peers that were pinged wait in batches, one for each tick, until the timeout has passed; whoever
 showed no life since its ping is dead then. Any frame is life, not only a pong.
 
+The interval may change while the wheel turns: then it turns slower or faster from where it is, and
+nobody has to be moved.
+
 The wheel turns by a clock that does not run while the server itself stands still. A loop that was
 blocked or a machine that slept has not read what its peers sent meanwhile, so that time is
 nobody's fault.
@@ -76,6 +79,8 @@ class Heartbeat(Generic[P]):
         "_even",
         "_expected",
         "_farthest",
+        "_from_clock",
+        "_from_slot",
         "_hand",
         "_idle_timeout",
         "_origin",
@@ -84,6 +89,7 @@ class Heartbeat(Generic[P]):
         "_stalls",
         "_sweep",
         "_sweep_step",
+        "_ticked",
         "_timeout",
         "_tolerance",
         "_wheel",
@@ -93,28 +99,48 @@ class Heartbeat(Generic[P]):
 
     def __init__(self, interval: float, timeout: float, idle_timeout: float, now: float) -> None:
         buckets = max(1, min(_BUCKETS, int(interval / _SHORTEST_TICK)))
-        self._width = interval / buckets
-        self.period = min(self._width, _LONGEST_TICK)
         self._timeout = timeout
         self._idle_timeout = idle_timeout
-        # A peer that answers within half the timeout survives a stall too short to be noticed.
-        self._tolerance = min(max(_STALL, 4 * self.period), timeout / 2)
         self._even = buckets
         # Two more than an interval: a peer comes between two ticks, and never before its time.
         self._size = buckets + 2
         self._wheel: list[dict[P, None]] = [{} for _ in range(self._size)]
         self._hand = 0
         self._farthest = self._size
-        self._origin = now
+        self._origin = self._ticked = now
+        self._from_clock = self._from_slot = 0.0
+        self._pace(interval)
         self._expected = now + self.period
         self._overdue: deque[tuple[int, dict[P, None]]] = deque()
         self._batches: deque[tuple[float, float, list[P]]] = deque()
         self._stalls: deque[tuple[float, float]] = deque()
-        # At twice the wheel's speed at least, or the sweep would stay long beside some peers.
-        visit = min(interval / 2, idle_timeout / 4) or interval
         self._sweep = 0.0
-        self._sweep_step = self._size * min(self.period / visit, 1.0)
         self._count = 0
+
+    def set_interval(self, interval: float) -> None:
+        """Ping every ``interval`` seconds, from the last tick on; O(1).
+
+        What is left of a peer's present interval is stretched or shortened in proportion. It
+        should not be shorter than the first one, which the wheel is made for.
+        """
+        # Not from now: the time since the tick may turn out to be a stall.
+        clock = self._ticked - self._origin
+        self._from_slot = self._slot(clock)
+        self._from_clock = clock
+        self._pace(interval)
+
+    def _pace(self, interval: float) -> None:
+        self._width = interval / self._even
+        self.period = min(self._width, _LONGEST_TICK)
+        # A peer that answers within half the timeout survives a stall too short to be noticed.
+        self._tolerance = min(max(_STALL, 4 * self.period), self._timeout / 2)
+        # At twice the wheel's speed at least, or the sweep would stay long beside some peers.
+        visit = min(interval / 2, self._idle_timeout / 4) or interval
+        self._sweep_step = self._size * min(self.period / visit, 1.0)
+
+    def _slot(self, clock: float) -> float:
+        """How far the wheel has turned by then, in buckets."""
+        return self._from_slot + (clock - self._from_clock) / self._width
 
     def add(self, peer: P, now: float) -> None:
         """Begin to watch a peer, whose first ping is due one interval after ``now``.
@@ -122,7 +148,7 @@ class Heartbeat(Generic[P]):
         A peer that is watched must not be added again. One that was removed, or reported dead,
         may be; its ``last_seen`` must be up to date then.
         """
-        slot = int((now - self._origin) / self._width) + self._even + 1
+        slot = int(self._slot(now - self._origin)) + self._even + 1
         # After a stall that no tick has seen yet, the wheel does not reach as far as that.
         if slot > self._farthest:
             slot = self._farthest
@@ -158,8 +184,9 @@ class Heartbeat(Generic[P]):
             self._origin += late
             if self._idle_timeout:
                 self._stalls.append((now, late))
+        self._ticked = now
         self._expected = now + self.period
-        hand = int((now - self._origin) / self._width)
+        hand = int(self._slot(now - self._origin))
         steps = hand - self._hand
         for slot in range(self._hand + 1, hand + 1):
             beat = slot % self._size

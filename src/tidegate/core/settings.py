@@ -119,7 +119,11 @@ class ServerSettings(Section):
         5.0, "Time that a peer has to answer a close frame.", unit="s", low=0.1, high=3600
     )
     shutdown_timeout: float = setting(
-        10.0, "Time for all connections to end at shutdown.", unit="s", low=0, high=_DAY
+        10.0,
+        "Time for all connections to end when the server stops without a drain.",
+        unit="s",
+        low=0,
+        high=_DAY,
     )
 
 

@@ -166,9 +166,23 @@ class LoadShedder:
         self.pressures = {}
 
     @property
+    def acts(self) -> bool:
+        """Whether the zone has consequences: shedding is on, and not on trial."""
+        return self._acts
+
+    @property
     def profile(self) -> Profile:
         """What the present zone allows."""
         return self._profiles[self.zone if self._acts else Zone.NORMAL]
+
+    @property
+    def degraded(self) -> bool:
+        """Whether that is less than what is allowed ordinarily."""
+        return self.profile != self._profiles[Zone.NORMAL]
+
+    def idle(self, last_active: float, priority: int, now: float) -> bool:
+        """Whether an emergency may close such a connection; times in monotonic seconds."""
+        return priority < self._min_priority and last_active <= now - self._idle_after
 
     def sample(self, signals: Signals, now: float) -> Change | None:
         """Take new readings, and return the change of zone that they make, if any.

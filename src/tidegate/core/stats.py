@@ -7,6 +7,8 @@ from collections import Counter
 from typing import Any, Final
 
 from tidegate.core.codes import REASONS
+from tidegate.core.settings import POLICIES
+from tidegate.core.shedding import Zone
 from tidegate.core.tracker import ConnectionTracker
 
 __all__ = ["Histogram", "Stats"]
@@ -16,6 +18,8 @@ _DURATIONS: Final = (1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14400.0, 43200.
 _ROUND_TRIPS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _HANDSHAKES: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1.0, 5.0)
 _LAGS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
+
+_WAITS: Final = ("entered", "promoted", "left", "expired")
 
 
 class Histogram:
@@ -61,16 +65,21 @@ class Stats:
         "bytes_received",
         "bytes_sent",
         "disconnected",
+        "dry_run",
         "duration",
         "handshake_duration",
         "heartbeat_latency",
         "loop_lag",
+        "messages_dropped",
+        "messages_limited",
         "messages_received",
         "messages_sent",
         "rejected",
         "size_received",
         "size_sent",
         "tls_handshake_duration",
+        "waited",
+        "zone_changes",
     )
 
     def __init__(self) -> None:
@@ -83,8 +92,14 @@ class Stats:
                 self.rejected[reason.name] = 0
             elif reason.close is not None:
                 self.disconnected[reason.name] = 0
+        self.dry_run: Counter[str] = Counter(dict.fromkeys(POLICIES, 0))
+        self.waited: Counter[str] = Counter(dict.fromkeys(_WAITS, 0))
         self.messages_received: Counter[str] = Counter()
         self.messages_sent = 0
+        # What came too fast: how often a message was refused, or reading stopped for a while.
+        self.messages_limited: Counter[str] = Counter(refused=0, delayed=0)
+        # Messages of rooms that a slow connection did not get, by outbox.policy.
+        self.messages_dropped: Counter[str] = Counter(drop_oldest=0, drop_newest=0)
         self.bytes_received = 0
         self.bytes_sent = 0
         self.size_received = Histogram(_SIZES)
@@ -94,6 +109,7 @@ class Stats:
         self.handshake_duration = Histogram(_HANDSHAKES)
         self.tls_handshake_duration = Histogram(_ROUND_TRIPS)
         self.loop_lag = Histogram(_LAGS)
+        self.zone_changes: Counter[str] = Counter({zone.label: 0 for zone in Zone})
 
     def snapshot(self, tracker: ConnectionTracker) -> dict[str, Any]:
         """The counters as a dict that can be written as JSON."""
@@ -110,10 +126,14 @@ class Stats:
             },
             "rejections": dict(self.rejected),
             "disconnections": dict(self.disconnected),
+            "dryRun": dict(self.dry_run),
+            "waited": dict(self.waited),
             "messages": {
                 "received": sum(self.messages_received.values()),
                 "sent": self.messages_sent,
                 "bytesReceived": self.bytes_received,
                 "bytesSent": self.bytes_sent,
+                "limited": dict(self.messages_limited),
+                "dropped": dict(self.messages_dropped),
             },
         }

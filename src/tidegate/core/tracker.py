@@ -15,39 +15,52 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from threading import Lock
+from typing import Final
 
-from tidegate.core.attempt import ANONYMOUS, Identity, Lease, Rejection, Verdict
+from tidegate.core.attempt import ANONYMOUS, Identity, Lease, Rejection, Step, Verdict
 from tidegate.core.codes import IP_LIMIT, SERVER_LIMIT, TIER_LIMIT, USER_LIMIT, Reason
 from tidegate.core.settings import LimitsSettings, Tier
 
 __all__ = ["ConnectionTracker"]
 
+# A limit that is only tried out is far away; what it says is asked of ``explain``.
+_FAR: Final = 1 << 62
+
 
 class _TierCount:
     """The count of one tier beside its limits."""
 
-    __slots__ = ("full", "limit", "open", "per_user", "reserve", "user_full")
+    __slots__ = ("full", "limit", "nominal", "open", "per_user", "reserve", "user_full")
 
     def __init__(self, tier: Tier, limits: LimitsSettings) -> None:
         self.open = 0
-        self.limit = limits.connections if tier.connections is None else tier.connections
-        self.per_user = limits.per_user if tier.per_user is None else tier.per_user
+        limit = limits.connections if tier.connections is None else tier.connections
+        per_user = limits.per_user if tier.per_user is None else tier.per_user
+        self.nominal = (limit, per_user)
+        self.limit = _FAR if limits.is_dry("tiers") else limit
+        self.per_user = _FAR if limits.is_dry("per_user") else per_user
         # Binary fractions fall just short of the whole: 0.29 * 100 is 28.999999999999996.
         self.reserve = int(tier.reserved * limits.connections + 1e-6)
-        self.full = _full(TIER_LIMIT, self.limit)
-        self.user_full = _full(USER_LIMIT, self.per_user)
+        self.full = _full(TIER_LIMIT, limit)
+        self.user_full = _full(USER_LIMIT, per_user)
 
 
 class ConnectionTracker:
-    """Counts connections and never lets one more in than the limits say. Safe from any thread."""
+    """Counts connections and never lets one more in than the limits say. Safe from any thread.
+
+    Limits that are only tried out (``limits.dry_run``) let everyone in; ``explain`` says what
+    they would have done.
+    """
 
     def __init__(self, limits: LimitsSettings, tiers: Mapping[str, Tier]) -> None:
         self._lock = Lock()
         self._limit = limits.connections
-        self._per_ip = limits.per_ip
-        self._per_user = limits.per_user
+        self._nominal = limits
+        self._per_ip = _FAR if limits.is_dry("per_ip") else limits.per_ip
+        self._per_user = _FAR if limits.is_dry("per_user") else limits.per_user
         self._tiers = {name: _TierCount(tier, limits) for name, tier in tiers.items()}
-        self._pool = self._limit - sum(tier.reserve for tier in self._tiers.values())
+        self._nominal_pool = self._limit - sum(tier.reserve for tier in self._tiers.values())
+        self._pool = _FAR if limits.is_dry("connections") else self._nominal_pool
         self._pool_used = 0
         self._ips: dict[str, int] = {}
         self._users: dict[str, int] = {}
@@ -55,8 +68,8 @@ class ConnectionTracker:
         self._peak = 0
         # A storm of refusals must not make a value for each.
         self._server_full = _full(SERVER_LIMIT, self._limit)
-        self._ip_full = _full(IP_LIMIT, self._per_ip)
-        self._user_full = _full(USER_LIMIT, self._per_user)
+        self._ip_full = _full(IP_LIMIT, limits.per_ip)
+        self._user_full = _full(USER_LIMIT, limits.per_user)
 
     def acquire(self, address: str, identity: Identity = ANONYMOUS) -> Verdict:
         """Take a slot in every count, or in none and say which limit was reached.
@@ -85,7 +98,7 @@ class ConnectionTracker:
             self._open = opened = self._open + 1
             if opened > self._peak:
                 self._peak = opened
-        return Lease(address, user, None if tier is None else name)
+        return Lease(address, user, None if tier is None else name, identity.priority)
 
     def identify(self, lease: Lease, identity: Identity) -> Rejection | None:
         """Move a connection that authenticates late to the counts of its user and tier.
@@ -111,6 +124,7 @@ class ConnectionTracker:
             self._count(user, tier)
             lease.user = user
             lease.tier = name
+            lease.priority = identity.priority
         return None
 
     def release(self, lease: Lease) -> bool:
@@ -142,9 +156,63 @@ class ConnectionTracker:
         """
         return self._ip_full if self._ips.get(address, 0) >= self._per_ip else None
 
-    def _identity_full(self, user: str | None, tier: _TierCount | None) -> Rejection | None:
+    def own_rejection(
+        self, address: str, identity: Identity, *, more_here: int = 0, more_of_user: int = 0
+    ) -> Rejection | None:
+        """Whether a limit of the client's own is reached: IP, user or tier, but not the server.
+
+        It takes nothing. ``more_here`` and ``more_of_user`` are how many of this address and of
+        this user count beside those that are open.
+        """
+        if self._ips.get(address, 0) + more_here >= self._per_ip:
+            return self._ip_full
+        tier = None if identity.tier is None else self._tiers.get(identity.tier)
+        return self._identity_full(identity.user, tier, more_of_user)
+
+    def has_reserve(self, tier: str | None) -> bool:
+        """Whether a slot is free that is kept for this tier."""
+        counts = None if tier is None else self._tiers.get(tier)
+        return counts is not None and counts.open < counts.reserve
+
+    def explain(self, address: str, identity: Identity) -> tuple[Step, Step, Step, Step]:
+        """What the limits say of one more: by address, server, user and tier. Takes nothing."""
+        tier = None if identity.tier is None else self._tiers.get(identity.tier)
+        used, pool = self._pool_used, self._nominal_pool
+        reserve = tier is not None and tier.open < tier.reserve
+        room = used < pool or reserve
+        if reserve:
+            detail = "a place is free that is kept for this tier"
+        elif room:
+            detail = f"{pool - used} of {pool} places are free"
+        else:
+            detail = f"all {pool} places are taken"
+        server = Step(
+            "connections",
+            room,
+            detail,
+            {"open": self._open, "limit": self._limit, "pool": pool, "pool_used": used},
+        )
+        here = self._ips.get(address, 0)
+        of_user, per_user = 0, self._nominal.per_user if tier is None else tier.nominal[1]
+        if identity.user is not None:
+            of_user = self._users.get(identity.user, 0)
+        by_tier, tier_limit = (0, 0) if tier is None else (tier.open, tier.nominal[0])
+        return (
+            _step("per_ip", "from this address", here, self._nominal.per_ip),
+            server,
+            _step("per_user", "of this user", of_user, per_user)
+            if identity.user is not None
+            else Step("per_user", True, "it has no user", {}),
+            _step("tiers", "of this tier", by_tier, tier_limit)
+            if tier is not None
+            else Step("tiers", True, "it has no tier with limits of its own", {}),
+        )
+
+    def _identity_full(
+        self, user: str | None, tier: _TierCount | None, more: int = 0
+    ) -> Rejection | None:
         if user is not None:
-            count = self._users.get(user, 0)
+            count = self._users.get(user, 0) + more
             if tier is None:
                 if count >= self._per_user:
                     return self._user_full
@@ -225,3 +293,8 @@ class ConnectionTracker:
 
 def _full(reason: Reason, limit: int) -> Rejection:
     return Rejection(reason, reason.retry_after, limit)
+
+
+def _step(name: str, whose: str, count: int, limit: int) -> Step:
+    detail = f"{count} of {limit} connections {whose}"
+    return Step(name, count < limit, detail, {"open": count, "limit": limit})

@@ -169,12 +169,12 @@ class Connection(Receiver):
         if self._state <= OPEN:
             self._begin_close(code, reason, cause)
 
-    def fail(self, code: int, reason: str) -> None:
-        """Close because the peer broke the protocol (RFC 6455 7.1.7)."""
+    def fail(self, code: int, reason: str, cause: str | None = None) -> None:
+        """Close because the peer broke the protocol (RFC 6455 7.1.7) or a rule of this server."""
         if self._state >= FAILED:
             return
         causes = {1007: "invalid_data", 1008: "policy", 1009: "message_too_big"}
-        self._begin_close(code, reason, causes.get(code, "protocol_error"))
+        self._begin_close(code, reason, cause or causes.get(code, "protocol_error"))
         if self._state == CLOSED:
             return
         self._state = FAILED

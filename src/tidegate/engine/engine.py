@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from tidegate.core.deadlines import Deadlines
 from tidegate.core.heartbeat import Heartbeat
+from tidegate.core.meter import Rates
 from tidegate.core.settings import Settings
 from tidegate.core.stats import Stats
 from tidegate.engine.connection import Connection
@@ -22,6 +23,7 @@ from tidegate.engine.listener import Door, Grant, Listener, listening_socket
 from tidegate.engine.opening import Opening
 from tidegate.engine.poller import make_poller
 from tidegate.engine.receiving import Receiver
+from tidegate.engine.sending import Sender
 from tidegate.engine.tls import server_context
 from tidegate.wire.frames import PING, encode
 from tidegate.wire.handshake import Request
@@ -92,6 +94,7 @@ class Engine:
         self.openings: Deadlines[Opening] = Deadlines()
         self.closing: Deadlines[Connection] = Deadlines()
         self.fragments: Deadlines[Receiver] = Deadlines()
+        self.slow: Deadlines[Sender] = Deadlines()
         self.count = 0
         self.listeners: list[Listener] = []
         self.tasks: set[asyncio.Task[None]] = set()
@@ -100,7 +103,13 @@ class Engine:
         self.max_message = settings.messages.max_size
         self.max_fragments = settings.messages.max_fragments
         self.fragment_timeout = settings.messages.fragment_timeout
-        self.outbox_bytes = settings.outbox.max_bytes
+        self.outbox = settings.outbox
+        self.rates = Rates(settings.messages, settings.limits.rooms_per_connection)
+        """What connections may send; :meth:`Rates.limit` is in force at once for all of them."""
+        self.rates_are_dry = settings.limits.is_dry("messages")
+        self.on_excess: Callable[[Any, str | bytes, float], None] | None = None
+        """Called with a message that came too early, in place of the message handler, and with
+        the seconds until one may come. None: the next ones are read later instead."""
         self.deflate_min_size = settings.deflate.min_size
         self.close_timeout = settings.server.close_timeout
         self.handshake_timeout = settings.server.handshake_timeout
@@ -116,6 +125,7 @@ class Engine:
         self._timer: asyncio.TimerHandle | None = None
         self._next_tick = 0.0
         self._next_beat = 0.0
+        self._worst_lag = 0.0
 
     # Life.
 
@@ -180,6 +190,16 @@ class Engine:
         """Yield every connection that has a socket, in no order."""
         return (entry for entry in self.poller.table if type(entry) is Connection)
 
+    @property
+    def buffered(self) -> int:
+        """Bytes in the outboxes of open connections; a look at those that had one lately."""
+        return sum(sender.buffered for sender in self.slow)
+
+    def take_lag(self) -> float:
+        """The longest that the loop was late since the last call, in seconds."""
+        lag, self._worst_lag = self._worst_lag, 0.0
+        return lag
+
     # Called by connections.
 
     def start_task(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
@@ -202,6 +222,7 @@ class Engine:
         self.heartbeat.remove(connection)
         self.closing.discard(connection)
         self.fragments.discard(connection)
+        self.slow.discard(connection)
         self.stats.duration.observe(self.poller.now - connection.opened_at)
         self._application.gone(connection, cause)
 
@@ -227,6 +248,7 @@ class Engine:
         now = self.poller.now = monotonic()
         lag = max(0.0, now - self._next_tick)
         self.stats.loop_lag.observe(lag)
+        self._worst_lag = max(self._worst_lag, lag)
         self._next_tick = now + _TICK_SECONDS
         self._timer = self.loop.call_later(_TICK_SECONDS, self._tick)
         if now >= self._next_beat:
@@ -240,6 +262,8 @@ class Engine:
             connection.closing_timeout()
         for receiver in self.fragments.due(now):
             receiver.fragment_timeout()
+        for sender in self.slow.due(now):
+            sender.look()
         self.lingerers.expire(now)
         self._application.tick(now)
 

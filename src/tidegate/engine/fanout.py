@@ -12,10 +12,12 @@ anybody joins, and who leaves is struck off the batches that wait.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from itertools import islice
 from time import monotonic
 from typing import TYPE_CHECKING
+
+from tidegate.engine.outbox import RoomFrames
 
 if TYPE_CHECKING:
     from tidegate.core.stats import Stats
@@ -41,6 +43,7 @@ class _Batch:
         "sealed",
         "served",
         "size",
+        "then",
     )
 
     def __init__(self, members: Collection[Connection]) -> None:
@@ -54,6 +57,7 @@ class _Batch:
         self.iterator: Iterator[Connection] | None = None
         self.data = b""
         self.served = 0  # members that got everything
+        self.then: list[Callable[[], None]] = []  # to be called when it is out
 
     def seal(self) -> None:
         """Keep the members as they are now."""
@@ -138,12 +142,33 @@ class Fanout:
                 batch.left = set()
             batch.left.add(connection)
 
+    def when_sent(self, rooms: Iterable[str], action: Callable[[], None]) -> None:
+        """Call ``action`` when all that was published to ``rooms`` so far is with its members.
+
+        That is now, if nothing is on its way to them.
+        """
+        last = [batches[-1] for room in rooms if (batches := self._rooms.get(room))]
+        if not last:
+            action()
+            return
+        left = len(last)
+
+        def sent() -> None:
+            nonlocal left
+            left -= 1
+            if not left:
+                action()
+
+        for batch in last:
+            batch.then.append(sent)
+
     def step(self, until: float) -> bool:
         """Send until the time ``until``; return whether something is left."""
         turns = self._turns
         while turns:
             room = turns.popleft()
             batches = self._rooms[room]
+            done = None
             if self._send(batches[0], until):
                 done = batches.popleft()
                 self.backlog -= done.size
@@ -151,6 +176,9 @@ class Fanout:
                 turns.append(room)
             else:
                 del self._rooms[room]
+            if done is not None:
+                for action in done.then:
+                    action()
             if monotonic() >= until:
                 break
         return bool(turns)
@@ -160,7 +188,7 @@ class Fanout:
         iterator = batch.iterator
         if iterator is None:
             batch.seal()
-            batch.data = b"".join(batch.frames)
+            batch.data = RoomFrames.join(batch.frames)
             iterator = batch.iterator = iter(batch.members)
         data = batch.data
         size = len(data)
@@ -191,7 +219,7 @@ class Fanout:
 
     def _send_some(self, connection: Connection, frames: list[bytes]) -> None:
         if frames:
-            connection.transmit(b"".join(frames))
+            connection.transmit(RoomFrames.join(frames))
             self._count(frames, 1)
 
     def _count(self, frames: list[bytes], members: int) -> None:

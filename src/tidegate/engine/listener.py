@@ -9,7 +9,7 @@ import socket
 import ssl
 import sys
 from time import monotonic
-from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
 from tidegate.engine.connection import Connection
 from tidegate.engine.opening import Opening
@@ -28,10 +28,14 @@ __all__ = ["Door", "Grant", "Listener"]
 _ACCEPTS_PER_TURN = 64
 _DEFERRED_SECONDS = 1 if sys.platform == "linux" else 0
 _PAUSE_SECONDS = 0.2
+_PACE_SECONDS = (0.005, 1.0)  # at least as long as a timer is worth, at most until another look
 
 
 class Grant(NamedTuple):
-    """What the gate gives to an admitted attempt: the answer, its lease, and what was agreed."""
+    """What the gate gives to an attempt that becomes a connection: the answer, and what was agreed.
+
+    The lease of one that still has to wait is not held.
+    """
 
     response: bytes
     lease: Lease
@@ -41,6 +45,8 @@ class Grant(NamedTuple):
     pending_auth: bool = False
     expires_in: float | None = None
     """Seconds until the token expires, None when it does not."""
+    place: Any = None
+    """The place of a connection that waits to be let in; it means nothing to the engine."""
 
 
 class Door(Protocol):
@@ -60,6 +66,9 @@ class Door(Protocol):
 
     def failed(self, error: Exception) -> bytes:
         """Return the response when :meth:`decide` raised; no lease may be held then."""
+
+    def wait_for_accept(self, now: float) -> float:
+        """Return the seconds for which nobody is to be accepted; 0.0 for none. HOT."""
 
     def trusts(self, peer: str) -> bool:
         """Return whether ``peer`` is a proxy that may speak for others."""
@@ -116,7 +125,13 @@ class Listener:
         # accept() of the standard library makes an object that costs as much as the system call.
         accept = self._sock._accept  # type: ignore[attr-defined]
         until = self.poller.until
+        wait_for_accept = self.door.wait_for_accept
+        now = self.poller.now
         for _ in range(_ACCEPTS_PER_TURN):
+            wait = wait_for_accept(now)
+            if wait:
+                self._rest(min(max(wait, _PACE_SECONDS[0]), _PACE_SECONDS[1]))
+                return
             try:
                 fd, peer = accept()
             except BlockingIOError:
@@ -130,7 +145,8 @@ class Listener:
                     self._pause(f"accept failed: {error.strerror}")
                 return
             self._accepted(fd, peer[0])
-            if monotonic() >= until:
+            now = monotonic()
+            if now >= until:
                 return
 
     def _accepted(self, fd: int, peer: str) -> None:
@@ -250,10 +266,15 @@ class Listener:
     def _pause(self, why: str) -> None:
         """Stop accepting for a moment, instead of failing in every turn."""
         if not self._paused:
-            self._paused = True
             self.engine.warn(why)
+            self._rest(_PAUSE_SECONDS)
+
+    def _rest(self, seconds: float) -> None:
+        """Accept nobody for a while; who comes meanwhile waits in the kernel's queue."""
+        if not self._paused:
+            self._paused = True
             self.poller.modify(self._sock.fileno(), 0)
-            self.engine.loop.call_later(_PAUSE_SECONDS, self._resume)
+            self.engine.loop.call_later(seconds, self._resume)
 
     def _resume(self) -> None:
         if self._sock.fileno() < 0:

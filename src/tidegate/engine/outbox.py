@@ -2,13 +2,34 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
-__all__ = ["DISCARD", "Outbox", "Sink"]
+__all__ = ["DISCARD", "LOOKS", "Outbox", "RoomFrames", "Sink"]
+
+LOOKS = 4
+"""How many looks the greatest age has: it is exact to a quarter."""
 
 _JOIN_BYTES = 65536
+_SMALL_BYTES = 512
+
+
+class RoomFrames(bytes):
+    """Frames of a room, joined: what may be dropped for a slow member.
+
+    All members get the same object, so that what waits for thousands of them is kept once.
+    """
+
+    messages: int
+
+    @classmethod
+    def join(cls, frames: Iterable[bytes]) -> RoomFrames:
+        """Make one of several frames."""
+        parts = list(frames)
+        joined = cls(b"".join(parts))
+        joined.messages = len(parts)
+        return joined
 
 
 class Sink(Protocol):
@@ -22,21 +43,57 @@ class Outbox:
     """Frames waiting for a socket that takes no more, in order and bounded.
 
     It stands in for the socket while bytes wait: it has the same ``send``, which always takes
-    everything. When a frame would make more than ``max_bytes`` wait, ``overflow`` is called once
-    and nothing more is kept. The frame that the outbox began with may be larger than that, so that
-    a peer is not too slow for taking one large message in parts.
+    everything. When a frame would make more than ``max_bytes`` wait, it is up to ``policy``:
+
+    - ``disconnect``: ``overflow`` is called once and nothing more is kept.
+    - ``drop_oldest``: the oldest frames of rooms that wait are dropped for it.
+    - ``drop_newest``: it is dropped if it is of a room.
+
+    What is dropped is counted in ``dropped``, by policy. What is not of a room is never dropped;
+    ``overflow`` is called when it does not fit in. The frame that the outbox began with may be
+    larger than ``max_bytes``, so that a peer is not too slow for taking one large message in parts.
     """
 
-    __slots__ = ("_chunks", "_head", "_head_sent", "_overflow", "_urgent", "max_bytes", "size")
+    __slots__ = (
+        "_chunks",
+        "_dropped",
+        "_fixed",
+        "_head",
+        "_head_sent",
+        "_idle_looks",
+        "_old",
+        "_overflow",
+        "_policy",
+        "_taken",
+        "_taken_at_looks",
+        "_urgent",
+        "max_bytes",
+        "size",
+    )
 
-    def __init__(self, max_bytes: int, overflow: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        max_bytes: int,
+        overflow: Callable[[], None],
+        policy: str,
+        dropped: Counter[str],
+    ) -> None:
         # What the socket was offered last and has not taken whole. Nothing may be put before its
         # rest: the peer has the beginning of it, or it is in a TLS record that waits to be sent.
         self._head = b""
         self._head_sent = 0
         self._chunks: deque[bytes] = deque()
+        self._fixed = 0  # so many of the first chunks are known to be of no room
         self._urgent: dict[int, bytes] = {}
         self._overflow: Callable[[], None] | None = overflow
+        self._policy = policy
+        self._dropped = dropped
+        # Chunks are numbered as they come. At each look the count is noted, so that the count of
+        # some looks ago says which chunks are older than that, and no chunk needs a time.
+        self._taken = 0
+        self._taken_at_looks = (0,) * LOOKS
+        self._old = 0  # chunks below this number are too old
+        self._idle_looks = 0  # looks since the socket last took something
         self.max_bytes = max_bytes
         self.size = 0
         """Bytes that wait."""
@@ -46,12 +103,21 @@ class Outbox:
         size = len(data)
         if self._overflow is None:
             return size
-        if self.size + size > self.max_bytes:
+        full = self.size + size > self.max_bytes
+        if full and self._policy == "drop_oldest":
+            while full and self._find_room_frames():
+                self._drop_found()
+                full = self.size + size > self.max_bytes
+        if type(data) is RoomFrames:
+            late = self._policy == "drop_newest" and self._late()
+            if late or (full and self._policy != "disconnect"):
+                self._dropped[self._policy] += data.messages
+                return size
+        if full:
             overflow, self._overflow = self._overflow, None
             overflow()
             return size
-        self._chunks.append(data)
-        self.size += size
+        self._keep(data)
         return size
 
     def begin(self, data: bytes, sent: int) -> None:
@@ -62,8 +128,7 @@ class Outbox:
 
     def push(self, data: bytes) -> None:
         """Keep ``data`` whatever the bound: for the close frame, the last one."""
-        self._chunks.append(data)
-        self.size += len(data)
+        self._keep(data)
 
     def urge(self, frame: bytes) -> None:
         """Keep a ping or pong and send it before all that was not offered yet.
@@ -76,8 +141,24 @@ class Outbox:
     def keep_begun_frame(self) -> None:
         """Drop all that waits, except the rest of what the peer may have the beginning of."""
         self._chunks.clear()
+        self._fixed = 0
         self._urgent.clear()
         self.size = len(self._head) - self._head_sent
+
+    def look(self) -> bool:
+        """Call :data:`LOOKS` times in the greatest age; True when the peer is to be closed.
+
+        That is when something has waited for longer than that, or the socket has taken nothing
+        for so long. With ``drop_oldest``, frames of rooms that are too old are dropped here; with
+        ``drop_newest`` no new ones are kept until the old ones are gone.
+        """
+        self._old, *later = self._taken_at_looks
+        self._taken_at_looks = (*later, self._taken)
+        self._idle_looks += 1
+        if self._policy == "drop_oldest":
+            while self._find_room_frames() and self._number_of(self._fixed) < self._old:
+                self._drop_found()
+        return self._policy == "disconnect" and self._late()
 
     def flush(self, sink: Sink) -> bool:
         """Send what ``sink`` takes; return True when nothing is left.
@@ -92,6 +173,8 @@ class Outbox:
             except BlockingIOError:
                 return False
             self.size -= sent
+            if sent:
+                self._idle_looks = 0
             self._head_sent += sent
             if self._head_sent == len(self._head):
                 self._head = b""
@@ -99,6 +182,21 @@ class Outbox:
             if sent < len(part):
                 return False
         return True
+
+    def _keep(self, data: bytes) -> None:
+        chunks = self._chunks
+        self.size += len(data)
+        # A chunk costs more than a few bytes are worth, and what waits is to be bounded.
+        if (
+            chunks
+            and type(data) is bytes
+            and type(chunks[-1]) is bytes
+            and len(chunks[-1]) + len(data) <= _SMALL_BYTES
+        ):
+            chunks[-1] += data
+        else:
+            chunks.append(data)
+            self._taken += 1
 
     def _next(self) -> bool:
         """Take up what comes next, small frames joined into one system call."""
@@ -110,8 +208,36 @@ class Outbox:
         while chunks and (not parts or total + len(chunks[0]) <= _JOIN_BYTES):
             parts.append(chunks.popleft())
             total += len(parts[-1])
+            if self._fixed:
+                self._fixed -= 1
         self._head = parts[0] if len(parts) == 1 else b"".join(parts)
         return bool(parts)
+
+    def _number_of(self, place: int) -> int:
+        # Exact from the place where chunks were last dropped.
+        return self._taken - len(self._chunks) + place
+
+    def _late(self) -> bool:
+        """Whether something has waited for too long."""
+        if self._idle_looks > LOOKS:
+            return True
+        return bool(self._chunks) and self._number_of(0) < self._old
+
+    def _find_room_frames(self) -> bool:
+        """Move ``_fixed`` to the oldest frames of a room that wait; False when there are none."""
+        chunks = self._chunks
+        while self._fixed < len(chunks):
+            if type(chunks[self._fixed]) is RoomFrames:
+                return True
+            self._fixed += 1
+        return False
+
+    def _drop_found(self) -> None:
+        found = self._chunks[self._fixed]
+        assert isinstance(found, RoomFrames)
+        del self._chunks[self._fixed]
+        self.size -= len(found)
+        self._dropped[self._policy] += found.messages
 
 
 class _Discard:

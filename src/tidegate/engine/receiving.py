@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 from abc import abstractmethod
 from collections.abc import Coroutine
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from tidegate.core.codes import MESSAGE_ABUSE
+from tidegate.core.meter import Meter
 from tidegate.engine.poller import READ, WRITE
 from tidegate.engine.sending import CLOSED, CLOSING, FAILED, OPEN, OPENING, Sender, Socket
 from tidegate.wire.frames import (
@@ -36,17 +39,22 @@ _READ_AHEAD = 65536
 # (so that pongs, closes and resets are seen) and then stops until the handler has caught up.
 _BUSY = 1  # an async handler is at work
 _BACKLOG = 2  # many small frames came at once; the rest waits for the next turn
+_EARLY = 4  # more came than the rates allow
+
+# A timer is not cancelled when its connection ends, so it must not keep it for long.
+_LONGEST_WAIT = 1.0
 
 
 class Receiver(Sender):
     """The receiving half of a connection."""
 
-    __slots__ = ("_held", "_reader", "last_active", "last_seen")
+    __slots__ = ("_held", "_meter", "_reader", "last_active", "last_seen")
 
     def __init__(self, engine: Engine, sock: Socket, deflate: Deflate | None) -> None:
         super().__init__(engine, sock, deflate)
         self.last_seen = self.last_active = engine.poller.now
         self._reader: Reader | None = None
+        self._meter: Meter | None = None
         self._held = 0
 
     @property
@@ -121,11 +129,23 @@ class Receiver(Sender):
             self.fail(1009, "message too big")
             return
         self.engine.stats.size_received.observe(len(payload))
-        self._handle(message)
+        self._handle(message, len(payload))
 
-    def _handle(self, message: str | bytes) -> None:
+    def _handle(self, message: str | bytes, size: int) -> None:
         engine = self.engine
-        self.last_active = engine.poller.now
+        now = self.last_active = engine.poller.now
+        meter = self._meter
+        if meter is None:
+            meter = self._meter = Meter(engine.rates)
+        if now < meter.ready_at:
+            if self._refuse(message, meter.ready_at - now):
+                return
+        else:
+            meter.charge(size, now)
+            if meter.ready_at > now and engine.on_excess is None and not engine.rates_are_dry:
+                self._held |= _EARLY
+                engine.stats.messages_limited["delayed"] += 1
+                self._wait_until_ready(now)
         try:
             result = engine.on_message(self, message)
         except Exception as error:
@@ -174,14 +194,16 @@ class Receiver(Sender):
                 if opcode == TEXT and not payload.isascii():
                     size = len(payload.encode())
                 engine.stats.size_received.observe(size)
-                self._handle(payload)
+                self._handle(payload, size)
+            elif opcode == CLOSE:
+                self._peer_closed(*payload)
+            elif not self._takes_control():
+                return
             elif opcode == PING:
                 if self._state <= OPEN:
                     self._send_control(encode(PONG, payload))
-            elif opcode == PONG:
+            else:
                 engine.on_pong(payload)
-            elif opcode == CLOSE:
-                self._peer_closed(*payload)
             if self._state >= FAILED or (self._held and self._state <= OPEN):
                 return
         self._held |= _BACKLOG
@@ -197,6 +219,71 @@ class Receiver(Sender):
         if self._paused and not self._held & _BACKLOG and self._state != CLOSED:
             self._paused = False
             self._watch()
+
+    # Rates.
+
+    def join_delay(self) -> float:
+        """Count a join of this connection: 0.0, or the seconds until it may join again."""
+        delay = self._own_meter().take_join(self.engine.poller.now)
+        if delay and self.engine.rates_are_dry:
+            self._let_through("joins")
+            return 0.0
+        return delay
+
+    def refused_too_often(self) -> bool:
+        """Count a message that was refused for its rate; True when it is time to close."""
+        self.engine.stats.messages_limited["refused"] += 1
+        return self._own_meter().refused(self.engine.poller.now)
+
+    def _refuse(self, message: str | bytes, delay: float) -> bool:
+        """Have a message refused that came too early; False when it is to be handled."""
+        engine = self.engine
+        if engine.rates_are_dry:
+            self._let_through("messages")
+            return False
+        if engine.on_excess is None:
+            return False
+        try:
+            engine.on_excess(self, message, delay)
+        except Exception as error:
+            self._handler_failed(error)
+        return True
+
+    def _takes_control(self) -> bool:
+        """Count a ping or pong; False when there were so many that the connection was closed."""
+        if self._own_meter().take_control(self.engine.poller.now):
+            return True
+        if self.engine.rates_are_dry:
+            self._let_through("control frames")
+            return True
+        self.fail(1008, "too many pings or pongs", MESSAGE_ABUSE.name)
+        return False
+
+    def _let_through(self, what: str) -> None:
+        self.engine.stats.dry_run["messages"] += 1
+        self.engine.warn(f"dry run: too many {what} a second from one connection")
+
+    def _own_meter(self) -> Meter:
+        meter = self._meter
+        if meter is None:
+            meter = self._meter = Meter(self.engine.rates)
+        return meter
+
+    def _wait_until_ready(self, now: float) -> None:
+        meter = self._own_meter()
+        wait = min(meter.ready_at - now, _LONGEST_WAIT)
+        self.engine.loop.call_later(wait, self._look_if_ready)
+
+    def _look_if_ready(self) -> None:
+        if self._state == CLOSED:
+            return
+        now = monotonic()
+        if now < self._own_meter().ready_at:
+            self._wait_until_ready(now)
+            return
+        self._held &= ~_EARLY
+        self.engine.poller.ready.append(self._go_on)
+        self.engine.poller.wake()
 
     def fragment_timeout(self) -> None:
         """A message was begun and not finished in time."""
@@ -234,8 +321,8 @@ class Receiver(Sender):
         self._begin_close(1011, "internal error", "handler_error")
 
     @abstractmethod
-    def fail(self, code: int, reason: str) -> None:
-        """Close because the peer broke the protocol."""
+    def fail(self, code: int, reason: str, cause: str | None = None) -> None:
+        """Close because the peer broke the protocol or a rule of this server."""
 
     @abstractmethod
     def _peer_closed(self, code: int, reason: str) -> None:

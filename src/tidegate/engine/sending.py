@@ -7,7 +7,7 @@ import socket
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Protocol
 
-from tidegate.engine.outbox import Outbox, Sink
+from tidegate.engine.outbox import LOOKS, Outbox, Sink
 from tidegate.engine.poller import READ, WRITE
 from tidegate.wire.frames import BINARY, TEXT, encode
 
@@ -112,10 +112,28 @@ class Sender(ABC):
 
     def hold_back(self, frame: bytes, sent: int) -> None:
         """Keep what the socket did not take of ``frame`` and send it when it can."""
-        outbox = self._outbox = Outbox(self.engine.outbox_bytes, self._overflow)
+        engine = self.engine
+        settings = engine.outbox
+        outbox = self._outbox = Outbox(
+            settings.max_bytes, self._overflow, settings.policy, engine.stats.messages_dropped
+        )
         outbox.begin(frame, sent)
         self.sink = outbox
         self._watch()
+        # One that is empty again soon is not taken off the list: that would cost more.
+        if self not in engine.slow:
+            engine.slow.set(self, engine.poller.now + settings.max_age / LOOKS)
+
+    def look(self) -> None:
+        """See, every part of ``outbox.max_age``, whether something waits for too long."""
+        outbox = self._outbox
+        if outbox is None or self._state > OPEN:
+            return
+        if outbox.look():
+            self._overflow()
+        else:
+            engine = self.engine
+            engine.slow.set(self, engine.poller.now + engine.outbox.max_age / LOOKS)
 
     def _overflow(self) -> None:
         """The peer is too slow: close it now, without the bytes that it did not take."""

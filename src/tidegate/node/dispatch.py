@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from math import ceil
 from typing import TYPE_CHECKING, Any
 
 from msgspec import UNSET, UnsetType
@@ -26,12 +27,14 @@ from tidegate.wire.messages import (
     SendToRoom,
     SendToUser,
     ServerMessage,
+    System,
 )
 
 if TYPE_CHECKING:
     from tidegate.core.attempt import Identity
     from tidegate.core.rooms import Rooms
     from tidegate.core.settings import Settings
+    from tidegate.core.shedding import Profile, Zone
     from tidegate.core.stats import Stats
     from tidegate.core.tracker import ConnectionTracker
     from tidegate.engine.connection import Connection
@@ -69,7 +72,11 @@ class NativeApplication:
         self._authenticator = authenticator
         self._first_message = settings.auth.first_message
         self._max_size = settings.messages.max_size
-        self._settings = ConnectionSettings(settings.heartbeat.interval, self._max_size)
+        self._broadcast = True
+        self._degraded = False
+        self._settings = ConnectionSettings(
+            settings.heartbeat.interval, self._max_size, settings.messages.per_second, True
+        )
         # By the class of a message: its label in the statistics, and what it does.
         self._handlers: Mapping[type, tuple[str, Callable[[Connection, Any], None]]] = {
             Join: ("join", self._join),
@@ -108,10 +115,25 @@ class NativeApplication:
             return
         label, handle = self._handlers[type(message)]
         self._received[label] += 1
-        if connection.pending_auth and label != "auth":
-            _refuse(connection, codes.NOT_AUTHENTICATED, message.id)
-            return
+        if connection.pending_auth:
+            if not connection.lease.held:
+                _refuse(connection, codes.NOT_ADMITTED, message.id)
+                return
+            if label != "auth":
+                _refuse(connection, codes.NOT_AUTHENTICATED, message.id)
+                return
         handle(connection, message)
+
+    def excess(self, connection: Connection, data: str | bytes, delay: float) -> None:
+        """Refuse a message that came too early, and close after too many of them.
+
+        It is read for its id only, which is bounded work, since few of them close the connection.
+        """
+        try:
+            message_id = decode_client(data).id
+        except MessageError as error:
+            message_id = error.id
+        self._too_fast(connection, delay, message_id)
 
     def close(self, connection: Connection, code: int, reason: str) -> None:  # noqa: ARG002
         """Take a connection that has ended out of its rooms and from under its user."""
@@ -119,10 +141,33 @@ class NativeApplication:
             self._fanout.on_leave(room, connection)
         self._hub.remove(connection)
 
+    # What pressure does.
+
+    def enforce(self, profile: Profile, degraded: bool) -> None:
+        """Allow what a profile allows, from now on; who comes now is told so in `connected`."""
+        self._max_size = profile.max_message_size
+        self._broadcast = profile.broadcast
+        self._degraded = degraded
+        self._settings = ConnectionSettings(
+            profile.ping_interval,
+            profile.max_message_size,
+            profile.messages_per_second,
+            profile.broadcast,
+        )
+
+    def tell(self, connection: Connection, zone: Zone) -> None:
+        """Send `system` to a connection that has been welcomed."""
+        if connection.lease.held and not connection.pending_auth:
+            _send(connection, System(zone.label, self._degraded, self._settings))
+
     # What each message does.
 
     def _join(self, connection: Connection, message: Join) -> None:
         room = message.room
+        delay = connection.join_delay()
+        if delay:
+            self._too_fast(connection, delay, message.id)
+            return
         if room not in connection.rooms:
             # What was said before must not reach the newcomer.
             self._fanout.before_join(room)
@@ -145,6 +190,9 @@ class NativeApplication:
         room = message.room
         if room not in connection.rooms:
             _refuse(connection, codes.NOT_JOINED, message.id)
+            return
+        if not self._broadcast:
+            _refuse(connection, codes.BROADCAST_OFF, message.id)
             return
         said = RoomMessage(room, message.data, connection.user, connection.id)
         published = self._fanout.publish(
@@ -194,11 +242,22 @@ class NativeApplication:
         if message.id is not UNSET:
             _send(connection, Ack(message.id))
 
+    def _too_fast(
+        self,
+        connection: Connection,
+        delay: float,
+        id: MessageId | UnsetType,  # noqa: A002
+    ) -> None:
+        if connection.refused_too_often():
+            _end(connection, codes.MESSAGE_ABUSE)
+        else:
+            _refuse(connection, codes.MESSAGE_RATE, id, ceil(delay))
+
     def _welcome(self, connection: Connection) -> None:
         utilization = round(self._tracker.utilization, 4)
         _send(
             connection,
-            Connected(connection.id, connection.user, self._settings, False, utilization),
+            Connected(connection.id, connection.user, self._settings, self._degraded, utilization),
         )
 
 
@@ -206,8 +265,10 @@ def _refuse(
     connection: Connection,
     reason: Reason,
     id: MessageId | UnsetType = UNSET,  # noqa: A002
+    delay: int | None = None,
 ) -> None:
-    retry_after = UNSET if reason.retry_after is None else reason.retry_after
+    seconds = delay or reason.retry_after
+    retry_after = UNSET if seconds is None else seconds
     _send(connection, Error(reason.name, reason.message, id, retry_after))
 
 

@@ -8,21 +8,23 @@ a request that nothing else can go wrong with.
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from sys import intern
 from time import time
-from typing import Any
+from typing import Any, NamedTuple
 
 from tidegate.core import codes
 from tidegate.core.admission import Admission
-from tidegate.core.attempt import ANONYMOUS, Attempt, Identity, Rejection
+from tidegate.core.attempt import ANONYMOUS, Attempt, Identity, Lease, Rejection
 from tidegate.core.codes import Reason, close_reason, http_body
 from tidegate.core.settings import Settings
 from tidegate.core.stats import Stats
-from tidegate.core.tracker import ConnectionTracker
+from tidegate.core.tickets import Ticket
 from tidegate.engine.listener import Grant
 from tidegate.node.auth import Authenticator, Unauthorized, token_of
+from tidegate.node.line import Away, WaitingLine
 from tidegate.wire.codecs import JSON_V1
 from tidegate.wire.deflate import Deflate, negotiate
 from tidegate.wire.forwarded import TrustedProxies
@@ -38,11 +40,27 @@ from tidegate.wire.handshake import (
     origin_allowed,
 )
 
-__all__ = ["Gate"]
+__all__ = ["Gate", "Refusal"]
 
 _log = logging.getLogger("tidegate")
 
 _CHALLENGE = (("WWW-Authenticate", 'Bearer realm="tidegate"'),)  # RFC 9110, section 11.6.1
+
+_REFUSALS = 200
+_ORIGIN = Rejection(codes.ORIGIN, None)
+_UNAUTHORIZED = Rejection(codes.UNAUTHORIZED, None)
+
+
+class Refusal(NamedTuple):
+    """One of the last refusals: who was told what. ``at`` is in Unix seconds."""
+
+    at: float
+    address: str
+    user: str | None
+    tier: str | None
+    reason: Reason
+    retry_after: int | None
+    limit: int | None
 
 
 class Gate:
@@ -57,15 +75,16 @@ class Gate:
         self,
         settings: Settings,
         stats: Stats,
-        tracker: ConnectionTracker,
         admission: Admission,
+        line: WaitingLine,
         authenticator: Authenticator,
         subprotocols: Sequence[str],
         http: Callable[[Request], bytes | None] | None,
     ) -> None:
         self._stats = stats
-        self._tracker = tracker
+        self.refusals: deque[Refusal] = deque(maxlen=_REFUSALS)
         self._admission = admission
+        self._line = line
         self._authenticator = authenticator
         self._subprotocols = tuple(subprotocols)
         self._native = JSON_V1 in subprotocols
@@ -96,11 +115,13 @@ class Gate:
         native = self._native and JSON_V1 in upgrade.subprotocols
         header = request.headers.get(self._proxy_header)
         address = self._proxies.client(peer, header, self._proxy_header)
+        attempt = Attempt(address, request.path, ANONYMOUS, native)
         if not origin_allowed(upgrade.origin, request.headers["host"], self._origins, self._secure):
-            return self._refuse(codes.ORIGIN, None, upgrade, native)
-        rejection = self._admission.precheck(address, now)
+            return self._reject(_ORIGIN, upgrade, attempt)
+        ticket = request.headers.get("x-queue-ticket")
+        rejection = self._admission.precheck(address, now, ticket=ticket is not None)
         if rejection is not None:
-            return self._reject(rejection, upgrade, native)
+            return self._reject(rejection, upgrade, attempt)
         token = None
         if upgrade.subprotocols or self._auth.query_token or "authorization" in request.headers:
             token = token_of(
@@ -114,10 +135,14 @@ class Gate:
             try:
                 identity = self._authenticator.identify(token)
             except Unauthorized:
-                return self._refuse(codes.UNAUTHORIZED, None, upgrade, native)
+                return self._reject(_UNAUTHORIZED, upgrade, attempt)
         elif not self._auth.anonymous and not (native and self._auth.first_message):
-            return self._refuse(codes.UNAUTHORIZED, None, upgrade, native)
-        return self._admit(request, upgrade, native, address, identity, now)
+            return self._reject(_UNAUTHORIZED, upgrade, attempt)
+        # Addresses and paths repeat; one string of each is enough.
+        attempt = Attempt(intern(address), intern(request.path), identity, native)
+        if ticket is None:
+            return self._admit(upgrade, attempt, now)
+        return self._back(upgrade, attempt, ticket, now)
 
     def malformed(self, error: HandshakeError) -> bytes:
         """Return the refusal of a request that is not a valid handshake."""
@@ -142,6 +167,10 @@ class Gate:
         self._count(codes.INTERNAL_ERROR)
         return _refusal(codes.INTERNAL_ERROR, codes.INTERNAL_ERROR.retry_after, None)
 
+    def wait_for_accept(self, now: float) -> float:
+        """Return the seconds for which nobody is to be accepted; 0.0 for none. HOT."""
+        return self._admission.wait_for_accept(now)
+
     def trusts(self, peer: str) -> bool:
         """Return whether ``peer`` is a trusted proxy."""
         return peer in self._proxies
@@ -156,14 +185,17 @@ class Gate:
             self._count(codes.NOT_FOUND)
         return _refusal(codes.NOT_FOUND, None, None)
 
+    def _back(self, upgrade: Upgrade, attempt: Attempt, text: str, now: float) -> Grant | bytes:
+        """Decide about one that shows a ticket."""
+        ticket = self._line.read(text, attempt, time())
+        if ticket is None:
+            rejection = self._admission.arrive(attempt.address, now)
+            if rejection is not None:
+                return self._reject(rejection, upgrade, attempt)
+        return self._admit(upgrade, attempt, now, ticket)
+
     def _admit(
-        self,
-        request: Request,
-        upgrade: Upgrade,
-        native: bool,
-        address: str,
-        identity: Identity,
-        now: float,
+        self, upgrade: Upgrade, attempt: Attempt, now: float, ticket: Ticket | None = None
     ) -> Grant | bytes:
         subprotocol = None
         if upgrade.subprotocols:
@@ -182,32 +214,55 @@ class Gate:
             if agreed is not None:
                 extensions, deflate = agreed
         response = accept_response(upgrade.key, subprotocol, extensions)
-        expires_in = None if identity.expires_at is None else identity.expires_at - time()
-        # Addresses and paths repeat; one string of each is enough.
-        path = intern(request.path)
-        verdict = self._admission.admit(Attempt(intern(address), path, identity, native), now)
-        if type(verdict) is Rejection:
-            return self._reject(verdict, upgrade, native)
-        self._stats.accepted += 1
+        identity = attempt.identity
         pending = identity is ANONYMOUS and not self._auth.anonymous
-        return Grant(response, verdict, path, subprotocol, deflate, pending, expires_in)  # type: ignore[arg-type]
+        if ticket is None:
+            verdict = self._admission.admit(attempt, now)
+        else:
+            verdict = self._line.back(ticket, attempt, now, time())
+        if type(verdict) is Rejection:
+            if verdict.reason is not codes.WAITING:
+                return self._reject(verdict, upgrade, attempt)
+            if not attempt.native or self._line.let_in is None:
+                return self._send_away(upgrade, attempt, ticket, now)
+            place = self._line.hold(attempt, pending, now)
+            if type(place) is Rejection:
+                return self._reject(place, upgrade, attempt)
+            stand_in = Lease(attempt.address, identity.user, identity.tier, identity.priority)
+            stand_in.held = False
+            # It may say nothing until it is let in, as one that has to authenticate first.
+            return Grant(response, stand_in, attempt.path, subprotocol, deflate, True, None, place)
+        self._stats.accepted += 1
+        expires_in = None if identity.expires_at is None else identity.expires_at - time()
+        return Grant(response, verdict, attempt.path, subprotocol, deflate, pending, expires_in)  # type: ignore[arg-type]
+
+    def _send_away(
+        self, upgrade: Upgrade, attempt: Attempt, ticket: Ticket | None, now: float
+    ) -> bytes:
+        away = self._line.send_away(attempt, ticket, now, time())
+        if type(away) is Rejection:
+            return self._reject(away, upgrade, attempt)
+        assert isinstance(away, Away)
+        self._count(codes.WAITING)
+        headers = (
+            *_headers(codes.WAITING, away.retry_after, None),
+            ("X-Queue-Ticket", away.ticket),
+            ("X-Queue-Position", str(away.position)),
+        )
+        body = http_body(codes.WAITING, away.retry_after)
+        assert codes.WAITING.http is not None
+        return http_response(codes.WAITING.http, body, headers)
 
     # Refusals.
 
-    def _reject(self, rejection: Rejection, upgrade: Upgrade, native: bool) -> bytes:
-        reason = rejection.reason
-        return self._refuse(reason, rejection.retry_after, upgrade, native, rejection.limit)
-
-    def _refuse(
-        self,
-        reason: Reason,
-        retry_after: int | None,
-        upgrade: Upgrade,
-        native: bool,
-        limit: int | None = None,
-    ) -> bytes:
+    def _reject(self, rejection: Rejection, upgrade: Upgrade, attempt: Attempt) -> bytes:
+        reason, retry_after, limit, _ = rejection
         self._count(reason)
-        if native and reason.close is not None:
+        who = attempt.identity
+        self.refusals.append(
+            Refusal(time(), attempt.address, who.user, who.tier, reason, retry_after, limit)
+        )
+        if attempt.native and reason.close is not None:
             # A browser cannot see the status of a failed upgrade, but it sees a close frame.
             response = accept_response(upgrade.key, JSON_V1)
             return response + _close_frame(reason, retry_after)

@@ -7,7 +7,6 @@ import hmac
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
-from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
 from prometheus_client.exposition import choose_encoder
@@ -18,8 +17,11 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from tidegate.core.fields import shown
+from tidegate.core.settings import DrainSettings
+from tidegate.errors import ConfigError
 from tidegate.node import health
 from tidegate.server.checks import is_loopback
+from tidegate.server.explaining import explanation, last_refusals, parsed_address
 
 if TYPE_CHECKING:
     from prometheus_client.registry import Collector
@@ -56,12 +58,27 @@ def admin_app(node: Server, settings: AdminSettings, collector: Collector) -> AS
     async def connections(request: Request) -> Response:
         return JSONResponse(await _page(node, _query(request.query_params)))
 
+    async def explain(request: Request) -> Response:
+        return JSONResponse(explanation(node, request.query_params))
+
+    async def refusals(_request: Request) -> Response:
+        return JSONResponse(last_refusals(node))
+
     async def healthy(_request: Request) -> Response:
         return JSONResponse(health.health_body(node))
 
     async def ready(_request: Request) -> Response:
         status, body = health.ready_body(node)
         return JSONResponse(body, status)
+
+    async def drain(request: Request) -> Response:
+        if request.method == "POST":
+            _refuse_pages(request.headers)
+            node.begin_drain(_window(request.query_params))
+        if node.leaving is None:
+            return JSONResponse({"draining": False})
+        node.leaving.watched = True
+        return JSONResponse(node.leaving.progress(), 202 if request.method == "POST" else 200)
 
     async def failed(_request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
@@ -74,6 +91,9 @@ def admin_app(node: Server, settings: AdminSettings, collector: Collector) -> AS
             Route("/metrics", metrics),
             Route("/stats", stats),
             Route("/connections", connections),
+            Route("/explain", explain),
+            Route("/refusals", refusals),
+            Route("/drain", drain, methods=["GET", "POST"]),
             Route("/health", healthy),
             Route("/ready", ready),
         ],
@@ -122,6 +142,29 @@ def _host_name(value: str) -> str:
     return value.partition(":")[0]
 
 
+def _refuse_pages(headers: Headers) -> None:
+    """Refuse what a page of another site asks for: a browser sends it without being asked to."""
+    origin = headers.get("origin")
+    if origin is not None and origin.partition("://")[2] != headers.get("host"):
+        raise HTTPException(403, "not allowed from a page of another site")
+
+
+def _window(params: QueryParams) -> float | None:
+    """The window in seconds that a drain is asked for with; None for that of the settings."""
+    given = dict(params.multi_items())
+    text = given.pop("window", None)
+    if given:
+        raise HTTPException(400, f"unknown parameter {shown(next(iter(given)))}; there is window")
+    if text is None:
+        return None
+    try:
+        return DrainSettings(window=float(text)).window
+    except ValueError:
+        raise HTTPException(400, f"window: {shown(text)} is not a number") from None
+    except ConfigError as error:
+        raise HTTPException(400, str(error)) from None
+
+
 @dataclass(frozen=True, slots=True)
 class _Query:
     """What `/connections` was asked for."""
@@ -154,11 +197,7 @@ def _query(params: QueryParams) -> _Query:
         elif name == "after":
             found[name] = _whole_number(name, value, 0, 2**63 - 1)
         elif name == "ip":
-            try:
-                address = ip_address(value)
-            except ValueError:
-                raise HTTPException(400, f"ip: {shown(value)} is not an IP address") from None
-            found[name] = str(getattr(address, "ipv4_mapped", None) or address)
+            found[name] = parsed_address(value)
         else:
             found[name] = value
     return _Query(**found)

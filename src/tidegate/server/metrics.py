@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from itertools import accumulate
 from math import inf
+from time import monotonic
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 from prometheus_client.core import (
@@ -16,8 +17,9 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
+from tidegate.core.breaker import State
 from tidegate.core.stats import Histogram
-from tidegate.server.limits import descriptors_used_ratio
+from tidegate.node.descriptors import descriptors_used_ratio
 
 if TYPE_CHECKING:
     from tidegate.node.server import Server
@@ -72,6 +74,34 @@ METRICS = (
         lambda node: node.stats.rejected,
     ),
     Description(
+        "websocket_dry_run_rejections_total",
+        "counter",
+        "policy",
+        "Attempts that a policy on trial (limits.dry_run) would have refused.",
+        lambda node: node.stats.dry_run,
+    ),
+    Description(
+        "websocket_waiting",
+        "gauge",
+        "state",
+        "Clients in the waiting room, and slots kept for those who are to come back for them.",
+        lambda node: {"waiting": len(node.line), "kept": node.line.kept},
+    ),
+    Description(
+        "websocket_waiting_total",
+        "counter",
+        "event",
+        "Places in the waiting room that were entered, and how they ended.",
+        lambda node: node.stats.waited,
+    ),
+    Description(
+        "websocket_breaker_open",
+        "gauge",
+        "",
+        "Whether the circuit breaker keeps the node out of rotation: 1 or 0.",
+        lambda node: node.admission.breaker.state(monotonic()) is State.OPEN,
+    ),
+    Description(
         "websocket_disconnections_total",
         "counter",
         "reason",
@@ -105,6 +135,20 @@ METRICS = (
         "",
         "Messages that were sent; one for each receiver.",
         lambda node: node.stats.messages_sent,
+    ),
+    Description(
+        "websocket_messages_limited_total",
+        "counter",
+        "action",
+        "Messages and joins that came too fast: refused, or reading delayed for a while.",
+        lambda node: node.stats.messages_limited,
+    ),
+    Description(
+        "websocket_messages_dropped_total",
+        "counter",
+        "policy",
+        "Messages of rooms that slow connections did not get; sent all the same to the others.",
+        lambda node: node.stats.messages_dropped,
     ),
     Description(
         "websocket_message_size_bytes",
@@ -154,6 +198,27 @@ METRICS = (
         "",
         "Open file descriptors as a share of the limit of this process, 0 to 1.",
         lambda node: descriptors_used_ratio(),  # noqa: ARG005
+    ),
+    Description(
+        "websocket_zone",
+        "gauge",
+        "",
+        "The zone: 0 normal, 1 warning, 2 critical, 3 emergency.",
+        lambda node: node.shedder.zone,
+    ),
+    Description(
+        "websocket_pressure",
+        "gauge",
+        "signal",
+        "How close to its limit each signal is, 0 to 1; the highest is the node's pressure.",
+        lambda node: node.shedder.pressures,
+    ),
+    Description(
+        "websocket_zone_changes_total",
+        "counter",
+        "zone",
+        "Changes of the zone, by the one that was entered.",
+        lambda node: node.stats.zone_changes,
     ),
 )
 """Every metric, in the order in which they are exposed."""

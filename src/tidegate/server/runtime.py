@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import signal
 
 import structlog
 import uvloop
 
 from tidegate.core.settings import Settings
 from tidegate.errors import ConfigError
+from tidegate.node.descriptors import raise_descriptor_limit
+from tidegate.node.drain import leave_on_signals
 from tidegate.node.native import NativeServer
 from tidegate.node.server import Server
 from tidegate.server import banner, checks, logs
 from tidegate.server.admin import admin_app
-from tidegate.server.limits import raise_descriptor_limit
 from tidegate.server.listener import StartError, serve_admin
 from tidegate.server.metrics import NodeCollector
 
 __all__ = ["run", "serve"]
 
 _log = structlog.get_logger("tidegate")
+
+_LAST_LOOK_SECONDS = 0.5  # for whoever watches a drain to see the end of it
 
 
 def serve(settings: Settings, log_format: logs.LogFormat = "text") -> None:
@@ -34,7 +36,7 @@ def serve(settings: Settings, log_format: logs.LogFormat = "text") -> None:
 
 
 def run(node: Server, log_format: logs.LogFormat = "text") -> None:
-    """Serve until SIGTERM or SIGINT, then close every connection and return.
+    """Serve until it is drained, by SIGTERM or the admin API, or stopped, by SIGINT.
 
     A second signal ends the process at once. Raises `StartError` if it cannot listen.
     """
@@ -44,7 +46,6 @@ def run(node: Server, log_format: logs.LogFormat = "text") -> None:
 
 
 async def _serve(node: Server, log_format: logs.LogFormat) -> None:
-    stopped = _stop_on_signal()
     descriptors = raise_descriptor_limit()
     admin = node.settings.admin
     async with contextlib.AsyncExitStack() as running:
@@ -61,27 +62,11 @@ async def _serve(node: Server, log_format: logs.LogFormat) -> None:
         _announce(banner.facts(node, address), log_format)
         for warning in checks.warnings(node.settings, descriptors):
             _log.warning(warning)
-        await stopped.wait()
-        _log.info("stopping", connections=node.tracker.open)
+        with leave_on_signals(node.begin_drain, node.begin_stop):
+            await node.stopped()
+            if node.leaving is not None and node.leaving.watched:
+                await asyncio.sleep(_LAST_LOOK_SECONDS)
     _log.info("stopped")
-
-
-def _stop_on_signal() -> asyncio.Event:
-    """An event that SIGTERM and SIGINT set; the next one of either ends the process."""
-    loop = asyncio.get_running_loop()
-    stopped = asyncio.Event()
-    signals = (signal.SIGTERM, signal.SIGINT)
-
-    def stop() -> None:
-        stopped.set()
-        for number in signals:
-            # The system's own handling works even when the loop is stuck.
-            loop.remove_signal_handler(number)
-            signal.signal(number, signal.SIG_DFL)
-
-    for number in signals:
-        loop.add_signal_handler(number, stop)
-    return stopped
 
 
 def _announce(facts: dict[str, str], log_format: logs.LogFormat) -> None:

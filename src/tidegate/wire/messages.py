@@ -30,10 +30,13 @@ __all__ = [
     "Join",
     "Leave",
     "MessageId",
+    "QueueStatus",
     "RoomMessage",
     "SendToRoom",
     "SendToUser",
     "ServerMessage",
+    "ServerShutdown",
+    "System",
     "is_name",
 ]
 
@@ -134,10 +137,16 @@ ClientMessage: TypeAlias = Join | Leave | SendToRoom | SendToUser | Authenticate
 
 
 class ConnectionSettings(Struct, frozen=True, rename="camel"):
-    """What a client should know about the server: seconds between pings, largest message."""
+    """What a client may do, and what it can expect.
+
+    `ping_interval` is in seconds, `max_message_size` in bytes. `messages_per_second` is for this
+    connection, 0 for no limit; `broadcast` says whether it may send to rooms.
+    """
 
     ping_interval: float
     max_message_size: int
+    messages_per_second: float
+    broadcast: bool
 
 
 class Connected(_Message, frozen=True, tag="connected"):
@@ -152,6 +161,30 @@ class Connected(_Message, frozen=True, tag="connected"):
     settings: ConnectionSettings
     degraded: bool
     utilization: float
+
+
+class System(_Message, frozen=True, tag="system"):
+    """The zone of the server has changed, and so has what a client may do: `settings` is all of it.
+
+    `zone` is `normal`, `warning`, `critical` or `emergency`; `degraded` is as in `Connected`.
+    """
+
+    zone: str
+    degraded: bool
+    settings: ConnectionSettings
+
+
+class QueueStatus(_Message, frozen=True, tag="queue_status"):
+    """The server is full and this connection waits in line, until it gets `connected`.
+
+    `position` is from 1 at the head, of `total_in_queue`. `wait_time` is in seconds, and so is
+    `estimated_wait_remaining`, by how fast the line moves; None while that is unknown.
+    """
+
+    position: int
+    total_in_queue: int
+    wait_time: float
+    estimated_wait_remaining: float | None
 
 
 class Ack(_Message, frozen=True, tag="ack"):
@@ -196,4 +229,17 @@ class DirectMessage(_Message, frozen=True, tag="direct_message"):
     connection_id: str
 
 
-ServerMessage: TypeAlias = Connected | Ack | Error | RoomMessage | DirectMessage
+class ServerShutdown(_Message, frozen=True, tag="server_shutdown"):
+    """The server is leaving, and closes this connection after about `reconnect_delay` seconds.
+
+    A client that leaves before waits as long before it connects again. `reason` names a row of
+    `tidegate.core.codes`.
+    """
+
+    reason: str
+    reconnect_delay: float
+
+
+ServerMessage: TypeAlias = (
+    Connected | System | QueueStatus | Ack | Error | RoomMessage | DirectMessage | ServerShutdown
+)

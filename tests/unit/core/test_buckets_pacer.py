@@ -1,10 +1,6 @@
 from __future__ import annotations
 
-import heapq
-import math
 from bisect import bisect_left
-from collections import Counter
-from collections.abc import Callable
 from itertools import pairwise
 
 import pytest
@@ -20,11 +16,6 @@ T0 = 1000.0
 
 def herd(pacer: Pacer, count: int, now: float = T0, name: str = "client") -> list[float]:
     return [pacer.take(f"{name} {number}", now) for number in range(count)]
-
-
-def most_within(times: list[float], seconds: float) -> int:
-    """The most of the times, in rising order, within so many seconds, both ends included."""
-    return max(i + 1 - bisect_left(times, t - seconds) for i, t in enumerate(times))
 
 
 class TestSlots:
@@ -80,6 +71,21 @@ class TestSlots:
         assert delays == pytest.approx([0.0, 0.1, 0.2] + 7 * [0.3])
         assert pacer.take("other", T0) == pytest.approx(0.4)
 
+    def test_of_one_key_are_different_while_clients_keep_coming(self) -> None:
+        pacer = Pacer(10.0, 1, per_key=100)
+        herd(pacer, 41)
+        times = [T0 + 0.4 * number for number in range(9)]
+        slots = [now + pacer.take("nat", now) for now in times]
+        assert slots == pytest.approx([T0 + 4.1 + 0.1 * number for number in range(9)])
+
+    def test_that_have_lapsed_are_no_right_to_come_in(self) -> None:
+        pacer = Pacer(1.0, 1, per_key=100)
+        herd(pacer, 200)
+        later = T0 + 300.0
+        assert pacer.take("new", later) == 0.0
+        assert pacer.take("client 150", later) == pytest.approx(1.0)
+        assert pacer.take("other", later) == pytest.approx(2.0)
+
     def test_are_not_taken_by_newcomers_however_many_there_are(self) -> None:
         pacer = Pacer(100.0, 10, per_key=1)
         delays = herd(pacer, 500)
@@ -98,7 +104,7 @@ class TestSlots:
         assert delays[1:601] == pytest.approx([float(n) for n in range(1, 601)])
         beyond = sorted(delays[601:])
         assert beyond[0] > HORIZON
-        assert beyond[-1] < 2 * HORIZON + 2
+        assert 1.95 * HORIZON < beyond[-1] < 2 * HORIZON + 2
         # All told differently, evenly, and not remembered: the next time is as the first.
         assert max(b - a for a, b in pairwise(beyond)) < 1.0
         assert pacer.take("client 2999", T0 + 3.0) == pytest.approx(598.0)
@@ -125,16 +131,38 @@ class TestAHerdThatStaysAway:
         assert admitted[0] == pytest.approx(GRACE, abs=0.02)
         # From then on the full rate, as far as newcomers, 200 a second, come for it.
         assert len(admitted) == pytest.approx((20 - GRACE) * 100 + 10, abs=12)
-        assert most_within(admitted, 1.0) <= 100 + 10 + 1
+        most = 100 + 10 + 1
+        assert min(b - a for a, b in zip(admitted, admitted[most:], strict=False)) > 1.0
 
-    def test_leaves_the_slots_of_those_who_come(self) -> None:
+    @pytest.mark.parametrize("every", [2, 10])
+    def test_makes_room_for_as_many_and_not_for_more(self, every: int) -> None:
         pacer = Pacer(100.0, 10, per_key=1)
-        delays = herd(pacer, 2000)
-        for number in range(10, 2000):
-            now = T0 + delays[number]
-            pacer.take(f"new {number}", now)
-            if number % 7 == 0:
+        delays = herd(pacer, 3000)
+        holders = [T0 + delay for delay in delays[10:]]
+        absent = holders[::every]
+        let_in = 0
+        for number, slot in enumerate(holders, 10):
+            # Late, so that the bucket always has room when newcomers come.
+            now = slot + 0.5
+            if (number - 10) % every:
                 assert pacer.take(f"client {number}", now) == 0.0
+            let_in += herd(pacer, 3, now, f"new {number}").count(0.0)
+            lapsed = bisect_left(absent, now - GRACE)
+            assert let_in <= lapsed
+        assert let_in >= 0.95 * lapsed
+
+    def test_makes_no_room_that_holders_fill(self) -> None:
+        pacer = Pacer(100.0, 10, per_key=1)
+        herd(pacer, 10 + 2500)
+        let_in = 0
+        # Of the first 15 seconds nobody comes, of the others all, at the end of their second.
+        for second in range(15, 25):
+            now = T0 + second + 1.0
+            if second >= 20:
+                let_in += herd(pacer, 30, now - 0.001, f"new {second}").count(0.0)
+            for number in range(100):
+                assert pacer.take(f"client {10 + 100 * second + number}", now) == 0.0
+        assert 0 < let_in <= 10
 
     def test_is_forgotten_bit_by_bit(self) -> None:
         pacer = Pacer(1000.0, 1, per_key=100)
@@ -155,100 +183,6 @@ class TestAHerdThatStaysAway:
         assert delays[5:] == pytest.approx([float(n) for n in range(1, 16)])
         # The bucket has room while the first holder is not there yet, but nobody made it.
         assert pacer.take("new", T0 + 201.5) == pytest.approx(14.5)
-
-
-class Storm:
-    """A herd that is cut off at T0, a listener, and clients that come back as they please."""
-
-    def __init__(self, pacer: Pacer, *, heeds: bool = True) -> None:
-        self.pacer = pacer
-        self.heeds = heeds
-        self.admitted: list[float] = []
-        self.told: Counter[int] = Counter()
-
-    def run(
-        self, count: int, key: Callable[[int], str], back: Callable[[float], float]
-    ) -> list[float]:
-        """When each was let in, from T0; ``back`` makes a wait of the delay that is told."""
-        queue = [(T0, client) for client in range(count)]
-        now = T0
-        while queue:
-            arrives, client = heapq.heappop(queue)
-            now = max(now, arrives)
-            if self.heeds:
-                now += self.pacer.wait_for_accept(now)
-            delay = self.pacer.take(key(client), now)
-            if delay:
-                self.told[client] += 1
-                heapq.heappush(queue, (now + back(delay), client))
-            else:
-                self.admitted.append(now - T0)
-        return self.admitted
-
-
-def exactly(delay: float) -> float:
-    return delay
-
-
-def rounded_up(delay: float) -> float:
-    return float(math.ceil(delay))
-
-
-def every_second(delay: float) -> float:
-    return 1.0
-
-
-def in_a_hurry(delay: float) -> float:
-    return 0.2
-
-
-BACK = pytest.mark.parametrize("back", [exactly, rounded_up, every_second, in_a_hurry])
-KEYS = {
-    "an address each": str,
-    "ten addresses": lambda client: str(client % 10),
-    "one address": lambda client: "127.0.0.1",
-}
-
-
-class TestStorm:
-    @BACK
-    @pytest.mark.parametrize("key", list(KEYS.values()), ids=list(KEYS))
-    @pytest.mark.parametrize(("count", "rate", "burst"), [(2000, 500.0, 100), (200, 20.0, 1)])
-    def test_all_are_back_as_fast_as_the_rate(
-        self,
-        key: Callable[[int], str],
-        back: Callable[[float], float],
-        count: int,
-        rate: float,
-        burst: int,
-    ) -> None:
-        storm = Storm(Pacer(rate, burst, per_key=count))
-        admitted = storm.run(count, key, back)
-        assert len(admitted) == count
-        assert admitted[-1] <= count / rate * 1.05 + 1.0
-        assert most_within(admitted, 1.0) <= rate + burst + 1
-        if back in (exactly, rounded_up):
-            assert max(storm.told.values()) == 1
-
-    @BACK
-    def test_without_a_listener_that_waits_those_of_one_second_come_at_once(
-        self, back: Callable[[float], float]
-    ) -> None:
-        storm = Storm(Pacer(200.0, 20, per_key=1), heeds=False)
-        admitted = storm.run(2000, str, back)
-        assert admitted[-1] <= 2000 / 200 * 1.05 + 1.0
-        assert most_within(admitted, 0.5) <= (0.5 + 1.0) * 200 + 20 + 1
-
-    def test_a_listener_does_not_wait_for_newcomers(self) -> None:
-        pacer = Pacer(10.0, 5, per_key=1)
-        for number in range(100):
-            assert pacer.wait_for_accept(T0) == 0.0
-            pacer.take(str(number), T0)
-        for number in range(5, 15):
-            pacer.take(str(number), T0 + 1.0)
-        assert pacer.wait_for_accept(T0 + 1.0) == pytest.approx(0.5)
-        assert pacer.wait_for_accept(T0 + 1.25) == pytest.approx(0.25)
-        assert pacer.wait_for_accept(T0 + 1.5) == 0.0
 
 
 class TestExplain:
@@ -300,6 +234,7 @@ class PacerMachine(RuleBasedStateMachine):
             del self.slots[holder]
             self.lapsed += 1
         slot = self.slots.get(key)
+        lapsed = self.lapsed
         step = self.pacer.explain(key, now)
         delay = self.pacer.take(key, now)
         if delay == 0.0:
@@ -311,7 +246,7 @@ class PacerMachine(RuleBasedStateMachine):
             assert self.slots.pop(key) == slot
         elif delay == 0.0:
             # Nobody overtakes, unless somebody stayed away.
-            assert max(self.slots.values(), default=0.0) <= now or self.lapsed
+            assert max(self.slots.values(), default=0.0) <= now or self.lapsed > 0
             self.lapsed -= max(self.slots.values(), default=0.0) > now
         elif slot is not None:
             assert delay == slot - now
@@ -319,10 +254,10 @@ class PacerMachine(RuleBasedStateMachine):
             self.slots[key] = now + delay
             assert now + delay >= self.last_slot + 0.999 / RATE
             self.last_slot = now + delay
-        early = slot is not None and now < slot <= now + EARLY
-        assert step.passed == (delay == 0.0) or early
-        if delay and not early:
-            assert step.numbers["delay"] == round(delay, 3)
+        if slot is None or slot <= now or slot > now + EARLY:
+            # Between the two, more slots may have been found to have lapsed.
+            assert step.passed == (delay == 0.0) or (lapsed and delay == 0.0)
+            assert step.passed or delay == 0.0 or step.numbers["delay"] == round(delay, 3)
 
     @rule(seconds=st.sampled_from([0.001, 0.25, 1.0, 5.0, 17.0]) | st.floats(0.0, 20.0))
     def wait(self, seconds: float) -> None:

@@ -18,6 +18,16 @@ def test_due_is_in_the_order_of_time_and_includes_now() -> None:
     assert deadlines.next() == 3.0
 
 
+def test_iteration_gives_every_key_that_has_a_deadline() -> None:
+    deadlines = Deadlines[str]()
+    for key in "abcd":
+        deadlines.set(key, 5.0)
+    deadlines.set("a", 1.0)
+    deadlines.discard("b")
+    deadlines.due(1.0)
+    assert sorted(deadlines) == ["c", "d"]
+
+
 def test_set_replaces_in_both_directions() -> None:
     deadlines = Deadlines[str]()
     deadlines.set("later", 1.0)

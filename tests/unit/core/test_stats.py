@@ -83,6 +83,8 @@ def test_snapshot() -> None:
     stats.messages_received["join"] += 2
     stats.messages_received["text"] += 3
     stats.messages_sent = 7
+    stats.messages_limited["delayed"] += 4
+    stats.messages_dropped["drop_oldest"] += 9
     stats.bytes_received = 50
     stats.bytes_sent = 70
     snapshot = json.loads(json.dumps(stats.snapshot(tracker)))
@@ -104,4 +106,6 @@ def test_snapshot() -> None:
         "sent": 7,
         "bytesReceived": 50,
         "bytesSent": 70,
+        "limited": {"refused": 0, "delayed": 4},
+        "dropped": {"drop_oldest": 9, "drop_newest": 0},
     }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -34,7 +36,7 @@ def never() -> None:
 
 
 def outbox(first: bytes, sent: int = 0, max_bytes: int = BIG) -> Outbox:
-    box = Outbox(max_bytes, never)
+    box = Outbox(max_bytes, never, "disconnect", Counter())
     box.begin(first, sent)
     return box
 
@@ -107,7 +109,7 @@ def test_an_error_of_the_socket_comes_out() -> None:
 )
 def test_the_bound(first: bytes, sizes: list[int], over: bool) -> None:
     calls: list[int] = []
-    box = Outbox(10, lambda: calls.append(box.size))
+    box = Outbox(10, lambda: calls.append(box.size), "disconnect", Counter())
     box.begin(first, 0)
     for size in sizes:
         assert box.send(bytes(size)) == size
@@ -116,7 +118,7 @@ def test_the_bound(first: bytes, sizes: list[int], over: bool) -> None:
 
 def test_it_overflows_once_and_keeps_nothing_from_then_on() -> None:
     calls: list[None] = []
-    box = Outbox(10, lambda: calls.append(None))
+    box = Outbox(10, lambda: calls.append(None), "disconnect", Counter())
     box.begin(b"12345678", 0)
     for size in (3, 3, 1):
         assert box.send(bytes(size)) == size
@@ -297,7 +299,7 @@ def test_everything_arrives_once_in_order_and_whole(
 @settings(max_examples=100, deadline=None)
 def test_never_more_waits_than_the_bound(sizes: list[int], bound: int) -> None:
     overflows: list[int] = []
-    box = Outbox(bound, lambda: overflows.append(len(kept)))
+    box = Outbox(bound, lambda: overflows.append(len(kept)), "disconnect", Counter())
     kept: list[bytes] = []
     for number, size in enumerate(sizes):
         data = bytes([number]) * size

@@ -33,6 +33,8 @@ class Peer:
         self.sent: list[dict[str, Any]] = []
         self.ended: tuple[int, str, str] | None = None
         self.on_send: Callable[[], None] = lambda: None
+        self.next_join = 0.0
+        self.refusals_left = 20
 
     @property
     def user(self) -> str | None:
@@ -51,6 +53,13 @@ class Peer:
     def close(self, code: int = 1000, reason: str = "", cause: str = "normal") -> None:
         if self.open:
             self.ended = (code, reason, cause)
+
+    def join_delay(self) -> float:
+        return self.next_join
+
+    def refused_too_often(self) -> bool:
+        self.refusals_left -= 1
+        return self.refusals_left < 0
 
     def take(self) -> list[dict[str, Any]]:
         """What was sent since the last look."""

@@ -30,7 +30,12 @@ def test_a_connection_is_welcomed() -> None:
             "type": "connected",
             "connectionId": "n-2",
             "userId": "ann",
-            "settings": {"pingInterval": 25, "maxMessageSize": 5000},
+            "settings": {
+                "pingInterval": 25,
+                "maxMessageSize": 5000,
+                "messagesPerSecond": 100,
+                "broadcast": True,
+            },
             "degraded": False,
             "utilization": 0.6667,
         }

@@ -10,6 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tidegate.core.codes import REASONS
 from tidegate.core.settings import Settings
+from tidegate.core.shedding import Zone
 from tidegate.core.stats import Stats
 from tidegate.core.tracker import ConnectionTracker
 from tidegate.server import metrics
@@ -26,6 +27,8 @@ NAMES = {
     "websocket_utilization_percent": "",
     "websocket_messages_received_total": "type",
     "websocket_messages_sent_total": "",
+    "websocket_messages_limited_total": "action",
+    "websocket_messages_dropped_total": "policy",
     "websocket_message_size_bytes": "direction",
     "websocket_bytes_total": "direction",
     "websocket_heartbeat_latency_seconds": "",
@@ -33,6 +36,9 @@ NAMES = {
     "websocket_tls_handshake_duration_seconds": "",
     "websocket_event_loop_lag_seconds": "",
     "websocket_file_descriptors_used_ratio": "",
+    "websocket_zone": "",
+    "websocket_pressure": "signal",
+    "websocket_zone_changes_total": "zone",
 }
 
 
@@ -43,6 +49,7 @@ def node() -> Any:
         stats=Stats(),
         tracker=ConnectionTracker(settings.limits, settings.tiers),
         engine=SimpleNamespace(openings={"a": 1, "b": 2}),
+        shedder=SimpleNamespace(zone=Zone.CRITICAL, pressures={"cpu": 0.9, "memory": 0.1}),
     )
 
 
@@ -98,6 +105,7 @@ def test_the_values(node: Any) -> None:
     stats.messages_received["join"] += 2
     stats.messages_sent = 7
     stats.bytes_received, stats.bytes_sent = 100, 200
+    stats.zone_changes["critical"] += 2
     found = scrape(node)
     expected = {
         "websocket_connections_current{open}": 2,
@@ -113,6 +121,11 @@ def test_the_values(node: Any) -> None:
         "websocket_messages_sent_total": 7,
         "websocket_bytes_total{received}": 100,
         "websocket_bytes_total{sent}": 200,
+        "websocket_zone": 2,
+        "websocket_pressure{cpu}": 0.9,
+        "websocket_pressure{memory}": 0.1,
+        "websocket_zone_changes_total{critical}": 2,
+        "websocket_zone_changes_total{normal}": 0,
     }
     assert expected.items() <= found.items()
     assert 0 < found["websocket_file_descriptors_used_ratio"] < 1

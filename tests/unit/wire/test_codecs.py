@@ -31,6 +31,7 @@ from tidegate.wire.messages import (
     SendToRoom,
     SendToUser,
     ServerMessage,
+    ServerShutdown,
 )
 
 DEEP = "[" * 100_000
@@ -257,12 +258,17 @@ def test_data_is_passed_on_byte_for_byte(text: str) -> None:
     ("message", "expected"),
     [
         (
-            Connected("n-1", None, ConnectionSettings(30.0, 1024), False, 0.25),
+            Connected("n-1", None, ConnectionSettings(30.0, 1024, 50.0, True), False, 0.25),
             {
                 "type": "connected",
                 "connectionId": "n-1",
                 "userId": None,
-                "settings": {"pingInterval": 30.0, "maxMessageSize": 1024},
+                "settings": {
+                    "pingInterval": 30.0,
+                    "maxMessageSize": 1024,
+                    "messagesPerSecond": 50.0,
+                    "broadcast": True,
+                },
                 "degraded": False,
                 "utilization": 0.25,
             },
@@ -288,6 +294,10 @@ def test_data_is_passed_on_byte_for_byte(text: str) -> None:
         (
             DirectMessage(Raw(b'"hi"'), None, "n-1"),
             {"type": "direct_message", "data": "hi", "from": None, "connectionId": "n-1"},
+        ),
+        (
+            ServerShutdown("drained", 12.345),
+            {"type": "server_shutdown", "reason": "drained", "reconnectDelay": 12.345},
         ),
     ],
 )

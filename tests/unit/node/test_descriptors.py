@@ -7,8 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from tidegate.server import limits
-from tidegate.server.limits import (
+from tidegate.node import descriptors
+from tidegate.node.descriptors import (
     descriptor_limit,
     descriptors_open,
     descriptors_used_ratio,
@@ -63,7 +63,7 @@ def test_the_soft_limit_is_raised_as_far_as_it_goes(
         getrlimit=kernel.getrlimit,
         setrlimit=kernel.setrlimit,
     )
-    monkeypatch.setattr(limits, "resource", fake)
+    monkeypatch.setattr(descriptors, "resource", fake)
     assert raise_descriptor_limit() == expected
     assert descriptor_limit() == expected
     assert kernel.soft == (UNLIMITED if expected is None else expected)
@@ -88,8 +88,8 @@ def test_the_directory_is_listed_where_a_stat_does_not_tell(
 ) -> None:
     listing = {directory: ["0", "1", "2", "3"]}
     fake = SimpleNamespace(stat=lambda _: SimpleNamespace(st_size=0), listdir=listing.__getitem__)
-    monkeypatch.setattr(limits, "os", fake)
-    monkeypatch.setattr(limits, "sys", SimpleNamespace(platform=platform))
+    monkeypatch.setattr(descriptors, "os", fake)
+    monkeypatch.setattr(descriptors, "sys", SimpleNamespace(platform=platform))
     assert descriptors_open() == 3
 
 
@@ -99,8 +99,8 @@ def test_no_free_descriptor_for_the_listing_means_that_all_are_in_use(
     def fail(path: str) -> list[str]:
         raise OSError(24, os.strerror(24))
 
-    monkeypatch.setattr(limits, "sys", SimpleNamespace(platform="darwin"))
-    monkeypatch.setattr(limits, "os", SimpleNamespace(listdir=fail))
+    monkeypatch.setattr(descriptors, "sys", SimpleNamespace(platform="darwin"))
+    monkeypatch.setattr(descriptors, "os", SimpleNamespace(listdir=fail))
     assert descriptors_used_ratio() == 1.0
 
 
@@ -111,8 +111,8 @@ def test_where_there_is_no_such_directory_nothing_is_known(
     def fail(path: str) -> list[str]:
         raise FileNotFoundError(path)
 
-    monkeypatch.setattr(limits, "sys", SimpleNamespace(platform=platform))
-    monkeypatch.setattr(limits, "os", SimpleNamespace(stat=fail, listdir=fail))
+    monkeypatch.setattr(descriptors, "sys", SimpleNamespace(platform=platform))
+    monkeypatch.setattr(descriptors, "os", SimpleNamespace(stat=fail, listdir=fail))
     assert descriptors_open() is None
     assert descriptors_used_ratio() is None
 
@@ -123,6 +123,6 @@ def test_where_there_is_no_such_directory_nothing_is_known(
 def test_the_ratio(
     monkeypatch: pytest.MonkeyPatch, used: int, limit: int | None, expected: float
 ) -> None:
-    monkeypatch.setattr(limits, "descriptors_open", lambda: used)
-    monkeypatch.setattr(limits, "descriptor_limit", lambda: limit)
+    monkeypatch.setattr(descriptors, "descriptors_open", lambda: used)
+    monkeypatch.setattr(descriptors, "descriptor_limit", lambda: limit)
     assert descriptors_used_ratio() == expected

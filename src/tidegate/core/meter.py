@@ -1,0 +1,124 @@
+"""What one connection may send: messages, bytes, joins and control frames, by the second.
+
+``Rates`` is what is allowed to everybody and may change at any time; a ``Meter`` is what one
+connection has used of it. Messages and bytes are counted on every message, so their buckets are
+kept as one number each: the theoretical arrival time of the generic cell rate algorithm (ITU-T
+I.371, annex A), which is when the bucket is full again. Joins and control frames are rare, and
+have a ``TokenBucket`` from the first one on.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+from tidegate.core.buckets import Abuse, TokenBucket
+from tidegate.core.settings import MessagesSettings
+
+__all__ = ["ABUSE_SECONDS", "Meter", "Rates"]
+
+ABUSE_SECONDS: Final = 10.0
+"""The time within which ``messages.abuse_after`` refusals close a connection."""
+
+# No clock is finer, and sums of floats are not exact.
+_INSTANT: Final = 1e-7
+
+
+class Rates:
+    """How fast each connection may send. ``join_burst`` is how many joins may come at once."""
+
+    __slots__ = (
+        "_settings",
+        "abuse_after",
+        "byte_slack",
+        "byte_step",
+        "controls",
+        "join_burst",
+        "joins",
+        "message_slack",
+        "message_step",
+    )
+
+    def __init__(self, settings: MessagesSettings, join_burst: int) -> None:
+        self._settings = settings
+        self.abuse_after = settings.abuse_after
+        self.joins = settings.joins_per_second
+        self.join_burst = max(1, join_burst)
+        self.controls = settings.control_per_second
+        rate = settings.bytes_per_second
+        self.byte_step, self.byte_slack = _steps(rate, settings.bytes_at_once)
+        self.message_step, self.message_slack = 0.0, 0.0
+        self.limit(math.inf)
+
+    def limit(self, most: float) -> None:
+        """Allow at most so many messages a second, above 0, whatever the settings allow.
+
+        As many may then come at once as in the time that the settings' burst is for.
+        """
+        rate, burst = self._settings.per_second, float(self._settings.burst)
+        if rate > most:
+            burst = max(1.0, burst * most / rate)
+        if (rate == 0 or rate > most) and most < math.inf:
+            rate = most
+        self.message_step, self.message_slack = _steps(rate, burst)
+
+
+def _steps(rate: float, burst: float) -> tuple[float, float]:
+    """The time that one takes, and how far ahead of its time the last one of a burst is."""
+    step = 1 / rate if rate else 0.0
+    return step, (burst - 1) * step + _INSTANT
+
+
+class Meter:
+    """How much one connection has sent lately. ``now`` is in monotonic seconds."""
+
+    __slots__ = ("_abuse", "_bytes", "_controls", "_joins", "_messages", "_rates", "ready_at")
+
+    def __init__(self, rates: Rates) -> None:
+        self._rates = rates
+        self._messages = 0.0
+        self._bytes = 0.0
+        self._joins: TokenBucket | None = None
+        self._controls: TokenBucket | None = None
+        self._abuse: Abuse | None = None
+        self.ready_at = 0.0
+        """When the next message may come, of whatever size."""
+
+    def charge(self, size: int, now: float) -> None:
+        """Count a message of ``size`` bytes and set ``ready_at``. HOT.
+
+        A message that needs more bytes than are left is made up for afterwards, so that the rate
+        holds for messages of any size.
+        """
+        rates = self._rates
+        full = self._messages
+        self._messages = full = (full if full > now else now) + rates.message_step
+        ready = full - rates.message_slack
+        full = self._bytes
+        self._bytes = full = (full if full > now else now) + size * rates.byte_step
+        full -= rates.byte_slack
+        self.ready_at = ready if ready > full else full
+
+    def take_join(self, now: float) -> float:
+        """Count a join: 0.0, or the seconds until the next one may come, and it is not counted."""
+        rates = self._rates
+        if not rates.joins:
+            return 0.0
+        if self._joins is None:
+            self._joins = TokenBucket(rates.joins, rates.join_burst)
+        return self._joins.take(1, now)
+
+    def take_control(self, now: float) -> bool:
+        """Count a ping or pong of the peer; False when there are too many."""
+        rate = self._rates.controls
+        if not rate:
+            return True
+        if self._controls is None:
+            self._controls = TokenBucket(rate, max(1.0, rate))
+        return not self._controls.take(1, now)
+
+    def refused(self, now: float) -> bool:
+        """Count a message that was refused; True when that happened too often."""
+        if self._abuse is None:
+            self._abuse = Abuse(self._rates.abuse_after, ABUSE_SECONDS)
+        return self._abuse.happened(now)

@@ -1,0 +1,229 @@
+"""Connections that send more than they may: read later, or refused."""
+
+from __future__ import annotations
+
+import asyncio
+from time import monotonic
+
+import pytest
+from live import Live, masked, run, until
+from tests.support.raw import CLOSE, PING, PONG, frame
+
+from tidegate import Connection
+
+FEW = {"messages": {"per_second": 50, "burst": 5}}
+
+
+async def never() -> None:
+    """Give the loop some turns."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_what_is_too_fast_is_read_later(apart: bool) -> None:
+    """Nothing is lost, and the order stays."""
+
+    async def main() -> None:
+        async with Live(FEW) as live:
+            client, connection = await live.open()
+            start = monotonic()
+            said = [str(number) for number in range(15)]
+            if apart:
+                for message in said:
+                    await client.say(message)
+                    await asyncio.sleep(0)
+            else:
+                await client.say(*said)
+            await until(lambda: len(live.recorder.messages) == 5)
+            await never()
+            assert len(live.recorder.messages) == 5
+            await until(lambda: len(live.recorder.messages) == 15)
+            assert monotonic() - start >= 10 / 50
+            assert live.recorder.texts() == said
+            assert live.server.stats.messages_limited["delayed"] > 0
+            assert connection.open
+
+    run(main())
+
+
+def test_bytes_count_too() -> None:
+    async def main() -> None:
+        rates = {"max_size": 1000, "bytes_per_second": 10_000, "bytes_burst": 1000}
+        async with Live({"messages": rates}) as live:
+            client, _ = await live.open()
+            start = monotonic()
+            await client.say(*[bytes(1000)] * 4)
+            await until(lambda: len(live.recorder.messages) == 4)
+            assert 0.2 <= monotonic() - start < 1
+
+    run(main())
+
+
+def test_others_do_not_wait() -> None:
+    async def main() -> None:
+        async with Live({"messages": {"per_second": 1, "burst": 2}}) as live:
+            fast, _ = await live.open()
+            other, connection = await live.open()
+            await fast.say(*map(str, range(10)))
+            await until(lambda: len(live.recorder.messages) == 2)
+            await other.say("undisturbed")
+            await until(lambda: (connection.number, "undisturbed") in live.recorder.messages)
+
+    run(main())
+
+
+def test_a_flood_is_not_taken_in() -> None:
+    """The rest stays with the kernel and with the client."""
+
+    async def main() -> None:
+        async with Live({"messages": {"per_second": 1, "burst": 1}}) as live:
+            client, connection = await live.open()
+            sending = asyncio.create_task(client.say(*[bytes(60_000)] * 500))
+            await until(lambda: connection._paused)
+            await never()
+            assert connection._reader is not None
+            assert connection._reader.pending < 200_000
+            assert not sending.done()
+            sending.cancel()
+            client.reset()
+
+    run(main())
+
+
+@pytest.mark.parametrize("how", ["leave", "reset"])
+def test_a_client_may_leave_meanwhile(how: str) -> None:
+    async def main() -> None:
+        async with Live({"messages": {"per_second": 20, "burst": 1}}) as live:
+            client, connection = await live.open()
+            await client.say("one", "two", "three")
+            await until(lambda: len(live.recorder.messages) == 1)
+            getattr(client, how)()
+            assert await live.ended(connection) == (1006, "")
+
+    run(main())
+
+
+@pytest.mark.parametrize("by", ["client", "server"])
+def test_a_close_meanwhile(by: str) -> None:
+    async def main() -> None:
+        async with Live({"messages": {"per_second": 20, "burst": 1}}) as live:
+            client, connection = await live.open()
+            await client.send(masked("one") + masked("two") + frame(CLOSE, b"\x0f\xa0"))
+            await until(lambda: live.recorder.messages)
+            if by == "server":
+                connection.close(4001)
+                assert (await client.closed(answer=False))[0] == 4001
+                assert await live.ended(connection) == (4001, "")
+            else:
+                # What was sent before it is handled before it.
+                assert await client.closed(answer=False) == (4000, "")
+                assert live.recorder.texts() == ["one", "two"]
+
+    run(main())
+
+
+def test_an_async_handler_and_a_rate_hold_together() -> None:
+    async def main() -> None:
+        async with Live({"messages": {"per_second": 50, "burst": 1}}) as live:
+            gate = asyncio.Event()
+
+            async def wait(connection: Connection) -> None:
+                await gate.wait()
+
+            live.recorder.doing["wait"] = wait
+            client, _ = await live.open()
+            await client.say("wait", "next", "last")
+            await asyncio.sleep(0.05)  # longer than the rate holds
+            assert live.recorder.texts() == ["wait"]
+            gate.set()
+            await until(lambda: live.recorder.texts() == ["wait", "next", "last"])
+
+    run(main())
+
+
+def test_an_application_may_refuse_instead() -> None:
+    async def main() -> None:
+        refused: list[tuple[str | bytes, float]] = []
+        async with Live(FEW) as live:
+            live.server.engine.on_excess = lambda _, message, delay: refused.append(
+                (message, delay)
+            )
+            client, _ = await live.open()
+            await client.say(*map(str, range(7)))
+            await until(lambda: len(refused) == 2)
+            assert live.recorder.texts() == ["0", "1", "2", "3", "4"]
+            assert [message for message, _ in refused] == ["5", "6"]
+            assert all(0 < delay <= 1 / 50 for _, delay in refused)
+
+    run(main())
+
+
+def test_an_error_in_refusing_closes() -> None:
+    async def main() -> None:
+        async with Live({"messages": {"burst": 1}}) as live:
+
+            def fail(*_: object) -> None:
+                raise RuntimeError("a mistake")
+
+            live.server.engine.on_excess = fail
+            client, _ = await live.open()
+            await client.say("one", "two")
+            assert await client.closed() == (1011, "internal error")
+
+    run(main())
+
+
+# Pings and pongs.
+
+
+@pytest.mark.parametrize("opcode", [PING, PONG])
+@pytest.mark.parametrize("apart", [False, True])
+def test_too_many_control_frames(opcode: int, apart: bool) -> None:
+    async def main() -> None:
+        async with Live({"messages": {"control_per_second": 4}}) as live:
+            client, connection = await live.open()
+            frames = [frame(opcode, b"%d" % number) for number in range(5)]
+            for part in frames if apart else [b"".join(frames)]:
+                await client.send(part)
+                await asyncio.sleep(0)
+            if opcode == PING:
+                for _ in range(4):
+                    assert (await client.frame()).opcode == PONG
+            assert await client.closed() == (1008, "too many pings or pongs")
+            client.leave()
+            assert await live.ended(connection) == (1008, "too many pings or pongs")
+            assert live.server.stats.disconnected["message_abuse"] == 1
+
+    run(main())
+
+
+def test_as_many_control_frames_as_allowed() -> None:
+    async def main() -> None:
+        async with Live({"messages": {"control_per_second": 4}}) as live:
+            client, _ = await live.open()
+            await client.send(b"".join([frame(PING)] * 4 + [masked("still here")]))
+            for _ in range(4):
+                assert (await client.frame()).opcode == PONG
+            await until(lambda: live.recorder.messages)
+
+    run(main())
+
+
+# Trying it out.
+
+
+def test_a_dry_run_only_counts() -> None:
+    async def main() -> None:
+        limits = {"limits": {"dry_run": ["messages"]}}
+        rates = {"messages": {"per_second": 0.01, "burst": 2, "control_per_second": 1}}
+        async with Live({**limits, **rates}) as live:
+            client, connection = await live.open()
+            await client.say(*map(str, range(7)))
+            await client.send(frame(PING) * 3)
+            await until(lambda: live.server.stats.dry_run["messages"] == 5 + 2)
+            assert len(live.recorder.messages) == 7
+            assert live.server.stats.messages_limited["delayed"] == 0
+            assert connection.open
+
+    run(main())
