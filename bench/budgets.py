@@ -73,6 +73,19 @@ class Budget:
         values = self.values(results)
         return statistics.median(values) if values else None
 
+    def by_cpu(self, results: Results) -> float | None:
+        """Return the same by the server's processor time, which neighbours disturb less."""
+        server, row = self.of
+        found = rounds_of(results, server, f"{row}.cpu")
+        if self.over is None:
+            values = [value for value in found if value is not None]
+        else:
+            server, row = self.over
+            against = rounds_of(results, server, f"{row}.cpu")
+            pairs = zip(found, against, strict=False)
+            values = [b / a for a, b in pairs if a and b is not None]
+        return statistics.median(values) if values else None
+
     def holds(self, value: float) -> bool:
         """Return whether `value` is within the bound."""
         return value >= self.limit if self.at_least else value <= self.limit
