@@ -16,6 +16,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from tests.conftest import Start
+from tests.support import aio
 from tests.support.net import wait_until
 from tests.support.process import Process
 from tests.support.raw import PING, TEXT, Raw
@@ -90,7 +91,7 @@ def test_a_stall_of_the_server_kills_nobody(serve: Start) -> None:
             assert "unknown_type" in str(await client.recv())
             await client.close()
 
-    asyncio.run(run())
+    aio.run(run())
 
 
 def test_a_silent_peer_is_still_found_after_a_stall(serve: Start) -> None:

@@ -17,6 +17,7 @@ from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import InvalidStatus
 
 from tests.conftest import Start
+from tests.support import aio
 from tests.support.process import Process
 from tests.support.tokens import SECRET, bearer
 
@@ -135,7 +136,7 @@ def test_a_thousand_attempts_at_once(serve: Start, kind: str) -> None:
         await asyncio.gather(*map(crowd.leave, connections))
 
     with watched(server) as seen:
-        asyncio.run(run())
+        aio.run(run())
     assert max(seen) == LIMIT
     assert crowd.most == LIMIT
     server.wait_open(0)
@@ -158,7 +159,7 @@ def test_coming_and_going_at_the_limit(serve: Start, kind: str) -> None:
                 group.create_task(crowd.come_and_go(number, until))
 
     with watched(server) as seen:
-        asyncio.run(run())
+        aio.run(run())
     assert max(seen) == LIMIT
     assert crowd.most <= LIMIT
     assert crowd.outcomes["open"] > 2 * LIMIT, "places were given again"

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
 import struct
 from ipaddress import ip_address
+from pathlib import Path
 
 import pytest
 
 from tests.conftest import Start
+from tests.support.certificates import client_context, make_certificate
+from tests.support.net import wait_until
 from tests.support.process import Process
 from tests.support.raw import TEXT, Raw, frame, upgrade
 
@@ -207,6 +211,33 @@ def test_health_is_served_behind_the_proxy_header(proxy_listener: Process) -> No
     with proxy_listener.connect() as raw:
         raw.send(proxied(None) + b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
         assert raw.response().status == 200
+
+
+def test_tls_behind_the_proxy_header(serve: Start, tmp_path: Path) -> None:
+    certificate, key = make_certificate(tmp_path)
+    server = serve(
+        {
+            "proxies": {"trusted": [PROXY], "protocol": True},
+            "tls": {"certificate": str(certificate), "key": str(key)},
+        },
+    )
+    with server.connect() as raw:
+        # The first bytes of TLS come in the same segment.
+        hello, context = ssl.MemoryBIO(), client_context(certificate)
+        answer = ssl.MemoryBIO()
+        tls = context.wrap_bio(answer, hello, server_hostname="localhost")
+        data = proxied("198.51.100.7")
+        for _ in range(10):
+            try:
+                tls.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                raw.send(data + hello.read())
+                data = b""
+                answer.write(raw.sock.recv(65536))
+        tls.write(upgrade())
+        raw.send(hello.read())
+        wait_until(lambda: addresses(server) == ["198.51.100.7"])
 
 
 def test_a_raw_client_cannot_come_from_two_addresses() -> None:

@@ -12,6 +12,7 @@ import websockets
 from websockets.exceptions import ConnectionClosed
 
 from tests.conftest import Start
+from tests.support import aio
 from tests.support.net import wait_until
 from tests.support.process import Process
 from tests.support.raw import TEXT
@@ -36,7 +37,7 @@ def test_everybody_is_told(serve: Start, number: int) -> None:
         return closes
 
     started = time.monotonic()
-    closes = asyncio.run(run())
+    closes = aio.run(run())
     assert {code for code, _ in closes} == {1001}
     assert all(reason for _, reason in closes)
     assert server.process.wait(5) == 0

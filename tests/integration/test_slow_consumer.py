@@ -12,6 +12,7 @@ import websockets
 from websockets.asyncio.client import ClientConnection
 
 from tests.conftest import Start
+from tests.support import aio
 from tests.support.net import wait_until
 from tests.support.process import Process
 from tests.support.raw import CLOSE, PING, PONG, TEXT, Raw
@@ -80,7 +81,7 @@ def test_a_peer_that_never_reads_and_a_thousand_others(serve: Start) -> None:
         await asyncio.gather(*(connection.close() for connection in others))
 
     with slow:
-        asyncio.run(run())
+        aio.run(run())
         assert slow.gone()
     server.wait_open(0)
 

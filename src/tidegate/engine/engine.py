@@ -81,7 +81,7 @@ class Engine:
         if settings.tls.certificate is not None and settings.tls.key is not None:
             self.tls = server_context(settings.tls.certificate, settings.tls.key)
         self.poller = make_poller()
-        self.lingerers = Lingerers(self.poller)
+        self.lingerers = Lingerers()
         self.fanout = Fanout(self.poller, stats)
         self.heartbeat: Heartbeat[Connection] = Heartbeat(
             settings.heartbeat.interval,
@@ -240,7 +240,7 @@ class Engine:
             connection.closing_timeout()
         for receiver in self.fragments.due(now):
             receiver.fragment_timeout()
-        self.lingerers.expire(now)
+        self.lingerers.sweep(now)
         self._application.tick(now)
 
     def _beat(self, now: float) -> None:
