@@ -111,16 +111,16 @@ def test_an_error_in_opening_a_connection_gives_its_lease_back() -> None:
 def test_lingering_ends_with_the_peer_or_in_time() -> None:
     async def main() -> None:
         async with Live(REFUSED) as live:
-            line = live.server.engine.lingerers._line
+            lingerers = live.server.engine.lingerers
             first, second = await live.client(), await live.client()
             for client in (first, second):
                 await client.send(upgrade())
                 await refused(client, 503)
-            assert [one.closed for one in line] == [False, False]
+            assert len(lingerers) == 2
             first.leave()
-            await until(lambda: line[0].closed)
-            live.server.engine.lingerers.expire(line[1].until)
-            assert len(line) == 0
+            await until(lambda: len(lingerers) == 1)
+            lingerers.sweep(float("inf"))
+            assert len(lingerers) == 0
             await second.send(b"x")
             with pytest.raises(BrokenPipeError):
                 await second.send(b"x")
@@ -137,7 +137,7 @@ def test_only_so_many_linger(monkeypatch: pytest.MonkeyPatch) -> None:
                 client = await live.client()
                 await client.send(upgrade())
                 await refused(client, 503)
-                assert len(live.server.engine.lingerers._line) <= 3
+                assert len(live.server.engine.lingerers) <= 3
 
     run(main())
 
