@@ -153,17 +153,17 @@ def test_coming_and_going_at_the_limit(serve: Start, kind: str) -> None:
     crowd = Crowd(server, kind)
 
     async def run() -> None:
-        until = time.monotonic() + 2
+        until = time.monotonic() + 1.2
         async with asyncio.TaskGroup() as group:
-            for number in range(300):
+            for number in range(200):
                 group.create_task(crowd.come_and_go(number, until))
 
     with watched(server) as seen:
         aio.run(run())
     assert max(seen) == LIMIT
     assert crowd.most <= LIMIT
-    assert crowd.outcomes["open"] > 2 * LIMIT, "places were given again"
-    assert crowd.outcomes[kind] > LIMIT, "the limit was reached"
+    assert crowd.outcomes["open"] > LIMIT, "places were given again"
+    assert crowd.outcomes[kind] >= LIMIT, "the limit was reached"
     server.wait_open(0)
     stats = server.stats()["connections"]
     assert (stats["uniqueIps"], stats["uniqueUsers"], stats["peak"]) == (0, 0, LIMIT)

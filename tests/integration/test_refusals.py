@@ -121,6 +121,10 @@ def test_plain_requests(server: Process) -> None:
         ("POST", "/health", 405),
         ("GET", "/ws", 426),
         ("GET", "/", 404),
+        # What operators see is not for everybody.
+        ("GET", "/stats", 404),
+        ("GET", "/connections", 404),
+        ("GET", "/metrics", 404),
     ]:
         with server.connect() as raw:
             raw.send(f"{method} {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())

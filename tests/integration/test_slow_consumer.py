@@ -126,12 +126,12 @@ def test_its_slot_is_free_although_it_stays(program: Start) -> None:
 def test_memory_is_bounded_by_the_outbox(program: Start) -> None:
     server = program(
         "-m tests.support.handlers",
-        {"limits": {"per_ip": 100}, "outbox": {"max_bytes": OUTBOX}},
+        {"outbox": {"max_bytes": OUTBOX}, "server": {"close_timeout": 0.5}},
     )
     slow = [server.connect(receive_buffer=4096).open() for _ in range(20)]
     before = server.usage.memory_info().rss
     for raw in slow:
-        raw.send_frame(TEXT, "flood 400 100000")  # 40 MB each
+        raw.send_frame(TEXT, "flood 200 100000")  # 20 MB each
     server.wait_open(0, 20)
     assert server.usage.memory_info().rss - before < 60 << 20
     assert server.stats()["disconnections"]["slow_consumer"] == len(slow)

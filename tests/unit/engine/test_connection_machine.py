@@ -207,5 +207,5 @@ def quiet() -> Iterator[None]:
 @pytest.mark.usefixtures("quiet", "each_poller")
 def test_any_mixture() -> None:
     run_state_machine_as_test(  # type: ignore[no-untyped-call]
-        Mixture, settings=settings(max_examples=20, stateful_step_count=20, deadline=None)
+        Mixture, settings=settings(max_examples=12, stateful_step_count=20, deadline=None)
     )

@@ -313,5 +313,5 @@ class Rooms(RuleBasedStateMachine):
 def test_any_order(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_MEMBERS_PER_LOOK", 2)
     run_state_machine_as_test(  # type: ignore[no-untyped-call]
-        Rooms, settings=settings(max_examples=80, stateful_step_count=25, deadline=None)
+        Rooms, settings=settings(max_examples=40, stateful_step_count=25, deadline=None)
     )

@@ -51,9 +51,12 @@ def test_where_a_token_is_looked_for(
             return door.token()[:-4] + "AAAA"
         return name and door.token(name, lifetime=-1 if name == "expired" else 60)
 
+    offered = "chat" if query else None
+    if protocol is not None:
+        offered = f"chat, {as_protocol(token(protocol))}"
     verdict = door.knock(
         *([] if header is None else [bearer(token(header))]),
-        protocols=None if protocol is None else f"chat, {as_protocol(token(protocol))}",
+        protocols=offered,
         path="/ws" if query is None else f"/ws?token={token(query)}",
     )
     if user == "refused":
