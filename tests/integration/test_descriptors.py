@@ -44,6 +44,14 @@ def test_ninety_clients_and_sixty_four_descriptors(serve: Start) -> None:
     assert answers["server_limit"] > 20
     assert answers.total() == answers["open"] + answers["server_limit"], answers
 
+    # A descriptor of the admin listener may have become free meanwhile: it is taken as well.
+    for _ in range(10):
+        raws.append(server.connect(timeout=5))
+        raws[-1].send(upgrade())
+        answers[latest := answer(raws[-1])] += 1
+        if latest == "server_limit":
+            break
+
     lines, used, started = server.log.count("\n"), processor_time(server), time.monotonic()
     later: Counter[str] = Counter()
     while time.monotonic() - started < SECONDS:

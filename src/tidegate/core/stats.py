@@ -83,7 +83,7 @@ class Stats:
                 self.rejected[reason.name] = 0
             elif reason.close is not None:
                 self.disconnected[reason.name] = 0
-        self.messages_received: Counter[str] = Counter()
+        self.messages_received: dict[str, int] = {}
         self.messages_sent = 0
         self.bytes_received = 0
         self.bytes_sent = 0

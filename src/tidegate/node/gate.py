@@ -68,7 +68,6 @@ class Gate:
         self._admission = admission
         self._authenticator = authenticator
         self._subprotocols = tuple(subprotocols)
-        self._native = JSON_V1 in subprotocols
         self._http = http
         self._path = settings.server.path
         self._origins = frozenset(settings.server.origins)
@@ -93,7 +92,12 @@ class Gate:
             upgrade = check_upgrade(request)
         except HandshakeError as error:
             return self.malformed(error)
-        native = self._native and JSON_V1 in upgrade.subprotocols
+        subprotocol = None
+        for name in self._subprotocols if upgrade.subprotocols else ():
+            if name in upgrade.subprotocols:
+                subprotocol = name
+                break
+        native = subprotocol == JSON_V1
         header = request.headers.get(self._proxy_header)
         address = self._proxies.client(peer, header, self._proxy_header)
         if not origin_allowed(upgrade.origin, request.headers["host"], self._origins, self._secure):
@@ -117,7 +121,7 @@ class Gate:
                 return self._refuse(codes.UNAUTHORIZED, None, upgrade, native)
         elif not self._auth.anonymous and not (native and self._auth.first_message):
             return self._refuse(codes.UNAUTHORIZED, None, upgrade, native)
-        return self._admit(request, upgrade, native, address, identity, now)
+        return self._admit(request, upgrade, subprotocol, address, identity, now)
 
     def malformed(self, error: HandshakeError) -> bytes:
         """Return the refusal of a request that is not a valid handshake."""
@@ -160,17 +164,11 @@ class Gate:
         self,
         request: Request,
         upgrade: Upgrade,
-        native: bool,
+        subprotocol: str | None,
         address: str,
         identity: Identity,
         now: float,
     ) -> Grant | bytes:
-        subprotocol = None
-        if upgrade.subprotocols:
-            for name in self._subprotocols:
-                if name in upgrade.subprotocols:
-                    subprotocol = name
-                    break
         extensions: str | None = None
         deflate: Deflate | None = None
         if self._deflate.enabled and upgrade.extensions:
@@ -185,6 +183,7 @@ class Gate:
         expires_in = None if identity.expires_at is None else identity.expires_at - time()
         # Addresses and paths repeat; one string of each is enough.
         path = intern(request.path)
+        native = subprotocol == JSON_V1
         verdict = self._admission.admit(Attempt(intern(address), path, identity, native), now)
         if type(verdict) is Rejection:
             return self._reject(verdict, upgrade, native)
