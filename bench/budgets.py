@@ -107,13 +107,13 @@ BUDGETS = (
         at_least=False,
     ),
     Budget("accepts by a fresh process, of ws", ("raw", "accepts"), 3, ("ws", "accepts")),
-    Budget("HTTP refusals, of accepts", ("raw", "refusals"), 1, ("raw", "accepts_warm")),
-    # Those of the server without a token, as these attempts are.
+    # A refused attempt ends as well, so it stands beside one that is accepted and then ends.
+    Budget("HTTP refusals, of accepts that end", ("raw", "refusals"), 1, ("raw", "visits")),
     Budget(
-        "in-band refusals, of accepts",
+        "in-band refusals, of accepts that end",
         ("serve", "refusals_inband"),
         1,
-        ("raw", "accepts_warm"),
+        ("serve", "visits"),
     ),
     Budget("one frame to all, of the bare loop", ("serve", "fanout"), 0.9, ("bare", "fanout")),
     Budget(

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import resource
+import sys
 import time
 from collections import Counter
+
+import pytest
 
 from tests.conftest import Start
 from tests.support.net import wait_until
@@ -112,6 +115,7 @@ def test_clients_that_wait_silently(serve: Start) -> None:
         raw.close()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells the limits of a process")
 def test_the_soft_limit_on_open_files_is_raised(serve: Start) -> None:
     def lower() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (256, 1024))

@@ -25,7 +25,7 @@ ATTEMPTS = 1000
 LIMIT = 100
 PLENTY = 10_000
 
-pytestmark = pytest.mark.usefixtures("many_descriptors")
+pytestmark = pytest.mark.usefixtures("many_descriptors", "many_addresses")
 
 # What limits, the settings for it, and who the attempt of this number is.
 KINDS: dict[str, tuple[dict[str, Any], Callable[[int], tuple[str, list[tuple[str, str]]]]]] = {

@@ -19,6 +19,7 @@ from tests.support.raw import TEXT, Raw, frame, upgrade
 
 LIMIT = 5
 PROXY = "127.0.0.1"
+pytestmark = pytest.mark.usefixtures("many_addresses")
 SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"
 
 

@@ -18,6 +18,9 @@ NATIVE = ("Sec-WebSocket-Protocol", "tidegate.v1.json")
 EVIL = "evil-bytes-of-the-peer"
 
 
+pytestmark = pytest.mark.usefixtures("many_addresses")
+
+
 @pytest.fixture(scope="module")
 def server(shared_serve: Start) -> Process:
     return shared_serve(

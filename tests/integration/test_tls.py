@@ -21,7 +21,7 @@ from tests.support.net import wait_until
 from tests.support.process import Process
 from tests.support.raw import CLOSE, TEXT, frame, upgrade
 
-DEADLINE = 1.0
+DEADLINE = 1.5
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +141,7 @@ def test_many_at_once(server: Process, context: ssl.SSLContext) -> None:
             assert await connection.recv() == str(number)
 
     async def run() -> None:
-        await asyncio.gather(*map(client, range(100)))
+        await asyncio.gather(*map(client, range(60)))
 
     aio.run(run())
     server.wait_open(0)
