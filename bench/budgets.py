@@ -73,6 +73,19 @@ class Budget:
         values = self.values(results)
         return statistics.median(values) if values else None
 
+    def by_cpu(self, results: Results) -> float | None:
+        """Return the same by the server's processor time, which neighbours disturb less."""
+        server, row = self.of
+        found = rounds_of(results, server, f"{row}.cpu")
+        if self.over is None:
+            values = [value for value in found if value is not None]
+        else:
+            server, row = self.over
+            against = rounds_of(results, server, f"{row}.cpu")
+            pairs = zip(found, against, strict=False)
+            values = [b / a for a, b in pairs if a and b is not None]
+        return statistics.median(values) if values else None
+
     def holds(self, value: float) -> bool:
         """Return whether `value` is within the bound."""
         return value >= self.limit if self.at_least else value <= self.limit
@@ -94,13 +107,13 @@ BUDGETS = (
         at_least=False,
     ),
     Budget("accepts by a fresh process, of ws", ("raw", "accepts"), 3, ("ws", "accepts")),
-    Budget("HTTP refusals, of accepts", ("raw", "refusals"), 1, ("raw", "accepts_warm")),
-    # Those of the server without a token, as these attempts are.
+    # A refused attempt ends as well, so it stands beside one that is accepted and then ends.
+    Budget("HTTP refusals, of accepts that end", ("raw", "refusals"), 1, ("raw", "visits")),
     Budget(
-        "in-band refusals, of accepts",
+        "in-band refusals, of accepts that end",
         ("serve", "refusals_inband"),
         1,
-        ("raw", "accepts_warm"),
+        ("serve", "visits"),
     ),
     Budget("one frame to all, of the bare loop", ("serve", "fanout"), 0.9, ("bare", "fanout")),
     Budget(

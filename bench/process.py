@@ -128,17 +128,24 @@ class Process:
                 return int(line.split()[1]) * 1024
         raise BenchError("no Pss in smaps_rollup")
 
+    def _scheduled(self) -> tuple[float, float]:
+        """Return for how long its threads ran, and for how long they waited for the core."""
+        self.check()
+        ran = waited = 0
+        for thread in Path(f"/proc/{self.pid}/task").iterdir():
+            with suppress(OSError):
+                figures = (thread / "schedstat").read_text().split()
+                ran, waited = ran + int(figures[0]), waited + int(figures[1])
+        return ran / 1e9, waited / 1e9
+
     def cpu(self) -> float:
         """Return the processor time that it has used, user and system, in seconds."""
-        self.check()
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return self._scheduled()[0]
 
     def crowded(self) -> float:
         """Return the share of its life as a runnable process that it had to wait for its core."""
-        self.check()
-        ran, waited = map(int, Path(f"/proc/{self.pid}/schedstat").read_text().split()[:2])
-        return waited / max(1, ran + waited)
+        ran, waited = self._scheduled()
+        return waited / (ran + waited) if ran else 0.0
 
 
 def wait_for_port(process: Process, port: int, seconds: float = 15.0) -> None:

@@ -7,7 +7,7 @@ import platform
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console
 from rich.table import Table
@@ -83,15 +83,21 @@ def show(console: Console, results: Results, notes: Sequence[str]) -> bool:
 
     good = True
     verdicts = Table(title="Budgets: medians of the ratios within a round")
-    for column in ("what", "measured", "budget", ""):
-        verdicts.add_column(column, justify="right" if column == "measured" else "left")
+    for column in ("what", "measured", "by CPU time", "budget", ""):
+        justify: Literal["right", "left"] = "left" if column in {"what", "budget"} else "right"
+        verdicts.add_column(column, justify=justify)
     for budget in BUDGETS:
         measured, bound, holds = _verdict(budget, results)
         if holds is None:
             continue
         good = good and holds
+        by_cpu = budget.by_cpu(results)
         verdicts.add_row(
-            budget.title, measured, bound, "[green]pass[/]" if holds else "[bold red]FAIL[/]"
+            budget.title,
+            measured,
+            "" if by_cpu is None else _number(by_cpu, budget.unit),
+            bound,
+            "[green]pass[/]" if holds else "[bold red]FAIL[/]",
         )
     if verdicts.row_count:
         console.print(verdicts)
@@ -111,6 +117,7 @@ def as_json(
             {
                 "what": budget.title,
                 "measured": value,
+                "by_cpu": budget.by_cpu(results),
                 "rounds": budget.values(results),
                 "limit": budget.limit,
                 "unit": budget.unit,

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.net import allow_descriptors
+from tests.support.net import allow_descriptors, has_address
 from tests.support.process import ROOT, Process
 
 Start = Callable[..., Process]
@@ -77,6 +77,12 @@ def shared_program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
 def many_descriptors() -> None:
     """Tests with thousands of sockets need to be allowed to open them."""
     _need(allow_descriptors(6000), "a hard limit of 6000 open files (ulimit -Hn)")
+
+
+@pytest.fixture
+def many_addresses() -> None:
+    """Tests that come from several addresses need those: Linux has all of 127.0.0.0/8."""
+    _need(has_address("127.0.1.1"), "more loopback addresses than 127.0.0.1")
 
 
 @pytest.fixture(scope="session")

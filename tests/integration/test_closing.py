@@ -21,7 +21,10 @@ CLOSE_TIMEOUT = 0.5
 def server(shared_program: Start) -> Process:
     return shared_program(
         "-m tests.support.handlers",
-        {"server": {"close_timeout": CLOSE_TIMEOUT}, "messages": {"max_size": 1000}},
+        {
+            "server": {"close_timeout": CLOSE_TIMEOUT},
+            "messages": {"max_size": 1000, "max_fragments": 10, "fragment_timeout": 0.5},
+        },
     )
 
 
@@ -169,6 +172,10 @@ VIOLATIONS = {
     "text not UTF-8, not whole": (frame(TEXT, b"\xff" + bytes(500))[:20], 1007),
     "too big": (frame(TEXT, bytes(1001)), 1009),
     "too big, only its head": (b"\x82\xff" + (1 << 40).to_bytes(8) + b"mask", 1009),
+    "too many fragments": (
+        frame(TEXT, b"x", final=False) + frame(CONT, b"x", final=False) * 10,
+        1009,
+    ),
     "too big in fragments": (
         frame(TEXT, bytes(600), final=False) + frame(CONT, bytes(600)),
         1009,
@@ -187,6 +194,23 @@ def test_violation(server: Process, violation: str) -> None:
         raw.send_close(code)
         assert raw.gone()
     assert ended(server, name)[0] == code
+
+
+@pytest.mark.parametrize(
+    "start",
+    [frame(TEXT, b"x", final=False), frame(TEXT, b"never whole")[:9], b"\x81"],
+    ids=["message", "frame", "head"],
+)
+def test_a_message_that_takes_too_long(server: Process, start: bytes) -> None:
+    raw, name = opened(server)
+    with raw:
+        started = time.monotonic()
+        raw.send(start)
+        assert raw.closed(1008)
+        assert 0.3 < time.monotonic() - started < 2
+        raw.send_close(1008)
+        assert raw.gone()
+    assert ended(server, name)[0] == 1008
 
 
 @pytest.mark.parametrize("violation", ["unmasked", "too big"])

@@ -16,7 +16,7 @@ from tests.support.process import ROOT, Process
 from tests.support.raw import BINARY, TEXT, Raw, frame, upgrade
 from tests.support.tokens import SECRET, bearer, token
 
-pytestmark = pytest.mark.usefixtures("many_descriptors")
+pytestmark = pytest.mark.usefixtures("many_descriptors", "many_addresses")
 
 COUNT = 300
 KILLED = 30

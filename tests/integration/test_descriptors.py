@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import resource
+import sys
 import time
 from collections import Counter
+
+import pytest
 
 from tests.conftest import Start
 from tests.support.net import wait_until
@@ -44,15 +47,24 @@ def test_ninety_clients_and_sixty_four_descriptors(serve: Start) -> None:
     assert answers["server_limit"] > 20
     assert answers.total() == answers["open"] + answers["server_limit"], answers
 
+    # A descriptor of the admin listener may have become free meanwhile: it is taken as well.
+    for _ in range(10):
+        raws.append(server.connect(timeout=5))
+        raws[-1].send(upgrade())
+        answers[latest := answer(raws[-1])] += 1
+        if latest == "server_limit":
+            break
+
     lines, used, started = server.log.count("\n"), processor_time(server), time.monotonic()
-    refused = 0
+    later: Counter[str] = Counter()
     while time.monotonic() - started < SECONDS:
         with server.connect(timeout=5) as raw:
             raw.send(upgrade())
-            refused += answer(raw) == "server_limit"
+            later[answer(raw)] += 1
         time.sleep(0.1)
     seconds = time.monotonic() - started
-    assert refused > 10
+    assert set(later) == {"server_limit"}, later
+    assert later.total() > 10
     assert processor_time(server) - used < 0.05 * seconds
     assert server.log.count("\n") - lines <= seconds + 1
 
@@ -101,3 +113,16 @@ def test_clients_that_wait_silently(serve: Start) -> None:
     wait_until(lambda: can_open(server), 5, "it serves again")
     for raw in silent:
         raw.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells the limits of a process")
+def test_the_soft_limit_on_open_files_is_raised(serve: Start) -> None:
+    def lower() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (256, 1024))
+
+    server = serve(prepare=lower)
+    assert server.usage.rlimit(resource.RLIMIT_NOFILE)[0] == 1024
+    warnings = [line for line in server.log.splitlines() if "warning" in line]
+    assert len(warnings) == 1
+    assert "1024" in warnings[0]
+    assert "limits.connections" in warnings[0]

@@ -10,6 +10,7 @@ import websockets
 from websockets.sync.client import connect
 
 from tests.conftest import Start
+from tests.support import aio
 from tests.support.net import free_port
 from tests.support.process import Process
 from tests.support.raw import BINARY, CONT, PING, PONG, TEXT, frame
@@ -40,7 +41,7 @@ def test_16_mib_both_ways(echo: Process) -> None:
                 await client.send(message)
                 assert await asyncio.wait_for(client.recv(), 30) == message
 
-    asyncio.run(run())
+    aio.run(run())
 
 
 def test_fragments(echo: Process) -> None:
@@ -97,4 +98,4 @@ def test_many_clients_at_once(echo: Process) -> None:
     async def run() -> None:
         await asyncio.wait_for(asyncio.gather(*map(client, range(200))), 30)
 
-    asyncio.run(run())
+    aio.run(run())

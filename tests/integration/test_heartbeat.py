@@ -16,6 +16,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from tests.conftest import Start
+from tests.support import aio
 from tests.support.net import wait_until
 from tests.support.process import Process
 from tests.support.raw import PING, TEXT, Raw
@@ -58,7 +59,7 @@ def test_who_answers_lives_and_who_is_silent_is_closed(serve: Start) -> None:
 
 
 def test_pings_come_at_the_interval(serve: Start) -> None:
-    server = serve({"heartbeat": {"interval": 0.5, "timeout": 5}})
+    server = serve({"heartbeat": {"interval": 0.3, "timeout": 5}})
     with server.connect() as raw:
         raw.open()
         times = []
@@ -66,7 +67,7 @@ def test_pings_come_at_the_interval(serve: Start) -> None:
             if raw.frame().opcode == PING:
                 times.append(time.monotonic())
         gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
-        assert all(0.3 < gap < 1.2 for gap in gaps), gaps
+        assert all(0.1 < gap < 1 for gap in gaps), gaps
 
 
 def test_a_stall_of_the_server_kills_nobody(serve: Start) -> None:
@@ -77,31 +78,27 @@ def test_a_stall_of_the_server_kills_nobody(serve: Start) -> None:
             *(websockets.connect(server.url, proxy=None, ping_interval=None) for _ in range(50))
         )
         await asyncio.sleep(1.2)  # pings are under way
+        silent = server.connect().open()
         server.signal(signal.SIGSTOP)
         await asyncio.sleep(5)
         server.signal(signal.SIGCONT)
-        await asyncio.sleep(2.5)
+        assert await asyncio.to_thread(server.open) == 51
+        # Only who stays silent when the server runs again is found dead, after its full time.
+        resumed = time.monotonic()
+        await asyncio.to_thread(server.wait_open, 50)
+        assert 1 < time.monotonic() - resumed < 4
+        await asyncio.sleep(0.5)
         stats = await asyncio.to_thread(server.stats)
-        assert stats["connections"]["current"] == 50
-        assert sum(stats["disconnections"].values()) == 0
+        assert stats["disconnections"]["heartbeat_timeout"] == 1
+        assert sum(stats["disconnections"].values()) == 1
+        silent.close()
         for client in clients:
             await client.send('{"type": "dance"}')
             await client.recv()
             assert "unknown_type" in str(await client.recv())
             await client.close()
 
-    asyncio.run(run())
-
-
-def test_a_silent_peer_is_still_found_after_a_stall(serve: Start) -> None:
-    server = serve({"heartbeat": {"interval": 0.5, "timeout": 0.5}})
-    with server.connect() as raw:
-        raw.open()
-        server.signal(signal.SIGSTOP)
-        time.sleep(2)
-        server.signal(signal.SIGCONT)
-        assert server.open() == 1
-        server.wait_open(0, 4)
+    aio.run(run())
 
 
 @contextlib.contextmanager
@@ -148,10 +145,3 @@ def test_idle_timeout(serve: Start) -> None:
 
 def disconnected(server: Process, cause: str) -> int:
     return int(server.stats()["disconnections"][cause])
-
-
-def test_nobody_is_idle_without_that_setting(serve: Start) -> None:
-    server = serve({"heartbeat": {"interval": 0.3, "timeout": 2}})
-    with connect(server.url, proxy=None, ping_interval=None):
-        time.sleep(2)
-        assert server.open() == 1

@@ -17,6 +17,7 @@ from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import InvalidStatus
 
 from tests.conftest import Start
+from tests.support import aio
 from tests.support.process import Process
 from tests.support.tokens import SECRET, bearer
 
@@ -24,7 +25,7 @@ ATTEMPTS = 1000
 LIMIT = 100
 PLENTY = 10_000
 
-pytestmark = pytest.mark.usefixtures("many_descriptors")
+pytestmark = pytest.mark.usefixtures("many_descriptors", "many_addresses")
 
 # What limits, the settings for it, and who the attempt of this number is.
 KINDS: dict[str, tuple[dict[str, Any], Callable[[int], tuple[str, list[tuple[str, str]]]]]] = {
@@ -135,7 +136,7 @@ def test_a_thousand_attempts_at_once(serve: Start, kind: str) -> None:
         await asyncio.gather(*map(crowd.leave, connections))
 
     with watched(server) as seen:
-        asyncio.run(run())
+        aio.run(run())
     assert max(seen) == LIMIT
     assert crowd.most == LIMIT
     server.wait_open(0)
@@ -152,17 +153,17 @@ def test_coming_and_going_at_the_limit(serve: Start, kind: str) -> None:
     crowd = Crowd(server, kind)
 
     async def run() -> None:
-        until = time.monotonic() + 2
+        until = time.monotonic() + 1.2
         async with asyncio.TaskGroup() as group:
-            for number in range(300):
+            for number in range(200):
                 group.create_task(crowd.come_and_go(number, until))
 
     with watched(server) as seen:
-        asyncio.run(run())
+        aio.run(run())
     assert max(seen) == LIMIT
     assert crowd.most <= LIMIT
-    assert crowd.outcomes["open"] > 2 * LIMIT, "places were given again"
-    assert crowd.outcomes[kind] > LIMIT, "the limit was reached"
+    assert crowd.outcomes["open"] > LIMIT, "places were given again"
+    assert crowd.outcomes[kind] >= LIMIT, "the limit was reached"
     server.wait_open(0)
     stats = server.stats()["connections"]
     assert (stats["uniqueIps"], stats["uniqueUsers"], stats["peak"]) == (0, 0, LIMIT)

@@ -13,6 +13,7 @@ import websockets
 from websockets.asyncio.client import ClientConnection
 
 from tests.conftest import Start
+from tests.support import aio
 from tests.support.process import Process
 from tests.support.tokens import SECRET, bearer
 
@@ -82,7 +83,7 @@ def play(server: Process, scene: Callable[[Connect], Coroutine[Any, Any, None]])
 
             await asyncio.wait_for(scene(connect), 30)
 
-    asyncio.run(run())
+    aio.run(run())
     server.wait_open(0)
     assert server.health()["rooms"] == 0
 
@@ -101,7 +102,7 @@ def test_connected(server: Process) -> None:
                 welcomes.append(json.loads(await connection.recv()))
         return welcomes
 
-    anonymous, ann = asyncio.run(run())
+    anonymous, ann = aio.run(run())
     assert anonymous.pop("connectionId") != ann.pop("connectionId")
     utilization = anonymous.pop("utilization")
     assert 0 <= utilization <= 1

@@ -9,6 +9,7 @@ import websockets
 from websockets.sync.client import connect
 
 from tests.conftest import Start
+from tests.support import aio
 from tests.support.net import free_port
 from tests.support.process import Process
 from tests.support.raw import TEXT, Raw, frame, upgrade
@@ -118,4 +119,4 @@ def test_websockets_asyncio(echo: Process) -> None:
             await client.send(b"binary")
             return await asyncio.wait_for(client.recv(), 5)
 
-    assert asyncio.run(run()) == b"binary"
+    assert aio.run(run()) == b"binary"

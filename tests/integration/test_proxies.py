@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
 import struct
 from ipaddress import ip_address
+from pathlib import Path
 
 import pytest
 
 from tests.conftest import Start
+from tests.support.certificates import client_context, make_certificate
+from tests.support.net import wait_until
 from tests.support.process import Process
 from tests.support.raw import TEXT, Raw, frame, upgrade
 
 LIMIT = 5
 PROXY = "127.0.0.1"
+pytestmark = pytest.mark.usefixtures("many_addresses")
 SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"
 
 
@@ -47,14 +52,20 @@ def test_rotating_headers_of_an_untrusted_peer_do_not_help(serve: Start) -> None
     assert attempts(server, rotating("{}, 10.1.2.3")) == LIMIT
 
 
-@pytest.fixture
-def behind(serve: Start) -> Process:
-    return serve(
+@pytest.fixture(scope="module")
+def behind_server(shared_serve: Start) -> Process:
+    return shared_serve(
         {
             "limits": {"per_ip": LIMIT},
             "proxies": {"trusted": [PROXY, "10.0.0.0/8"]},
         }
     )
+
+
+@pytest.fixture
+def behind(behind_server: Process) -> Process:
+    behind_server.wait_open(0)
+    return behind_server
 
 
 def test_the_client_of_a_trusted_proxy_is_counted(behind: Process) -> None:
@@ -119,15 +130,21 @@ def proxied(source: str | None, extra: bytes = b"") -> bytes:
     return SIGNATURE + struct.pack("!BBH", 0x21, family, len(addresses)) + addresses
 
 
-@pytest.fixture
-def proxy_listener(serve: Start) -> Process:
-    return serve(
+@pytest.fixture(scope="module")
+def proxies_server(shared_serve: Start) -> Process:
+    return shared_serve(
         {
             "limits": {"per_ip": LIMIT},
             "proxies": {"trusted": [PROXY], "protocol": True},
             "server": {"handshake_timeout": 1},
         },
     )
+
+
+@pytest.fixture
+def proxies(proxies_server: Process) -> Process:
+    proxies_server.wait_open(0)
+    return proxies_server
 
 
 def addresses(server: Process) -> list[str]:
@@ -139,41 +156,39 @@ def addresses(server: Process) -> list[str]:
     ("source", "address"),
     [("198.51.100.7", "198.51.100.7"), ("2001:db8::7", "2001:db8::7"), (None, PROXY)],
 )
-def test_proxy_protocol(
-    proxy_listener: Process, source: str | None, address: str, extra: bytes
-) -> None:
+def test_proxy_protocol(proxies: Process, source: str | None, address: str, extra: bytes) -> None:
     data = proxied(source, extra) + upgrade() + frame(TEXT, b'{"type": "join"')
-    with proxy_listener.connect() as raw:
+    with proxies.connect() as raw:
         raw.send(data)
         assert raw.response().status == 101
         raw.message()
         assert b"invalid_json" in str(raw.message()).encode()
-        assert addresses(proxy_listener) == [address]
-    with proxy_listener.connect() as raw:
+        assert addresses(proxies) == [address]
+    with proxies.connect() as raw:
         for byte in proxied(source, extra) + upgrade():
             raw.send(bytes([byte]))
         assert raw.response().status == 101
 
 
-def test_proxy_protocol_counts_the_client(proxy_listener: Process) -> None:
+def test_proxy_protocol_counts_the_client(proxies: Process) -> None:
     with contextlib.ExitStack() as stack:
         statuses = []
         for _ in range(LIMIT + 2):
-            raw = stack.enter_context(proxy_listener.connect())
+            raw = stack.enter_context(proxies.connect())
             raw.send(proxied("198.51.100.7") + upgrade())
             statuses.append(raw.response().status)
         assert statuses == [101] * LIMIT + [429] * 2
-        raw = stack.enter_context(proxy_listener.connect())
+        raw = stack.enter_context(proxies.connect())
         raw.send(proxied("198.51.100.8") + upgrade())
         assert raw.response().status == 101
 
 
-def test_proxy_protocol_from_an_untrusted_peer_names_nobody(proxy_listener: Process) -> None:
-    with proxy_listener.connect(source="127.0.0.9") as raw:
+def test_proxy_protocol_from_an_untrusted_peer_names_nobody(proxies: Process) -> None:
+    with proxies.connect(source="127.0.0.9") as raw:
         raw.send(proxied("198.51.100.7") + upgrade())
         with contextlib.suppress(EOFError, OSError):
             assert raw.response().status == 101
-        assert "198.51.100.7" not in addresses(proxy_listener)
+        assert "198.51.100.7" not in addresses(proxies)
 
 
 @pytest.mark.parametrize(
@@ -189,24 +204,51 @@ def test_proxy_protocol_from_an_untrusted_peer_names_nobody(proxy_listener: Proc
     ],
     ids=["none", "version 1", "version 3", "short", "huge", "cut", "nothing"],
 )
-def test_what_is_no_proxy_header_gets_nothing(proxy_listener: Process, data: bytes) -> None:
-    with proxy_listener.connect(timeout=5) as raw:
+def test_what_is_no_proxy_header_gets_nothing(proxies: Process, data: bytes) -> None:
+    with proxies.connect(timeout=5) as raw:
         with contextlib.suppress(ConnectionError, socket.timeout):
             raw.send(data)
         answer = b""
         with contextlib.suppress(ConnectionError):
             answer = raw.end()
         assert not answer.startswith(b"HTTP/1.1 101")
-    assert proxy_listener.open() == 0
-    with proxy_listener.connect() as raw:
+    assert proxies.open() == 0
+    with proxies.connect() as raw:
         raw.send(proxied("198.51.100.7") + upgrade())
         assert raw.response().status == 101
 
 
-def test_health_is_served_behind_the_proxy_header(proxy_listener: Process) -> None:
-    with proxy_listener.connect() as raw:
+def test_health_is_served_behind_the_proxy_header(proxies: Process) -> None:
+    with proxies.connect() as raw:
         raw.send(proxied(None) + b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
         assert raw.response().status == 200
+
+
+def test_tls_behind_the_proxy_header(serve: Start, tmp_path: Path) -> None:
+    certificate, key = make_certificate(tmp_path)
+    server = serve(
+        {
+            "proxies": {"trusted": [PROXY], "protocol": True},
+            "tls": {"certificate": str(certificate), "key": str(key)},
+        },
+    )
+    with server.connect() as raw:
+        # The first bytes of TLS come in the same segment.
+        hello, context = ssl.MemoryBIO(), client_context(certificate)
+        answer = ssl.MemoryBIO()
+        tls = context.wrap_bio(answer, hello, server_hostname="localhost")
+        data = proxied("198.51.100.7")
+        for _ in range(10):
+            try:
+                tls.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                raw.send(data + hello.read())
+                data = b""
+                answer.write(raw.sock.recv(65536))
+        tls.write(upgrade())
+        raw.send(hello.read())
+        wait_until(lambda: addresses(server) == ["198.51.100.7"])
 
 
 def test_a_raw_client_cannot_come_from_two_addresses() -> None:

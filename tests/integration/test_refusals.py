@@ -18,6 +18,9 @@ NATIVE = ("Sec-WebSocket-Protocol", "tidegate.v1.json")
 EVIL = "evil-bytes-of-the-peer"
 
 
+pytestmark = pytest.mark.usefixtures("many_addresses")
+
+
 @pytest.fixture(scope="module")
 def server(shared_serve: Start) -> Process:
     return shared_serve(
@@ -121,6 +124,10 @@ def test_plain_requests(server: Process) -> None:
         ("POST", "/health", 405),
         ("GET", "/ws", 426),
         ("GET", "/", 404),
+        # What operators see is not for everybody.
+        ("GET", "/stats", 404),
+        ("GET", "/connections", 404),
+        ("GET", "/metrics", 404),
     ]:
         with server.connect() as raw:
             raw.send(f"{method} {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())

@@ -12,7 +12,7 @@ import websockets
 from websockets.exceptions import ConnectionClosed
 
 from tests.conftest import Start
-from tests.support.net import wait_until
+from tests.support import aio
 from tests.support.process import Process
 from tests.support.raw import TEXT
 
@@ -36,7 +36,7 @@ def test_everybody_is_told(serve: Start, number: int, code: int) -> None:
         return closes
 
     started = time.monotonic()
-    closes = asyncio.run(run())
+    closes = aio.run(run())
     assert {told for told, _ in closes} == {code}
     assert all(reason for _, reason in closes)
     assert server.process.wait(5) == 0
@@ -112,16 +112,6 @@ def test_with_nobody_there_it_ends_at_once(serve: Start) -> None:
     started = time.monotonic()
     assert server.stop() == 0
     assert time.monotonic() - started < 2
-
-
-def test_a_second_signal_ends_it_at_once(serve: Start) -> None:
-    server = serve({"server": {"shutdown_timeout": 60, "close_timeout": 60}})
-    with server.connect() as raw:
-        raw.open()
-        server.signal(signal.SIGINT)
-        assert raw.closed(1001)
-        server.signal(signal.SIGINT)
-        wait_until(lambda: server.process.poll() is not None, 3, "it ends")
 
 
 def test_its_port_is_free_at_once(serve: Start) -> None:

@@ -12,6 +12,7 @@ import websockets
 from websockets.asyncio.client import ClientConnection
 
 from tests.conftest import Start
+from tests.support import aio
 from tests.support.net import wait_until
 from tests.support.process import Process
 from tests.support.raw import CLOSE, PING, PONG, TEXT, Raw
@@ -80,7 +81,7 @@ def test_a_peer_that_never_reads_and_a_thousand_others(serve: Start) -> None:
         await asyncio.gather(*(connection.close() for connection in others))
 
     with slow:
-        asyncio.run(run())
+        aio.run(run())
         assert slow.gone()
     server.wait_open(0)
 
@@ -125,12 +126,12 @@ def test_its_slot_is_free_although_it_stays(program: Start) -> None:
 def test_memory_is_bounded_by_the_outbox(program: Start) -> None:
     server = program(
         "-m tests.support.handlers",
-        {"limits": {"per_ip": 100}, "outbox": {"max_bytes": OUTBOX}},
+        {"outbox": {"max_bytes": OUTBOX}, "server": {"close_timeout": 0.5}},
     )
     slow = [server.connect(receive_buffer=4096).open() for _ in range(20)]
     before = server.usage.memory_info().rss
     for raw in slow:
-        raw.send_frame(TEXT, "flood 400 100000")  # 40 MB each
+        raw.send_frame(TEXT, "flood 200 100000")  # 20 MB each
     server.wait_open(0, 20)
     assert server.usage.memory_info().rss - before < 60 << 20
     assert server.stats()["disconnections"]["slow_consumer"] == len(slow)

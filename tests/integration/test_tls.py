@@ -15,12 +15,13 @@ import websockets
 from websockets.sync.client import connect
 
 from tests.conftest import Start
+from tests.support import aio
 from tests.support.certificates import client_context, make_certificate
 from tests.support.net import wait_until
 from tests.support.process import Process
 from tests.support.raw import CLOSE, TEXT, frame, upgrade
 
-DEADLINE = 1.0
+DEADLINE = 1.5
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +101,7 @@ def test_large_messages_both_ways(server: Process, context: ssl.SSLContext) -> N
                 await client.send(message)
                 assert await asyncio.wait_for(client.recv(), 30) == message
 
-    asyncio.run(run())
+    aio.run(run())
 
 
 def test_many_small_messages_in_one_record(server: Process, context: ssl.SSLContext) -> None:
@@ -140,9 +141,9 @@ def test_many_at_once(server: Process, context: ssl.SSLContext) -> None:
             assert await connection.recv() == str(number)
 
     async def run() -> None:
-        await asyncio.gather(*map(client, range(100)))
+        await asyncio.gather(*map(client, range(60)))
 
-    asyncio.run(run())
+    aio.run(run())
     server.wait_open(0)
 
 

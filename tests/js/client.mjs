@@ -111,7 +111,7 @@ const scenes = {
     const socket = await opened();
     let pings = 0;
     socket.on("ping", () => pings++);
-    await new Promise((resolve) => setTimeout(resolve, 2000));
+    await new Promise((resolve) => setTimeout(resolve, 1200));
     const open = socket.readyState === WebSocket.OPEN;
     socket.terminate();
     return { pings, open };

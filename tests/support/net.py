@@ -6,12 +6,13 @@ import itertools
 import os
 import resource
 import socket
+import struct
 import time
 from collections.abc import Callable
 
-__all__ = ["RESET", "allow_descriptors", "free_port", "reset", "wait_until"]
+__all__ = ["allow_descriptors", "free_port", "has_address", "reset", "wait_until"]
 
-RESET = b"\x01\x00\x00\x00\x00\x00\x00\x00"  # SO_LINGER: on, zero seconds; close() sends RST
+_RESET = struct.pack("ii", 1, 0)  # SO_LINGER: on, zero seconds; close() sends RST
 
 # Below the ports that any system gives to outgoing connections, so that none of them can take a
 # port between the look at it and the server's own bind.
@@ -33,6 +34,16 @@ def free_port() -> int:
     raise RuntimeError("no free port")
 
 
+def has_address(address: str) -> bool:
+    """Whether this machine can connect from an address."""
+    with socket.socket() as probe:
+        try:
+            probe.bind((address, 0))
+        except OSError:
+            return False
+    return True
+
+
 def wait_until(condition: Callable[[], object], timeout: float = 5.0, what: str = "") -> None:
     """Look until `condition` holds; fail after `timeout` seconds."""
     deadline = time.monotonic() + timeout
@@ -44,7 +55,7 @@ def wait_until(condition: Callable[[], object], timeout: float = 5.0, what: str 
 
 def reset(sock: socket.socket) -> None:
     """Close with RST in place of FIN."""
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
     sock.close()
 
 

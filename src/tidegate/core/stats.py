@@ -94,7 +94,7 @@ class Stats:
                 self.disconnected[reason.name] = 0
         self.dry_run: Counter[str] = Counter(dict.fromkeys(POLICIES, 0))
         self.waited: Counter[str] = Counter(dict.fromkeys(_WAITS, 0))
-        self.messages_received: Counter[str] = Counter()
+        self.messages_received: dict[str, int] = {}
         self.messages_sent = 0
         # What came too fast: how often a message was refused, or reading stopped for a while.
         self.messages_limited: Counter[str] = Counter(refused=0, delayed=0)

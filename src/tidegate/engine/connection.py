@@ -275,14 +275,12 @@ class Connection(Receiver):
         engine.poller.forget(self._sock.fileno())
         self._sock.close()
         engine.gone(self, self._close[2])
-        if not self.busy:
-            # Not called at once: this may be inside one of the application's own handlers.
-            engine.poller.ready.append(self._announce_close)
-            engine.poller.wake()
+        # Not called at once: this may be inside one of the application's own handlers.
+        engine.poller.ready.append(self._announce_close)
+        engine.poller.wake()
 
     def _announce_close(self) -> None:
-        """Tell the application, once and after its last handler is done."""
-        # A plain handler may have found the peer gone and returned an awaitable after that.
+        """Tell the application, once; while a handler is at work, its end tells."""
         if self.busy or self._close is None:
             return
         code, reason, _ = self._close

@@ -83,7 +83,7 @@ class Engine:
         if settings.tls.certificate is not None and settings.tls.key is not None:
             self.tls = server_context(settings.tls.certificate, settings.tls.key)
         self.poller = make_poller()
-        self.lingerers = Lingerers(self.poller)
+        self.lingerers = Lingerers()
         self.fanout = Fanout(self.poller, stats)
         self.heartbeat: Heartbeat[Connection] = Heartbeat(
             settings.heartbeat.interval,
@@ -264,7 +264,7 @@ class Engine:
             receiver.fragment_timeout()
         for sender in self.slow.due(now):
             sender.look()
-        self.lingerers.expire(now)
+        self.lingerers.sweep(now)
         self._application.tick(now)
 
     def _beat(self, now: float) -> None:

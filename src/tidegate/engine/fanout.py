@@ -188,7 +188,7 @@ class Fanout:
         iterator = batch.iterator
         if iterator is None:
             batch.seal()
-            batch.data = RoomFrames.join(batch.frames)
+            batch.data = RoomFrames.of(batch.frames)
             iterator = batch.iterator = iter(batch.members)
         data = batch.data
         size = len(data)
@@ -219,7 +219,7 @@ class Fanout:
 
     def _send_some(self, connection: Connection, frames: list[bytes]) -> None:
         if frames:
-            connection.transmit(RoomFrames.join(frames))
+            connection.transmit(RoomFrames.of(frames))
             self._count(frames, 1)
 
     def _count(self, frames: list[bytes], members: int) -> None:

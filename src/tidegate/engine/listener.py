@@ -29,6 +29,7 @@ _ACCEPTS_PER_TURN = 64
 _DEFERRED_SECONDS = 1 if sys.platform == "linux" else 0
 _PAUSE_SECONDS = 0.2
 _PACE_SECONDS = (0.005, 1.0)  # at least as long as a timer is worth, at most until another look
+_MORE_TO_COME = getattr(socket, "MSG_MORE", 0)
 
 
 class Grant(NamedTuple):
@@ -228,8 +229,14 @@ class Listener:
         """Write a response that ends the attempt, and make sure that it can be read."""
         # A fresh socket's buffer takes it whole; if not, the peer is of no such kind anyway.
         with contextlib.suppress(OSError):
-            self.stats.bytes_sent += sock.send(response)
-        self.engine.lingerers.add(sock, registered)
+            if type(sock) is socket.SocketType:
+                # Held back for an instant, so that the end of the stream goes in the same packet.
+                self.stats.bytes_sent += sock.send(response, _MORE_TO_COME)
+            else:
+                self.stats.bytes_sent += sock.send(response)
+        if registered:
+            self.poller.forget(sock.fileno())
+        self.engine.lingerers.add(sock, self.poller.now)
 
     def _out_of_descriptors(self) -> None:
         self.engine.warn("out of file descriptors; refusing connections until some are free")

@@ -24,7 +24,7 @@ class RoomFrames(bytes):
     messages: int
 
     @classmethod
-    def join(cls, frames: Iterable[bytes]) -> RoomFrames:
+    def of(cls, frames: Iterable[bytes]) -> RoomFrames:
         """Make one of several frames."""
         parts = list(frames)
         joined = cls(b"".join(parts))

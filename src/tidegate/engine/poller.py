@@ -80,7 +80,7 @@ class Poller:
         raise NotImplementedError
 
     def forget(self, fd: int) -> None:
-        """Stop watching ``fd``. The caller closes it right afterwards."""
+        """Stop calling anybody for ``fd``, which the caller closes soon."""
         raise NotImplementedError
 
     def close(self) -> None:
@@ -165,7 +165,7 @@ class Poller:
             entry.on_crash()
 
     def _stale(self, fd: int) -> None:
-        """Nobody owns ``fd`` any more: it was closed earlier in this turn."""
+        """Nobody owns ``fd`` any more: it was forgotten, and perhaps closed."""
 
 
 class _EpollPoller(Poller):
@@ -186,11 +186,12 @@ class _EpollPoller(Poller):
         self._epoll.modify(fd, events)
 
     def forget(self, fd: int) -> None:
-        # close(2) takes the descriptor out of the epoll set: no system call of our own.
+        # close(2) takes the descriptor out of the epoll set: no system call of our own. Should
+        # it be reported before, `_stale` takes it out.
         self.table[fd] = None
 
     def _stale(self, fd: int) -> None:
-        # A child process may hold a copy of a closed socket, and epoll then goes on reporting it.
+        # It is not closed yet, or a child process holds a copy: epoll would go on reporting it.
         try:
             self._epoll.unregister(fd)
         except OSError:

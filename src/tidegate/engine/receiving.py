@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from abc import abstractmethod
-from collections.abc import Coroutine
+from bisect import bisect_left
+from collections.abc import Awaitable
+from inspect import iscoroutine
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -99,37 +101,34 @@ class Receiver(Sender):
             # The common case first: one whole, final, small data frame and nothing else.
             first = data[0]
             if (first == 0x81 or first == 0x82) and size > 5:
-                length = data[1]
-                if length < 254:
-                    if size == length - 122:  # 6 bytes of header; the mask bit is 128
+                length = data[1] - 128  # the mask bit, without which this is no length
+                payload = None
+                if length < 126:
+                    if size == length + 6:
                         payload = apply_mask(data[6:], data[2:6])
-                        self._deliver(first & 15, payload)
+                elif length == 126 and size > 133:
+                    length = data[2] << 8 | data[3]
+                    if size == length + 8:
+                        payload = apply_mask(data[8:], data[4:8])
+                if payload is not None and length <= engine.max_message:
+                    sizes = engine.stats.size_received
+                    sizes.counts[bisect_left(sizes.bounds, length)] += 1
+                    sizes.sum += length
+                    if first == 0x82:
+                        self._handle(payload, length)
                         return
-                elif length == 254 and size > 133 and size == (data[2] << 8 | data[3]) + 8:
-                    payload = apply_mask(data[8:], data[4:8])
-                    self._deliver(first & 15, payload)
+                    try:
+                        text = payload.decode()
+                    except UnicodeDecodeError:
+                        self.fail(1007, "text is not UTF-8")
+                    else:
+                        self._handle(text, length)
                     return
         self.receive(data)
 
     def _pause(self) -> None:
         self._paused = True
         self._watch()
-
-    def _deliver(self, opcode: int, payload: bytes) -> None:
-        """Hand over a message that came alone in its read."""
-        if opcode == TEXT:
-            try:
-                message: str | bytes = payload.decode()
-            except UnicodeDecodeError:
-                self.fail(1007, "text is not UTF-8")
-                return
-        else:
-            message = payload
-        if len(payload) > self.engine.max_message:
-            self.fail(1009, "message too big")
-            return
-        self.engine.stats.size_received.observe(len(payload))
-        self._handle(message, len(payload))
 
     def _handle(self, message: str | bytes, size: int) -> None:
         engine = self.engine
@@ -291,27 +290,23 @@ class Receiver(Sender):
 
     # Async handlers: one at a time, and nothing is read meanwhile.
 
-    def run(self, work: Coroutine[Any, Any, Any]) -> None:
+    def run(self, work: Awaitable[Any]) -> None:
         """Run an async handler; messages that follow wait until it is done."""
         self._held |= _BUSY
-        task = self.engine.start_task(self._supervise(work))
+        task = self.engine.start_task(work if iscoroutine(work) else _waiting_for(work))
         task.add_done_callback(self._handler_done)
-
-    async def _supervise(self, work: Coroutine[Any, Any, Any]) -> None:
-        try:
-            await work
-        except Exception as error:
-            self._handler_failed(error)
 
     def _handler_done(self, task: asyncio.Task[None]) -> None:
         self._held &= ~_BUSY
+        if task.cancelled():
+            self._begin_close(1011, "internal error", "handler_error")
+        elif isinstance(error := task.exception(), Exception):
+            self._handler_failed(error)
+        elif self._state == OPENING:
+            self._state = OPEN
         if self._state == CLOSED:
             self._announce_close()
             return
-        if task.cancelled():
-            self._begin_close(1011, "internal error", "handler_error")
-        elif self._state == OPENING:
-            self._state = OPEN
         # Not called at once: a chain of short handlers must not become a deep stack.
         self.engine.poller.ready.append(self._go_on)
         self.engine.poller.wake()
@@ -331,3 +326,7 @@ class Receiver(Sender):
     @abstractmethod
     def _announce_close(self) -> None:
         """Tell the application that this connection has ended."""
+
+
+async def _waiting_for(work: Awaitable[Any]) -> None:
+    await work

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import socket
 from abc import ABC, abstractmethod
+from bisect import bisect_left
 from typing import TYPE_CHECKING, Protocol
 
 from tidegate.engine.outbox import LOOKS, Outbox, Sink
 from tidegate.engine.poller import READ, WRITE
-from tidegate.wire.frames import BINARY, TEXT, encode
+from tidegate.wire.frames import BINARY, BINARY_HEADS, TEXT, TEXT_HEADS, encode
 
 if TYPE_CHECKING:
     from tidegate.engine.engine import Engine
@@ -83,18 +84,24 @@ class Sender(ABC):
         if self._state > OPEN:
             return
         if type(message) is str:
-            payload, opcode = message.encode(), TEXT
+            payload, opcode, heads = message.encode(), TEXT, TEXT_HEADS
         else:
-            payload, opcode = bytes(message), BINARY  # type: ignore[arg-type]
+            payload, opcode, heads = bytes(message), BINARY, BINARY_HEADS  # type: ignore[arg-type]
         deflate = self.deflate
-        if deflate is not None and len(payload) >= self.engine.deflate_min_size:
+        engine = self.engine
+        length = len(payload)
+        if deflate is not None and length >= engine.deflate_min_size:
             frame = encode(opcode, deflate.compress(payload), True)
+        elif length < 126:
+            frame = heads[length] + payload
         else:
             frame = encode(opcode, payload)
-        self.transmit(frame)
-        stats = self.engine.stats
+        stats = engine.stats
         stats.messages_sent += 1
-        stats.size_sent.observe(len(payload))
+        sizes = stats.size_sent
+        sizes.counts[bisect_left(sizes.bounds, length)] += 1
+        sizes.sum += length
+        self.transmit(frame)
 
     def transmit(self, frame: bytes) -> None:
         """Send an already encoded frame (or several, joined)."""

@@ -87,7 +87,6 @@ class Gate:
         self._line = line
         self._authenticator = authenticator
         self._subprotocols = tuple(subprotocols)
-        self._native = JSON_V1 in subprotocols
         self._http = http
         self._path = settings.server.path
         self._origins = frozenset(settings.server.origins)
@@ -112,7 +111,12 @@ class Gate:
             upgrade = check_upgrade(request)
         except HandshakeError as error:
             return self.malformed(error)
-        native = self._native and JSON_V1 in upgrade.subprotocols
+        subprotocol = None
+        for name in self._subprotocols if upgrade.subprotocols else ():
+            if name in upgrade.subprotocols:
+                subprotocol = name
+                break
+        native = subprotocol == JSON_V1
         header = request.headers.get(self._proxy_header)
         address = self._proxies.client(peer, header, self._proxy_header)
         attempt = Attempt(address, request.path, ANONYMOUS, native)
@@ -141,8 +145,8 @@ class Gate:
         # Addresses and paths repeat; one string of each is enough.
         attempt = Attempt(intern(address), intern(request.path), identity, native)
         if ticket is None:
-            return self._admit(upgrade, attempt, now)
-        return self._back(upgrade, attempt, ticket, now)
+            return self._admit(upgrade, attempt, subprotocol, now)
+        return self._back(upgrade, attempt, subprotocol, ticket, now)
 
     def malformed(self, error: HandshakeError) -> bytes:
         """Return the refusal of a request that is not a valid handshake."""
@@ -185,24 +189,30 @@ class Gate:
             self._count(codes.NOT_FOUND)
         return _refusal(codes.NOT_FOUND, None, None)
 
-    def _back(self, upgrade: Upgrade, attempt: Attempt, text: str, now: float) -> Grant | bytes:
+    def _back(
+        self,
+        upgrade: Upgrade,
+        attempt: Attempt,
+        subprotocol: str | None,
+        text: str,
+        now: float,
+    ) -> Grant | bytes:
         """Decide about one that shows a ticket."""
         ticket = self._line.read(text, attempt, time())
         if ticket is None:
             rejection = self._admission.arrive(attempt.address, now)
             if rejection is not None:
                 return self._reject(rejection, upgrade, attempt)
-        return self._admit(upgrade, attempt, now, ticket)
+        return self._admit(upgrade, attempt, subprotocol, now, ticket)
 
     def _admit(
-        self, upgrade: Upgrade, attempt: Attempt, now: float, ticket: Ticket | None = None
+        self,
+        upgrade: Upgrade,
+        attempt: Attempt,
+        subprotocol: str | None,
+        now: float,
+        ticket: Ticket | None = None,
     ) -> Grant | bytes:
-        subprotocol = None
-        if upgrade.subprotocols:
-            for name in self._subprotocols:
-                if name in upgrade.subprotocols:
-                    subprotocol = name
-                    break
         extensions: str | None = None
         deflate: Deflate | None = None
         if self._deflate.enabled and upgrade.extensions:

@@ -85,6 +85,8 @@ class Server:
             settings = Settings.from_mapping(settings)
         self.settings = settings
         self.stats = Stats()
+        self._received = self.stats.messages_received
+        self._received.update(text=0, binary=0)
         self.tracker = ConnectionTracker(settings.limits, settings.tiers)
         self.rooms: Rooms[Connection] = Rooms(
             settings.limits.per_room, settings.limits.rooms_per_connection
@@ -310,7 +312,7 @@ class Server:
 
     def message(self, connection: Connection, message: str | bytes) -> Any:
         """Count a message and call its handler. HOT."""
-        self.stats.messages_received["text" if type(message) is str else "binary"] += 1
+        self._received["text" if type(message) is str else "binary"] += 1
         if self._on_message is not None:
             return self._on_message(connection, message)
         return None

@@ -29,11 +29,13 @@ except ImportError:  # a platform for which websockets ships no compiled wheel
 
 __all__ = [
     "BINARY",
+    "BINARY_HEADS",
     "CLOSE",
     "CONT",
     "PING",
     "PONG",
     "TEXT",
+    "TEXT_HEADS",
     "ProtocolError",
     "Reader",
     "apply_mask",
@@ -51,6 +53,9 @@ _WHOLE_TEXT, _WHOLE_BINARY = 0x80 | TEXT, 0x80 | BINARY
 
 _HEAD_16 = Struct("!BBH")
 _HEAD_64 = Struct("!BBQ")
+# The heads of small messages, by length: most frames that a server sends have one of these.
+TEXT_HEADS = [bytes((_WHOLE_TEXT, size)) for size in range(126)]
+BINARY_HEADS = [bytes((_WHOLE_BINARY, size)) for size in range(126)]
 _Utf8Decoder = codecs.getincrementaldecoder("utf-8")
 
 

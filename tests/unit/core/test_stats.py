@@ -80,8 +80,8 @@ def test_snapshot() -> None:
     stats.rejected["ip_limit"] += 3
     stats.rejected["draining"] += 1
     stats.disconnected["eof"] += 1
-    stats.messages_received["join"] += 2
-    stats.messages_received["text"] += 3
+    stats.messages_received["join"] = 2
+    stats.messages_received["text"] = 3
     stats.messages_sent = 7
     stats.messages_limited["delayed"] += 4
     stats.messages_dropped["drop_oldest"] += 9

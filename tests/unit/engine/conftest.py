@@ -1,4 +1,4 @@
-"""Fixtures of the tests of pollers."""
+"""Fixtures of the tests that run with every poller."""
 
 from __future__ import annotations
 
@@ -10,7 +10,14 @@ import pytest
 import uvloop
 from polling import POLLERS, Clock, Errors, Pair
 
+from tidegate.engine import engine
 from tidegate.engine.poller import Poller
+
+
+@pytest.fixture(autouse=True)
+def _leave_the_collector_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tuning it takes time, and is for a process that does nothing but serve."""
+    monkeypatch.setattr(engine, "_tune_collector", lambda: None)
 
 
 @pytest.fixture(params=sorted(POLLERS))
@@ -60,3 +67,9 @@ def loop(
     loop.run_until_complete(asyncio.sleep(0))
     loop.close()
     assert errors == []
+
+
+@pytest.fixture(params=sorted(POLLERS))
+def each_poller(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs a test of whole servers with every poller."""
+    monkeypatch.setattr(engine, "make_poller", POLLERS[request.param])

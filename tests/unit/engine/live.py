@@ -111,8 +111,10 @@ class Live:
         """Assert that every connection has given back everything, and was announced once."""
         assert list(self.server.connections) == []
         assert self.server.tracker.open == 0
-        assert len(self.server.engine.heartbeat) == 0
-        assert not self.server.engine.tasks
+        engine = self.server.engine
+        for waiting in (engine.heartbeat, engine.openings, engine.closing, engine.fragments):
+            assert len(waiting) == 0  # type: ignore[arg-type]
+        assert not engine.tasks
         numbers = [number for number, _, _ in self.recorder.ends]
         assert sorted(numbers) == sorted(connection.number for connection in self.recorder.opened)
         ended = sum(self.server.stats.disconnected.values())
@@ -136,6 +138,12 @@ class Live:
         await client.shake_hands()
         assert len(self.recorder.opened) == count + 1
         return client, self.recorder.opened[-1]
+
+    async def publish(self, *members: Connection) -> None:
+        """Send a frame to connections as a room's, and wait until it is out."""
+        fanout = self.server.engine.fanout
+        assert fanout.publish("room", members, frame(2, b"published", masked=False))
+        await until(lambda: fanout.backlog == 0)
 
     async def ended(self, connection: Connection) -> End:
         """Wait for the end of a connection and return what its close handler was told."""

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 import pytest
 import uvloop
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 from live import Client, Live, masked, until
 from tests.support.raw import CLOSE, PING, TEXT, frame
 
@@ -189,14 +196,16 @@ class Mixture(RuleBasedStateMachine):
         assert self.errors == []
 
 
-@pytest.mark.usefixtures("quiet")
-class TestMixture(Mixture.TestCase):  # type: ignore[name-defined, misc]
-    settings = settings(max_examples=25, stateful_step_count=20, deadline=None)
-
-
 @pytest.fixture
-def quiet() -> Any:
+def quiet() -> Iterator[None]:
     """Handlers that fail on purpose are logged thousands of times."""
     logging.disable()
     yield
     logging.disable(logging.NOTSET)
+
+
+@pytest.mark.usefixtures("quiet", "each_poller")
+def test_any_mixture() -> None:
+    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+        Mixture, settings=settings(max_examples=12, stateful_step_count=20, deadline=None)
+    )

@@ -7,7 +7,13 @@ from typing import Any
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
 
 from tidegate.core.stats import Stats
 from tidegate.engine import fanout as module
@@ -304,11 +310,8 @@ class Rooms(RuleBasedStateMachine):
         self.finish()
 
 
-@pytest.fixture
-def few_members_per_look(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_any_order(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_MEMBERS_PER_LOOK", 2)
-
-
-@pytest.mark.usefixtures("few_members_per_look")
-class TestRooms(Rooms.TestCase):  # type: ignore[name-defined, misc]
-    settings = settings(max_examples=80, stateful_step_count=25, deadline=None)
+    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+        Rooms, settings=settings(max_examples=40, stateful_step_count=25, deadline=None)
+    )

@@ -246,7 +246,7 @@ STEPS = st.lists(
 
 
 @given(STEPS, st.integers(0, 6), st.booleans())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_everything_arrives_once_in_order_and_whole(
     steps: list[tuple[str, object]], sent: int, gives_up: bool
 ) -> None:
@@ -296,7 +296,7 @@ def test_everything_arrives_once_in_order_and_whole(
 
 
 @given(st.lists(st.integers(0, 9), max_size=30), st.integers(0, 40))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_never_more_waits_than_the_bound(sizes: list[int], bound: int) -> None:
     overflows: list[int] = []
     box = Outbox(bound, lambda: overflows.append(len(kept)), "disconnect", Counter())

@@ -45,7 +45,7 @@ class Box(Outbox):
         """Send what is listed: capital letters are of a room, small ones are not."""
         for letter in said:
             frame = letter.encode() * 2
-            self.send(RoomFrames.join([frame]) if letter.isupper() else frame)
+            self.send(RoomFrames.of([frame]) if letter.isupper() else frame)
 
     def rest(self) -> str:
         """Take all that waits, as it was given."""
@@ -95,7 +95,7 @@ def test_too_much(policy: str, said: str, kept: str, dropped: int, overflows: in
 
 def test_every_message_of_what_is_dropped_is_counted() -> None:
     box = Box("drop_newest", max_bytes=5)
-    box.send(RoomFrames.join([b"aa", b"bb", b"cc"]))
+    box.send(RoomFrames.of([b"aa", b"bb", b"cc"]))
     assert box.dropped["drop_newest"] == 3
 
 
@@ -111,7 +111,7 @@ def test_what_was_taken_makes_room_for_a_room() -> None:
 
 
 def test_members_share_what_waits_for_them() -> None:
-    frames = RoomFrames.join([b"one", b"two"])
+    frames = RoomFrames.of([b"one", b"two"])
     assert (frames, frames.messages) == (b"onetwo", 2)
     boxes = [Box("disconnect", 100) for _ in range(2)]
     for box in boxes:
@@ -226,7 +226,7 @@ def test_bounded_in_order_and_only_rooms_have_gaps(
             box.flush(peer)
         elif not box.overflows:
             said.append(frame)
-            box.send(RoomFrames.join([frame]) if step == "room" else frame)
+            box.send(RoomFrames.of([frame]) if step == "room" else frame)
             if step == "own" and not box.overflows:
                 own.append(frame)
         assert box.size <= max_bytes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import socket
 from typing import Any
 
@@ -191,10 +192,10 @@ def test_a_copy_in_another_process_is_reported_no_more(pairs: Pair) -> None:
     poller.close()
 
 
-@pytest.mark.parametrize("wanted", sorted(POLLERS))
-def test_the_machine_chooses(wanted: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    if wanted != "epoll":
-        monkeypatch.delattr("select.epoll", raising=False)
+@pytest.mark.parametrize("there", sorted(POLLERS))
+def test_the_best_one_is_chosen(there: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if there != "epoll":
+        monkeypatch.delattr(select, "epoll", raising=False)
     poller = make_poller()
-    assert type(poller) is POLLERS[wanted]
+    assert type(poller) is POLLERS[there]
     poller.close()

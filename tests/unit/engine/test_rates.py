@@ -35,9 +35,6 @@ def test_what_is_too_fast_is_read_later(apart: bool) -> None:
                     await asyncio.sleep(0)
             else:
                 await client.say(*said)
-            await until(lambda: len(live.recorder.messages) == 5)
-            await never()
-            assert len(live.recorder.messages) == 5
             await until(lambda: len(live.recorder.messages) == 15)
             assert monotonic() - start >= 10 / 50
             assert live.recorder.texts() == said

@@ -29,7 +29,7 @@ def test_anonymous_clients_on_a_public_address(host: str) -> None:
 
 @pytest.mark.parametrize(
     ("connections", "descriptors", "fits"),
-    [(1000, 1031, 999), (10_000, 1024, 992), (1000, 20, 0), (1000, 1032, None)],
+    [(1000, 1063, 999), (10_000, 1024, 960), (1000, 20, 0), (1000, 1064, None)],
 )
 def test_fewer_descriptors_than_connections(
     connections: int, descriptors: int, fits: int | None

@@ -1,0 +1,174 @@
+"""Handlers that fail, are cancelled, or are at work when their connection ends."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from live import Live, masked, run, until
+from tests.support.raw import CLOSE, frame
+
+from tidegate import Connection
+from tidegate.engine import poller as module
+
+
+async def fail(connection: Connection) -> None:
+    raise RuntimeError("secret")
+
+
+def fail_at_once(connection: Connection) -> None:
+    raise RuntimeError("secret")
+
+
+@pytest.mark.parametrize("handler", [fail, fail_at_once])
+def test_a_handler_that_raises(handler: Any, caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        async with Live() as live:
+            live.recorder.doing["fail"] = handler
+            client, connection = await live.open()
+            other, _ = await live.open()
+            await client.say("fail", "more")
+            assert await client.closed() == (1011, "internal error")
+            assert await client.end() == b""
+            assert await live.ended(connection) == (1011, "internal error")
+            assert live.recorder.texts() == ["fail"]
+            assert live.server.stats.disconnected["handler_error"] == 1
+            await other.say("alive")
+            await until(lambda: "alive" in live.recorder.texts())
+            (record,) = caplog.records
+            assert connection.id in record.getMessage()
+            assert "secret" not in record.getMessage()
+            assert record.exc_info is not None
+
+    run(main())
+
+
+@pytest.mark.parametrize("handler", [fail, fail_at_once])
+def test_a_close_handler_that_raises(handler: Any, caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        async with Live() as live:
+            live.recorder.on_close = lambda connection, code, reason: handler(connection)
+            client, connection = await live.open()
+            await client.send(frame(CLOSE))
+            assert await live.ended(connection) == (1005, "")
+            await until(lambda: caplog.records)
+            assert connection.id in caplog.records[0].getMessage()
+
+    run(main())
+
+
+def test_a_handler_that_is_cancelled() -> None:
+    async def main() -> None:
+        async with Live() as live:
+            began: list[Connection] = []
+
+            async def wait(connection: Connection) -> None:
+                began.append(connection)
+                await asyncio.Event().wait()
+
+            live.recorder.doing["wait"] = wait
+            client, connection = await live.open()
+            await client.say("wait", "more")
+            await until(lambda: began)
+            (task,) = live.server.engine.tasks
+            task.cancel()
+            assert await client.closed() == (1011, "internal error")
+            assert await live.ended(connection) == (1011, "internal error")
+            assert live.recorder.texts() == ["wait"]
+
+    run(main())
+
+
+@pytest.mark.parametrize("how", ["leave", "reset"])
+def test_the_close_handler_waits_for_the_last_handler_and_the_lease_does_not(how: str) -> None:
+    async def main() -> None:
+        async with Live() as live:
+            go_on = asyncio.Event()
+            live.recorder.doing["wait"] = lambda connection: go_on.wait()
+            client, connection = await live.open()
+            await client.say("wait")
+            await until(lambda: connection.busy)
+            getattr(client, how)()
+            await until(lambda: connection.closed)
+            assert live.server.tracker.open == 0
+            assert live.recorder.ends == []
+            go_on.set()
+            assert await live.ended(connection) == (1006, "")
+
+    run(main())
+
+
+@pytest.mark.parametrize("waits", [0, 1, 1000])
+@pytest.mark.parametrize("crossing", [False, True])
+def test_closing_while_a_handler_is_at_work(waits: int, crossing: bool) -> None:
+    """The peer's close frame is read, and messages that wait are dropped."""
+
+    async def main() -> None:
+        async with Live() as live:
+            go_on = asyncio.Event()
+            live.recorder.doing["wait"] = lambda connection: go_on.wait()
+            client, connection = await live.open()
+            await client.say("wait")
+            await until(lambda: connection.busy)
+            read = live.server.stats.bytes_received
+            await client.say(*["x" * 1000] * waits)
+            if crossing:
+                await client.send(frame(CLOSE))
+            if waits or crossing:
+                await until(lambda: live.server.stats.bytes_received > read)
+            connection.close(4000)
+            assert await client.closed(answer=not crossing) == (4000, "")
+            await until(lambda: connection.closed)
+            assert live.recorder.ends == []
+            go_on.set()
+            assert await live.ended(connection) == (4000, "")
+            assert live.recorder.texts() == ["wait"]
+
+    run(main())
+
+
+def test_aborting_in_front_of_a_part_of_a_message() -> None:
+    async def main() -> None:
+        async with Live() as live:
+            live.recorder.doing["abort"] = lambda connection: connection.abort()
+            client, connection = await live.open()
+            await client.send(masked("abort") + masked("dropped") + masked("part")[:3])
+            assert await live.ended(connection) == (1006, "")
+            assert live.recorder.texts() == ["abort"]
+
+    run(main())
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_plain_handler_finds_the_peer_gone_and_returns_an_awaitable(
+    late: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The close handler comes behind that, and once, even when the queue is slow."""
+
+    async def main() -> None:
+        async with Live() as live:
+            client, _ = await live.open()
+            poller = live.server.engine.poller
+            order: list[str] = []
+
+            async def process() -> None:
+                order.append("processed")
+
+            def handler(connection: Connection) -> Any:
+                client.reset()
+                connection.send("thank you")
+                assert connection.closed
+                if late:
+                    monkeypatch.setattr(module, "monotonic", lambda: float("inf"))
+                    poller.ready.extendleft([lambda: None] * 9)
+                return process()
+
+            live.recorder.doing["x"] = handler
+            live.recorder.on_close = lambda connection, code, reason: order.append("closed")
+            await client.say("x")
+            await until(lambda: len(order) == 2 and not poller.ready)
+            assert order == ["processed", "closed"]
+            monkeypatch.undo()
+
+    run(main())

@@ -1,0 +1,165 @@
+"""Attempts that do not become connections: they get their answer, and take nothing with them."""
+
+from __future__ import annotations
+
+import pytest
+from live import Client, Live, run, until
+from tests.support.raw import upgrade
+
+from tidegate.engine import lingering
+from tidegate.engine.listener import listening_socket
+from tidegate.errors import ConfigError
+
+REFUSED = {"limits": {"connections": 0}}
+
+
+async def refused(client: Client, status: int) -> None:
+    """Read a refusal up to the end of the stream, which comes at once and without a reset."""
+    assert await client.status() == status
+    assert (await client.end()).startswith(b"{")
+
+
+@pytest.mark.parametrize(
+    ("request_", "status"),
+    [
+        (upgrade(), 503),
+        (upgrade(path="/other"), 404),
+        (upgrade(replace={"Sec-WebSocket-Version": "12"}), 426),
+        (b"GET / HTTP/1.0\r\n\r\n", 505),
+        (b"\x16\x03\x01", 400),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 20_000, 431),
+    ],
+)
+@pytest.mark.parametrize("first", [0, 2])
+def test_a_refusal_arrives(request_: bytes, status: int, first: int) -> None:
+    """In one piece or in two, and whatever the peer sends behind it."""
+
+    async def main() -> None:
+        async with Live(REFUSED) as live:
+            client = await live.client()
+            if first:
+                await client.send(request_[:first])
+                await until(lambda: live.server.engine.openings or live.server.stats.bytes_sent)
+            await client.send(request_[first:] + bytes(100_000))
+            await refused(client, status)
+            assert live.recorder.opened == []
+            assert live.server.tracker.peak == 0
+            assert sum(live.server.stats.rejected.values()) == 1
+
+    run(main())
+
+
+@pytest.mark.parametrize("how", ["leave", "reset", "half_close"])
+def test_a_peer_that_leaves_before_its_request_is_whole(how: str) -> None:
+    async def main() -> None:
+        async with Live() as live:
+            client = await live.client()
+            await client.send(b"GET /ws ")
+            await until(lambda: live.server.engine.openings)
+            getattr(client, how)()
+            await until(lambda: not live.server.engine.openings)
+
+    run(main())
+
+
+def test_an_error_of_the_door_is_answered_and_harms_nobody() -> None:
+    async def main() -> None:
+        async with Live() as live:
+
+            def fail(*_: object) -> bytes:
+                raise RuntimeError("secret")
+
+            gate = live.server.engine.door
+            decide, gate.decide = gate.decide, fail  # type: ignore[method-assign]
+            client = await live.client()
+            await client.send(upgrade())
+            await refused(client, 500)
+            gate.decide = decide  # type: ignore[method-assign]
+            await live.open()
+
+    run(main())
+
+
+def test_an_error_in_opening_a_connection_gives_its_lease_back() -> None:
+    async def main() -> None:
+        async with Live() as live:
+
+            def fail(*_: object) -> None:
+                raise RuntimeError
+
+            errors: list[object] = []
+            engine = live.server.engine
+            handler = engine.loop.get_exception_handler()
+            engine.loop.set_exception_handler(lambda _, context: errors.append(context))
+            register, engine.poller.register = engine.poller.register, fail  # type: ignore[method-assign]
+            client = await live.client()
+            await client.send(upgrade())
+            await until(lambda: live.recorder.opened)
+            assert await live.ended(live.recorder.opened[0]) == (1006, "")
+            assert live.server.tracker.open == 0
+            assert len(errors) == 1
+            engine.loop.set_exception_handler(handler)
+            engine.poller.register = register  # type: ignore[method-assign]
+            await live.open()
+
+    run(main())
+
+
+# Sockets that linger.
+
+
+def test_lingering_ends_with_the_peer_or_in_time() -> None:
+    async def main() -> None:
+        async with Live(REFUSED) as live:
+            lingerers = live.server.engine.lingerers
+            first, second = await live.client(), await live.client()
+            for client in (first, second):
+                await client.send(upgrade())
+                await refused(client, 503)
+            assert len(lingerers) == 2
+            first.leave()
+            await until(lambda: len(lingerers) == 1)
+            lingerers.sweep(float("inf"))
+            assert len(lingerers) == 0
+            await second.send(b"x")
+            with pytest.raises(BrokenPipeError):
+                await second.send(b"x")
+
+    run(main())
+
+
+def test_only_so_many_linger(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lingering, "_MOST", 3)
+
+    async def main() -> None:
+        async with Live(REFUSED) as live:
+            for _ in range(10):
+                client = await live.client()
+                await client.send(upgrade())
+                await refused(client, 503)
+                assert len(live.server.engine.lingerers) <= 3
+
+    run(main())
+
+
+# Addresses.
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_listening(host: str) -> None:
+    with listening_socket(host, 0, 10) as sock:
+        assert sock.getsockname()[1] > 0
+        assert sock.getblocking() is False
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "no such host"])
+def test_an_address_that_cannot_be_used(host: str) -> None:
+    with pytest.raises(ConfigError, match=host):
+        listening_socket(host, 0, 10)
+
+
+def test_a_port_that_is_taken() -> None:
+    with listening_socket("127.0.0.1", 0, 10) as sock:
+        port = sock.getsockname()[1]
+        with pytest.raises(ConfigError, match=f"cannot listen on 127.0.0.1 port {port}: "):
+            listening_socket("127.0.0.1", port, 10)

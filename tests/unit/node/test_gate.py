@@ -1,0 +1,344 @@
+"""From a request to a verdict: who is let in, and what everybody else is told."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from door import PEER, SECRET, Door, bearer, read
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.support.raw import KEY
+
+from tidegate.core.attempt import Identity
+from tidegate.core.codes import REASONS
+from tidegate.engine.listener import Grant
+from tidegate.wire.codecs import JSON_V1
+from tidegate.wire.handshake import HandshakeError, accept_response, http_response
+
+ANN = Identity("ann")
+
+
+def test_a_grant() -> None:
+    door = Door()
+    grant = door.let_in()
+    assert grant.response == accept_response(KEY)
+    assert (grant.lease.address, grant.lease.user, grant.path) == (PEER, None, "/ws")
+    assert (grant.subprotocol, grant.deflate) == (None, None)
+    assert (grant.pending_auth, grant.expires_in) == (False, None)
+    assert door.tracker.ip_count(PEER) == 1
+    assert door.counted() == {}
+
+
+# Requests that are no valid handshake.
+
+
+@pytest.mark.parametrize(
+    ("request_", "reason", "headers"),
+    [
+        ({"path": "/other"}, "not_found", {}),
+        ({"path": "/ws/"}, "not_found", {}),
+        ({"path": "/WS"}, "not_found", {}),
+        ({"method": "POST"}, "method_not_allowed", {"Allow": "GET"}),
+        ({"replace": {"Upgrade": None}}, "upgrade_required", {"Upgrade": "websocket"}),
+        (
+            {"replace": {"Sec-WebSocket-Version": "8"}},
+            "upgrade_required",
+            {"Sec-WebSocket-Version": "13"},
+        ),
+        ({"replace": {"Sec-WebSocket-Key": "short"}}, "bad_request", {}),
+        ({"protocols": "a, a"}, "bad_request", {}),
+    ],
+)
+@pytest.mark.parametrize("native", [False, True])
+def test_not_a_handshake(
+    request_: dict[str, Any], reason: str, headers: dict[str, str], native: bool
+) -> None:
+    """The answer is an HTTP one for everybody: without a valid handshake there is no frame."""
+    door = Door(subprotocols=(JSON_V1,))
+    if native:
+        request_ = {"protocols": JSON_V1, **request_}
+    refusal = door.refused(**request_)
+    row = REASONS[reason]
+    assert refusal.status == row.http
+    assert refusal.headers["X-Rejection-Reason"] == reason
+    assert refusal.headers["Content-Type"] == "application/json"
+    assert refusal.headers.items() >= headers.items()
+    assert refusal.body == {"error": reason, "message": row.message, "retryAfter": None}
+    assert door.counted() == {reason: 1}
+
+
+@pytest.mark.parametrize("path", ["/", "/any", "/ws"])
+def test_any_path(path: str) -> None:
+    assert Door(server={"path": ""}).let_in(path=path + "?x=1").path == path
+
+
+# Refusals.
+
+LIMITED: dict[str, Any] = {
+    "limits": {"connections": 5, "per_ip": 3, "per_user": 2},
+    "tiers": {"free": {"connections": 1}},
+}
+
+
+def drain(door: Door) -> None:
+    door.admission.draining = True
+
+
+def crowd(door: Door) -> None:
+    for number in range(5):
+        door.fill(1, f"198.51.100.{number}")
+
+
+@pytest.mark.parametrize(
+    ("reason", "prepare", "tier", "limit"),
+    [
+        (
+            "server_limit",
+            lambda door: [door.fill(1, f"192.0.2.{n}") for n in range(10, 15)],
+            None,
+            5,
+        ),
+        ("ip_limit", lambda door: door.fill(3), None, 3),
+        ("user_limit", lambda door: door.fill(2, "192.0.2.9", ANN), None, 2),
+        ("tier_limit", lambda door: door.fill(1, "192.0.2.9", Identity("bob", "free")), "free", 1),
+        ("draining", drain, None, None),
+    ],
+)
+@pytest.mark.parametrize("native", [False, True])
+def test_limits(
+    reason: str, prepare: Callable[[Door], Any], tier: str | None, limit: int | None, native: bool
+) -> None:
+    door = Door(subprotocols=(JSON_V1,), **LIMITED)
+    prepare(door)
+    refusal = door.refused(bearer(door.token("ann", tier)), protocols=JSON_V1 if native else None)
+    row = REASONS[reason]
+    assert door.counted() == {reason: 1}
+    if native:
+        assert refusal.close == (1013, {"error": reason, "retryAfter": row.retry_after})
+        return
+    assert refusal.status == row.http
+    assert refusal.body == {"error": reason, "message": row.message, "retryAfter": row.retry_after}
+    assert refusal.headers["X-Rejection-Reason"] == reason
+    assert refusal.headers["Retry-After"] == str(row.retry_after)
+    assert refusal.headers["Cache-Control"] == "no-store"
+    if limit is None:
+        assert "X-RateLimit-Limit" not in refusal.headers
+        assert "X-RateLimit-Remaining" not in refusal.headers
+    else:
+        assert refusal.headers["X-RateLimit-Limit"] == str(limit)
+        assert refusal.headers["X-RateLimit-Remaining"] == "0"
+
+
+@pytest.mark.parametrize(
+    ("reason", "headers", "close"),
+    [
+        ("unauthorized", [bearer("no token")], 4001),
+        ("origin", [("Origin", "https://evil.example")], 1008),
+    ],
+)
+def test_who_should_not_come_back(reason: str, headers: list[tuple[str, str]], close: int) -> None:
+    door = Door(subprotocols=(JSON_V1,))
+    row = REASONS[reason]
+    refusal = door.refused(*headers)
+    assert refusal.status == row.http
+    assert refusal.body == {"error": reason, "message": row.message, "retryAfter": None}
+    assert "Retry-After" not in refusal.headers
+    assert ("WWW-Authenticate" in refusal.headers) == (reason == "unauthorized")
+    native = door.refused(*headers, protocols=f"chat, {JSON_V1}")
+    assert native.close == (close, {"error": reason, "retryAfter": None})
+    assert door.counted() == {reason: 2}
+
+
+def test_only_clients_of_a_subprotocol_that_is_spoken_here_are_told_in_band() -> None:
+    door = Door(subprotocols=("chat",))
+    drain(door)
+    assert door.refused(protocols=f"{JSON_V1}, chat").status == 503
+
+
+STEPS = ["not_found", "method_not_allowed", "origin", "draining", "ip_limit", "unauthorized"]
+STEPS += ["server_limit"]
+
+
+@pytest.mark.parametrize("reason", STEPS)
+def test_the_first_step_that_refuses_answers(reason: str) -> None:
+    """Everything is wrong from this step on; cheap steps come first, and limits last."""
+    wrong = STEPS[STEPS.index(reason) :]
+    limits = {"connections": 1, "per_ip": 1 if "ip_limit" in wrong else 9}
+    door = Door(limits=limits)
+    door.fill(1)
+    door.admission.draining = "draining" in wrong
+    headers = []
+    if "origin" in wrong:
+        headers.append(("Origin", "https://evil.example"))
+    if "unauthorized" in wrong:
+        headers.append(bearer("no token"))
+    door.refused(
+        *headers,
+        path="/other" if "not_found" in wrong else "/ws",
+        method="PUT" if "method_not_allowed" in wrong else "GET",
+    )
+    assert door.counted() == {reason: 1}
+
+
+def test_refusals_that_no_request_led_to() -> None:
+    door = Door()
+    timed_out = read(door.gate.timed_out())
+    assert (timed_out.status, timed_out.body["error"]) == (408, "handshake_timeout")
+    full = read(door.gate.no_descriptor())
+    assert (full.status, full.headers["Retry-After"]) == (503, "5")
+    malformed = read(door.gate.malformed(HandshakeError(431, "headers_too_large", "x")))
+    assert (malformed.status, malformed.body["error"]) == (431, "headers_too_large")
+    assert door.counted() == {"handshake_timeout": 1, "server_limit": 1, "headers_too_large": 1}
+
+
+def test_an_error_of_ours(caplog: pytest.LogCaptureFixture) -> None:
+    door = Door()
+    refusal = read(door.gate.failed(RuntimeError("swordfish")))
+    assert refusal.status == 500
+    assert refusal.body["error"] == "internal_error"
+    assert refusal.headers["Retry-After"] == "5"
+    assert "swordfish" not in json.dumps(refusal.body)
+    assert caplog.records[0].exc_info is not None
+    assert door.counted() == {"internal_error": 1}
+
+
+# Origins.
+
+
+@pytest.mark.parametrize(
+    ("origins", "origin", "allowed"),
+    [
+        ([], None, True),
+        ([], "http://127.0.0.1", True),
+        ([], "https://127.0.0.1", True),
+        ([], "http://other.example", False),
+        ([], "null", False),
+        (["https://a.example"], None, True),
+        (["https://a.example"], "https://a.example", True),
+        (["https://a.example"], "https://a.example.evil", False),
+        (["https://a.example"], "http://127.0.0.1", False),
+        (["*"], "https://any.example", True),
+    ],
+)
+def test_origins(origins: list[str], origin: str | None, allowed: bool) -> None:
+    door = Door(server={"origins": origins})
+    verdict = door.knock(*([] if origin is None else [("Origin", origin)]))
+    assert isinstance(verdict, Grant) == allowed
+    assert door.counted() == ({} if allowed else {"origin": 1})
+
+
+# Plain HTTP.
+
+
+def test_plain_requests_go_to_the_application_first() -> None:
+    asked: list[str] = []
+
+    def http(request: Any) -> bytes | None:
+        asked.append(request.path)
+        return http_response(200, b"{}") if request.path in ("/health", "/ws") else None
+
+    door = Door(http=http)
+    plain = {"Upgrade": None, "Connection": None}
+    assert door.refused(path="/health", replace=plain).status == 200
+    assert door.refused(path="/ws", replace=plain).status == 200
+    assert door.counted() == {}
+    assert door.refused(path="/icon", replace=plain).status == 404
+    assert door.counted() == {}  # that was no attempt to connect
+    assert door.refused(path="/other").status == 404
+    assert door.counted() == {"not_found": 1}
+    assert asked == ["/health", "/ws", "/icon", "/other"]
+    door.let_in()
+    assert len(asked) == 4
+
+
+# Addresses.
+
+
+@pytest.mark.parametrize(
+    ("trusted", "style", "peer", "header", "address"),
+    [
+        ([], "x-forwarded-for", PEER, "198.51.100.7", PEER),
+        (["203.0.113.0/24"], "x-forwarded-for", PEER, "198.51.100.7", PEER),
+        (["192.0.2.0/24"], "x-forwarded-for", PEER, "198.51.100.7", "198.51.100.7"),
+        (["192.0.2.0/24"], "x-forwarded-for", PEER, "10.0.0.1, 198.51.100.7", "198.51.100.7"),
+        (["192.0.2.0/24"], "x-forwarded-for", PEER, "198.51.100.7, 192.0.2.8", "198.51.100.7"),
+        (["192.0.2.0/24"], "forwarded", PEER, "for=198.51.100.7", "198.51.100.7"),
+        (["192.0.2.0/24"], "forwarded", PEER, "nonsense", PEER),
+    ],
+)
+def test_proxies(trusted: list[str], style: str, peer: str, header: str, address: str) -> None:
+    door = Door(proxies={"trusted": trusted, "header": style})
+    assert door.let_in((style, header), peer=peer).lease.address == address
+    assert door.gate.trusts(peer) == ("192.0.2.0/24" in trusted)
+
+
+def test_an_untrusted_peer_cannot_pass_the_limit_with_other_addresses() -> None:
+    door = Door(limits={"per_ip": 2}, proxies={"trusted": ["203.0.113.1"]})
+    for number in range(5):
+        door.knock(("X-Forwarded-For", f"198.51.100.{number}"))
+    assert door.tracker.open == 2
+    for number in range(5):
+        door.let_in(("X-Forwarded-For", f"198.51.100.{number}"), peer="203.0.113.1")
+    assert door.tracker.open == 7
+
+
+# Anything at once.
+
+
+@given(
+    knocks=st.lists(
+        st.fixed_dictionaries(
+            {
+                "path": st.sampled_from(["/ws", "/ws", "/ws", "/other"]),
+                "method": st.sampled_from(["GET", "GET", "GET", "HEAD"]),
+                "origin": st.sampled_from([None, None, "http://127.0.0.1", "https://evil.example"]),
+                "token": st.sampled_from([None, "ann", "bob", "expired", "bad"]),
+                "tier": st.sampled_from([None, "free"]),
+                "protocols": st.sampled_from([None, "chat", JSON_V1]),
+                "peer": st.sampled_from([PEER, "192.0.2.2"]),
+                "leaves": st.booleans(),
+            }
+        ),
+        max_size=30,
+    ),
+    draining_from=st.integers(0, 40),
+)
+@settings(max_examples=30, deadline=None)
+def test_every_attempt_is_counted_once_and_limits_hold(
+    knocks: list[dict[str, Any]], draining_from: int
+) -> None:
+    door = Door(
+        subprotocols=(JSON_V1,),
+        limits={"connections": 6, "per_ip": 4, "per_user": 3},
+        tiers={"free": {"per_user": 1, "reserved": 0.2}},
+    )
+    inside: list[Grant] = []
+    for number, knock in enumerate(knocks):
+        if number == draining_from:
+            drain(door)
+        headers = []
+        if knock["origin"] is not None:
+            headers.append(("Origin", knock["origin"]))
+        if knock["token"] == "bad":
+            headers.append(bearer(SECRET))
+        elif knock["token"] is not None:
+            lifetime = -1 if knock["token"] == "expired" else 60
+            headers.append(bearer(door.token(knock["token"], knock["tier"], lifetime)))
+        verdict = door.knock(
+            *headers, **{key: knock[key] for key in ("path", "method", "protocols", "peer")}
+        )
+        if isinstance(verdict, Grant):
+            inside.append(verdict)
+            assert number < draining_from
+        else:
+            told = verdict.body["error"] if verdict.close is None else verdict.close[1]["error"]
+            assert REASONS[told].http is not None
+        assert door.tracker.open == len(inside) <= 6
+        assert all(door.tracker.ip_count(peer) <= 4 for peer in (PEER, "192.0.2.2"))
+        assert all(door.tracker.user_count(user) <= 3 for user in ("ann", "bob"))
+        assert door.stats.accepted + sum(door.stats.rejected.values()) == number + 1
+        if inside and knock["leaves"]:
+            assert door.tracker.release(inside.pop().lease)
