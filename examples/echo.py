@@ -24,6 +24,7 @@ def main() -> None:
     settings = {
         "server": {"host": options.host, "port": options.port, "path": ""},
         "limits": {"per_ip": 1000},
+        "pacing": {"enabled": False},
         # An echo comes back as large as the message, so both ways need room for it.
         "messages": {
             "max_size": 32 << 20,

@@ -25,11 +25,13 @@ def _processes(folder: Path) -> Iterator[tuple[Start, Start]]:
     started: list[Process] = []
 
     def serve(settings: Any = None, **options: Any) -> Process:
-        started.append(Process.serve(folder, _calm(settings), **options))
+        started.append(Process.serve(folder, _switched_on(settings), **options))
         return started[-1]
 
     def program(command: str, settings: Any = None, **options: Any) -> Process:
-        process = Process([sys.executable, *command.split()], folder, _calm(settings), **options)
+        process = Process(
+            [sys.executable, *command.split()], folder, _switched_on(settings), **options
+        )
         started.append(process.wait_ready())
         return process
 
@@ -111,10 +113,13 @@ def chromium() -> str:
     return str(found)
 
 
-def _calm(settings: Any) -> dict[str, Any]:
-    """Most tests are not about pace or line: they open what they like, and want to be refused."""
-    off = {"enabled": False}
-    return {"pacing": off, "waiting_room": off, **(settings or {})}
+def _switched_on(settings: Any) -> dict[str, Any]:
+    """A test that sets something of a policy wants the policy."""
+    named = dict(settings or {})
+    for policy in ("pacing", "waiting_room"):
+        if policy in named:
+            named[policy] = {"enabled": True, **named[policy]}
+    return named
 
 
 def _need(there: object, what: str) -> None:

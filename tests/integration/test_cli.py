@@ -327,7 +327,7 @@ def test_an_address_that_is_not_ours_exits_with_1(
 @pytest.mark.parametrize(
     ("number", "code", "said", "event"),
     [
-        (signal.SIGTERM, 1012, '{"error":"drained","retryAfter":5}', "draining"),
+        (signal.SIGTERM, 1001, "server shutting down", "stopping"),
         (signal.SIGINT, 1001, "server shutting down", "stopping"),
     ],
 )

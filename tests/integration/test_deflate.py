@@ -34,7 +34,7 @@ def server(shared_program: Start, request: pytest.FixtureRequest) -> Process:
         "-m tests.support.handlers",
         {
             "deflate": {"enabled": True, "context_takeover": request.param, "min_size": 100},
-            "messages": {"max_size": MAX_SIZE},
+            "messages": {"max_size": MAX_SIZE, "per_second": 0, "bytes_per_second": 0},
             "outbox": {"max_bytes": 16 << 20},
         },
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import http.client
 import json
 import math
@@ -17,12 +19,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import websockets
+from websockets.exceptions import ConnectionClosed
+from websockets.typing import Subprotocol
 
 from tests.conftest import Start
 from tests.support.crowd import Crowd, Member
 from tests.support.net import allow_descriptors, free_port, wait_until
 from tests.support.process import Process
 from tests.support.raw import TEXT
+from tidegate.core.settings import Settings
+from tidegate.node.native import NativeServer
 
 NATIVE = ("Sec-WebSocket-Protocol", "tidegate.v1.json")
 COMMAND = Path(sys.executable).with_name("tidegate")
@@ -47,13 +54,15 @@ def begin(server: Process, query: str = "", **headers: str) -> tuple[int, dict[s
         connection.close()
 
 
-def busiest_second(times: list[float]) -> int:
+def busiest(times: list[float], seconds: float) -> int:
     times = sorted(times)
-    return max(bisect_left(times, start + 1.0) - index for index, start in enumerate(times))
+    return max(bisect_left(times, start + seconds) - index for index, start in enumerate(times))
 
 
 def drained(crowd: Crowd, server: Process, window: float, talk: Callable[[], None]) -> float:
     """Drain a server while `talk` is called; how long it took until all were gone."""
+    crowd.read(0)
+    crowd.lateness = 0.0
     start = time.monotonic()
     server.signal(signal.SIGTERM)
     while crowd.left:
@@ -65,9 +74,10 @@ def drained(crowd: Crowd, server: Process, window: float, talk: Callable[[], Non
     return seconds
 
 
-def check_order(members: list[Member], window: float) -> None:
+def check_order(crowd: Crowd, window: float) -> None:
     """All were told first, each its own time, and closed then, evenly."""
     closes, delays = [], []
+    members = crowd.members
     for member in members:
         assert member.notice is not None
         assert member.closed is not None
@@ -80,8 +90,9 @@ def check_order(members: list[Member], window: float) -> None:
     assert len(set(delays)) == len(members)
     assert 0 <= min(delays) < 0.1 * window
     assert 0.9 * window < max(delays) <= window
-    if window > 1:
-        assert busiest_second(closes) <= math.ceil(1.2 * len(members) / window)
+    # What was seen within a little less than a second was done within a second.
+    assert crowd.lateness < 0.5, "this machine is too busy to measure"
+    assert busiest(closes, 1 - crowd.lateness) <= math.ceil(1.2 * len(members) / window)
 
 
 def check_messages(members: list[Member], margin: float) -> int:
@@ -121,7 +132,7 @@ def test_everybody_is_told_and_closed_evenly_and_hears_all(serve: Start) -> None
             crowd.read(0.02)
         seconds = drained(crowd, server, window, talk)
         assert seconds < window + 1
-        check_order(crowd.members, window)
+        check_order(crowd, window)
         assert check_messages(crowd.members, margin=0.2) > 1000
     assert "draining connections=300 window=3.0" in server.log
     assert server.log.rstrip().endswith("stopped")
@@ -143,6 +154,46 @@ def test_a_full_room_hears_all_before_it_is_closed(serve: Start) -> None:
             assert member.notice[1] == 5.0
             assert member.closed is not None
             assert member.closed[1] == 1012
+
+
+def test_what_is_acknowledged_in_the_moment_of_the_close_is_delivered() -> None:
+    async def run() -> list[list[dict[str, Any]]]:
+        server = NativeServer(Settings.from_mapping({"server": {"port": 0}}))
+        await server.start()
+        host, port = server.addresses[0]
+        clients = [
+            await websockets.connect(
+                f"ws://{host}:{port}/ws",
+                proxy=None,
+                subprotocols=[Subprotocol("tidegate.v1.json")],
+            )
+            for _ in range(3)
+        ]
+        for client in clients:
+            await client.recv()
+            await client.send('{"type": "join", "room": "r", "id": 0}')
+            await client.recv()
+        speaker = next(server.connections)
+        # The drain takes its first step, in which it closes all, before the room gets its message.
+        server.begin_drain(0)
+        message = '{"type": "room_message", "room": "r", "data": "last words", "id": 1}'
+        server.engine.on_message(speaker, message)
+        heard: list[list[dict[str, Any]]] = [[] for _ in clients]
+        for client, messages in zip(clients, heard, strict=True):
+            with contextlib.suppress(ConnectionClosed):
+                while True:
+                    messages.append(json.loads(await client.recv()))
+        assert {client.close_code for client in clients} == {1012}
+        await server.stopped()
+        return heard
+
+    heard = asyncio.run(run())
+    types = [sorted(message["type"] for message in messages) for messages in heard]
+    assert sorted(types) == [
+        ["ack", "room_message", "server_shutdown"],
+        ["room_message", "server_shutdown"],
+        ["room_message", "server_shutdown"],
+    ]
 
 
 def test_newcomers_are_refused_politely_to_the_end(serve: Start) -> None:
@@ -298,13 +349,14 @@ def test_the_command_drains_and_shows_how_far_it_is(serve: Start) -> None:
             *("--admin", f"http://127.0.0.1:{server.admin_port}", "--window", 2),
             TIDEGATE_ADMIN_TOKEN="a-token-of-the-operator",
         )
+        crowd.lateness = 0.0
         crowd.wait(lambda: not crowd.left, 15)
         out, error = drain.communicate(timeout=10)
         assert (drain.returncode, error) == (0, "")
         first, *_, last = out.splitlines()
         assert first.endswith("of 200 connections gone after 0 s, at most 7 s more")
         assert last.startswith("drained 200 connections in ")
-        check_order(crowd.members, 2.0)
+        check_order(crowd, 2.0)
     assert server.process.wait(5) == 0
 
 
@@ -368,10 +420,11 @@ def test_ten_thousand_under_load(serve: Start) -> None:
             crowd.read(0.01)
         seconds = drained(crowd, server, window, talk)
         assert seconds < window + 5
-        check_order(crowd.members, window)
+        check_order(crowd, window)
         closes = [member.closed[0] for member in crowd.members if member.closed]
         owed = check_messages(crowd.members, margin=0.5)
         print(
-            f"\n{count:,} drained in {seconds:.1f} s; at most {busiest_second(closes)} closes a "
-            f"second (even: {count / window:.0f}); {owed:,} acknowledged deliveries, none lost"
+            f"\n{count:,} drained in {seconds:.1f} s; at most {busiest(closes, 1.0)} closes a "
+            f"second (even: {count / window:.0f}), seen at most {crowd.lateness * 1000:.0f} ms "
+            f"late; {owed:,} acknowledged deliveries, none lost"
         )

@@ -16,7 +16,8 @@ from tests.support.raw import BINARY, CLOSE, TEXT, frame
 
 @pytest.fixture(scope="module")
 def server(shared_program: Start) -> Process:
-    process = shared_program("-m tests.support.handlers")
+    rates = {"per_second": 0, "bytes_per_second": 0}
+    process = shared_program("-m tests.support.handlers", {"messages": rates})
     process.expects_errors = True
     return process
 

@@ -136,20 +136,21 @@ def test_what_waits_for_too_long_closes(serve: Start) -> None:
 
 
 def test_who_reads_slowly_but_reads_is_kept(serve: Start) -> None:
-    server = serve(settings(max_bytes=64 << 20, max_age=1.0))
+    given = settings(max_age=1.0)
+    given["messages"] = {**RATES, "max_size": 16 << 20}
+    server = serve(given)
     with (
-        member(server, user="slow", receive_buffer=4096) as slow,
+        member(server, user="slow", receive_buffer=65536) as slow,
         member(server) as speaker,
     ):
         # One large message, taken in parts for longer than the greatest age.
-        say(speaker, type="direct_message", user="slow", data="x" * 1_000_000, id=1)
+        say(speaker, type="direct_message", user="slow", data="x" * 15_000_000, id=1)
         assert json.loads(speaker.message())["delivered"] == 1
         wait_until(lambda: row_of(server, "slow")["buffered"] > 0)
-        size = len(slow.exactly(4))
-        start = time.monotonic()
-        while time.monotonic() - start < 2.5:
-            size += len(slow.exactly(20_000))
-            time.sleep(0.1)
+        for _ in range(50):
+            slow.exactly(200_000)
+            time.sleep(0.05)
+        assert row_of(server, "slow")["buffered"] > 0
         assert server.open() == 2
 
 

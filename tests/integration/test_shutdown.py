@@ -17,7 +17,7 @@ from tests.support.process import Process
 from tests.support.raw import TEXT
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 1012), (signal.SIGINT, 1001)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 1001), (signal.SIGINT, 1001)])
 def test_everybody_is_told(serve: Start, number: int, code: int) -> None:
     server = serve({"limits": {"per_ip": 1000}})
 

@@ -38,7 +38,7 @@ def server(shared_program: Start, certificate: tuple[Path, Path]) -> Process:
             "tls": {"certificate": str(path), "key": str(key)},
             "server": {"handshake_timeout": DEADLINE, "close_timeout": 0.5},
             "limits": {"per_ip": 1000},
-            "messages": {"max_size": 32 << 20},
+            "messages": {"max_size": 32 << 20, "per_second": 0, "bytes_per_second": 0},
             "outbox": {"max_bytes": 64 << 20},
         },
     )

@@ -76,6 +76,13 @@ def hear(raw: Raw) -> dict[str, Any]:
     return message
 
 
+def hear_of(zone: str, raw: Raw) -> dict[str, Any]:
+    """Read the news of zones up to that of one; some met an earlier change on their way in."""
+    while (message := hear(raw))["zone"] != zone:
+        assert message["type"] == "system"
+    return message
+
+
 def say(raw: Raw, **message: Any) -> None:
     raw.send_frame(TEXT, json.dumps(message))
 
@@ -105,12 +112,8 @@ def test_up_through_all_zones_and_back(serve: Start) -> None:
                 "broadcast": zone != "emergency",
             }
             for raw in before:
-                assert hear(raw) == {
-                    "type": "system",
-                    "zone": zone,
-                    "degraded": True,
-                    "settings": expected,
-                }
+                news = {"type": "system", "zone": zone, "degraded": True, "settings": expected}
+                assert hear_of(zone, raw) == news
             load = server.stats()["load"]
             assert load["driver"] == "connections"
             assert load["pressure"] == len(clients.members) / LIMIT
@@ -141,9 +144,7 @@ def test_up_through_all_zones_and_back(serve: Start) -> None:
         # And back.
         clients.leave(10)
         clients.wait_zone("normal")
-        news = hear(first)
-        while news["zone"] != "normal":
-            news = hear(first)
+        news = hear_of("normal", first)
         assert news["degraded"] is False
         assert news["settings"]["broadcast"] is True
         say(first, type="room_message", room="r", data="again", id=2)
@@ -161,8 +162,7 @@ def test_the_message_rate_of_the_zone(serve: Start) -> None:
         assert {hear(first)["code"] for _ in range(50)} == {"not_joined"}
         clients.join(6, priority=50)
         clients.wait_zone("emergency")
-        while hear(first)["zone"] != "emergency":
-            pass
+        hear_of("emergency", first)
         time.sleep(2.5)
         # Ten may come at once, and then five a second.
         for _ in range(25):
@@ -175,7 +175,7 @@ def test_the_message_rate_of_the_zone(serve: Start) -> None:
 
 def test_pings_come_as_often_as_the_zone_says(serve: Start) -> None:
     values = settings()
-    values["heartbeat"] = {"interval": 0.4, "timeout": 5}
+    values["heartbeat"] = {"interval": 0.4, "timeout": 60}  # only the first answers
     values["zones"] = {"ping_interval": [1.6, 1.6, 1.6]}
     server = serve(values)
 

@@ -62,6 +62,9 @@ class Crowd:
         self, port: int, count: int, room: Callable[[int], str | None] = lambda _: None
     ) -> None:
         self.members: list[Member] = []
+        self.lateness = 0.0
+        """The most seconds by which something may have come before it was read; set it to 0."""
+        self._looked = time.monotonic()
         self._epoll = select.epoll()
         self._by_fd: dict[int, Member] = {}
         for number in range(count):
@@ -115,10 +118,13 @@ class Crowd:
 
     def read(self, seconds: float) -> None:
         """Read what is there, waiting so long for the first."""
-        for fd, _ in self._epoll.poll(seconds):
+        ready = self._epoll.poll(seconds)
+        looked, self._looked = self._looked, time.monotonic()
+        for fd, _ in ready:
             member = self._by_fd.get(fd)
             if member is not None:
                 self._receive(member)
+        self.lateness = max(self.lateness, time.monotonic() - looked)
 
     def _receive(self, member: Member) -> None:
         try:

@@ -48,8 +48,8 @@ class Process:
         merged: dict[str, dict[str, Any]] = {key: dict(of) for key, of in (settings or {}).items()}
         merged.setdefault("server", {}).setdefault("port", self.port)
         merged.setdefault("admin", {}).setdefault("port", self.admin_port)
-        # Tests end with clients that are still there, and a drain would wait for them.
-        merged.setdefault("drain", {}).setdefault("window", 0)
+        if "drain" in merged:
+            merged["drain"].setdefault("on_sigterm", True)
         self.tls = "certificate" in merged.get("tls", {})
         self.url = f"{'wss' if self.tls else 'ws'}://127.0.0.1:{self.port}/ws"
         self.expects_errors = False

@@ -70,5 +70,5 @@ class Admin:
         if status >= 400:
             said = str(answer.get("error", status))
             hint = " (admin.token, TIDEGATE_ADMIN_TOKEN)" if status == 401 else ""
-            raise AdminError(f"{self.url}{path}: {said}{hint}")
+            raise AdminError(f"{self.url}{path} answered {status}: {said}{hint}")
         return answer

@@ -51,8 +51,8 @@ def check(file: Path, /) -> None:
     file
         The TOML file.
     """
-    from tidegate.server.checks import warnings
     from tidegate.node.descriptors import raise_descriptor_limit
+    from tidegate.server.checks import warnings
 
     loaded = load_settings(file)
     for warning in warnings(loaded.settings, raise_descriptor_limit()):

@@ -61,7 +61,7 @@ class Line:
         self._chance = chance
         self._dry = settings.limits.is_dry("shedding")
         self._attempts: dict[Hashable, Attempt] = {}
-        self._addresses: Counter[str] = Counter()
+        self._addresses: Counter[str | None] = Counter()
         self._users: Counter[str | None] = Counter()
         self._tiers: Counter[str | None] = Counter()
 

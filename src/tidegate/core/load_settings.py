@@ -87,7 +87,7 @@ class PacingSettings(Section):
 
     section: ClassVar[str] = "pacing"
     enabled: bool = setting(
-        True, "Whether new connections are paced; on, since after a cut all come back at once."
+        False, "Whether new connections are paced; off, since only you know the rate you can take."
     )
     rate: float = setting(
         500.0,
@@ -249,7 +249,7 @@ class WaitingRoomSettings(Section):
 
     section: ClassVar[str] = "waiting_room"
     enabled: bool = setting(
-        True, "Whether there is a line; on, since without one whoever retries fastest wins."
+        False, "Whether there is a line; off, since clients have to know what waiting means."
     )
     places: int = setting(
         500, "Places in the line; each may hold a socket open.", low=1, high=1_000_000
@@ -306,8 +306,8 @@ class MessagesSettings(Section):
         60.0, "Time from the first to the last frame of a message.", unit="s", low=0.1, high=3600
     )
     per_second: float = setting(
-        100.0,
-        "Messages a second from one connection; no person, and few programs, need more.",
+        0.0,
+        "Messages a second from one connection; 100 is more than a person sends.",
         low=0,
         high=_FASTEST,
     )
@@ -315,8 +315,8 @@ class MessagesSettings(Section):
         200, "Messages that may come at once; two seconds' worth.", low=1, high=_MOST
     )
     bytes_per_second: int = setting(
-        _MIB,
-        "Bytes a second from one connection; one message of the largest size.",
+        0,
+        "Bytes a second from one connection; messages.max_size is a good start.",
         low=0,
         high=_GIB,
     )
@@ -328,13 +328,13 @@ class MessagesSettings(Section):
         high=_GIB,
     )
     joins_per_second: float = setting(
-        20.0,
+        0.0,
         "Joins a second, beyond as many at once as there may be rooms: a client that is back.",
         low=0,
         high=_FASTEST,
     )
     control_per_second: float = setting(
-        20.0,
+        0.0,
         "Pings and pongs a second, or at once; a heartbeat is far below one.",
         low=0,
         high=_FASTEST,
@@ -383,6 +383,9 @@ class DrainSettings(Section):
     """How a server leaves that is asked to."""
 
     section: ClassVar[str] = "drain"
+    on_sigterm: bool = setting(
+        False, "Whether SIGTERM drains; else it closes all at once, as SIGINT does."
+    )
     window: float = setting(
         30.0,
         "Time over which connections are closed; 10,000 are then 334 a second for the others.",

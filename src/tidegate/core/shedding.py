@@ -18,7 +18,6 @@ idle at any moment, while memory that is taken is taken.
 
 from __future__ import annotations
 
-import heapq
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -180,9 +179,13 @@ class LoadShedder:
         """Whether that is less than what is allowed ordinarily."""
         return self.profile != self._profiles[Zone.NORMAL]
 
-    def idle(self, last_active: float, priority: int, now: float) -> bool:
-        """Whether an emergency may close such a connection; times in monotonic seconds."""
-        return priority < self._min_priority and last_active <= now - self._idle_after
+    def prefers(self, priority: int) -> bool:
+        """Whether this is priority enough to be refused and closed by no pressure."""
+        return priority >= self._min_priority
+
+    def idle(self, last_active: float, now: float) -> bool:
+        """Whether an emergency may close a connection that has been silent since then."""
+        return last_active <= now - self._idle_after
 
     def sample(self, signals: Signals, now: float) -> Change | None:
         """Take new readings, and return the change of zone that they make, if any.
@@ -210,7 +213,7 @@ class LoadShedder:
     def admits(self, priority: int, chance: float) -> bool:
         """Whether a newcomer of this priority is let in; ``chance`` is random, in [0, 1)."""
         zone = self.zone
-        if zone < Zone.CRITICAL or not self._enabled or priority >= self._min_priority:
+        if zone < Zone.CRITICAL or not self._enabled or self.prefers(priority):
             return True
         return zone is Zone.CRITICAL and chance < self._acceptance
 
@@ -226,9 +229,9 @@ class LoadShedder:
         self._next_shed = now + self._shed_every
         # Binary fractions fall just short of the whole: 0.29 * 100 is 28.999999999999996.
         count = int(total * self._shed_share + 1e-6)
-        last = now - self._idle_after
-        longest = heapq.nsmallest(count, (c for c in idle if c[0] <= last), key=itemgetter(0))
-        return [connection for _, connection in longest]
+        # A share of all is so many that sorting them all takes less time than a heap.
+        longest = sorted((c for c in idle if self.idle(c[0], now)), key=itemgetter(0))
+        return [connection for _, connection in longest[:count]]
 
     def explain(self, priority: int) -> Step:
         """What is said of a newcomer of this priority, and by which numbers."""

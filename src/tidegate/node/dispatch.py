@@ -67,6 +67,7 @@ class NativeApplication:
         self.on_authenticated: Callable[[Connection, Identity], None] | None = None
         self._tracker = tracker
         self._rooms = rooms
+        self._most_rooms = settings.limits.rooms_per_connection
         self._hub = hub
         self._fanout = fanout
         self._authenticator = authenticator
@@ -164,11 +165,11 @@ class NativeApplication:
 
     def _join(self, connection: Connection, message: Join) -> None:
         room = message.room
-        delay = connection.join_delay()
-        if delay:
-            self._too_fast(connection, delay, message.id)
-            return
         if room not in connection.rooms:
+            # One that is in as many rooms as it may be has a better reason coming.
+            if len(connection.rooms) < self._most_rooms and (delay := connection.join_delay()):
+                self._too_fast(connection, delay, message.id)
+                return
             # What was said before must not reach the newcomer.
             self._fanout.before_join(room)
             rejection = self._rooms.join(connection, room)

@@ -57,10 +57,18 @@ class Memory:
         self._total = int(psutil.virtual_memory().total) if total is None else total
         self._groups = _groups(root)
 
-    def share(self) -> float:
-        """The share in use, 0 to 1: the highest of all limits that this process is under."""
+    def share(self) -> float | None:
+        """The share in use, 0 to 1: the highest of all limits that this process is under.
+
+        None when it cannot be read just now, as without a free file descriptor.
+        """
         shares = [share for share in map(self._of_group, self._groups) if share is not None]
-        return min(1.0, max(shares, default=self._resident() / self._total))
+        if shares:
+            return min(1.0, max(shares))
+        try:
+            return min(1.0, self._resident() / self._total)
+        except (OSError, psutil.Error):
+            return None
 
     def _of_group(self, group: _Group) -> float | None:
         directory, version = group

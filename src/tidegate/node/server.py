@@ -139,12 +139,12 @@ class Server:
             runner.run(self.serve())
 
     async def serve(self) -> None:
-        """Serve in the running loop until SIGTERM, which drains, or SIGINT, which stops.
+        """Serve in the running loop until SIGTERM, which may drain, or SIGINT, which stops.
 
         A second signal ends the process at once.
         """
-        await self.start()
-        with leave_on_signals(self.begin_drain, self.begin_stop):
+        with leave_on_signals(self.begin_leaving, self.begin_stop):
+            await self.start()
             await self.stopped()
 
     async def start(self) -> None:
@@ -216,6 +216,13 @@ class Server:
             _log.info("draining", extra={"connections": self.leaving.total, "window": window})
             self._depart(self._drain(self.leaving))
         return self.leaving
+
+    def begin_leaving(self) -> None:
+        """Begin what SIGTERM asks for: a drain with `drain.on_sigterm`, else a stop."""
+        if self.settings.drain.on_sigterm:
+            self.begin_drain()
+        else:
+            self.begin_stop()
 
     async def stopped(self) -> None:
         """Wait until the server has left, whoever asked it to."""

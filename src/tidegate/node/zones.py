@@ -86,8 +86,7 @@ class Zones:
         if not may_shed or self._shedder.zone is not Zone.EMERGENCY:
             self._unshed.clear()
         for connection in self._unshed.take():
-            # It may have said something since it was chosen.
-            if connection.open and self._may_go(connection, now):
+            if self._may_go(connection, now):
                 self._close(connection)
 
     def snapshot(self, now: float) -> dict[str, Any]:
@@ -107,12 +106,14 @@ class Zones:
         change = shedder.sample(self._read(now), now)
         if change is not None:
             self._changed(change)
+            return  # one walk over all connections is enough for a turn of the loop
         if not may_shed:
             return
+        # One without a lease waits to be let in, and is no load worth shedding.
         idle = (
             (connection.last_active, connection)
             for connection in self._engine.connections()
-            if connection.open and self._may_go(connection, now)
+            if connection.lease.held and not shedder.prefers(connection.lease.priority)
         )
         if chosen := shedder.shed(idle, self._tracker.open, now):
             _log.warning("shedding idle connections", extra={"connections": len(chosen)})
@@ -146,9 +147,10 @@ class Zones:
                 self._engine.start_task(_supervised(work))
 
     def _may_go(self, connection: Connection, now: float) -> bool:
-        # One without a lease waits to be let in, and is no load worth shedding.
-        lease = connection.lease
-        return lease.held and self._shedder.idle(connection.last_active, lease.priority, now)
+        """Whether one that was chosen is still idle and without priority."""
+        shedder = self._shedder
+        idle = shedder.idle(connection.last_active, now)
+        return connection.open and idle and not shedder.prefers(connection.lease.priority)
 
     def _close(self, connection: Connection) -> None:
         assert SHED.close is not None

@@ -179,6 +179,7 @@ class _Query:
         return (
             connection.number > self.after
             and not connection.closed
+            and connection.lease.held  # else it still waits to be let in
             and (self.user is None or connection.user == self.user)
             and (self.ip is None or connection.address == self.ip)
         )

@@ -54,6 +54,8 @@ async def _serve(node: Server, log_format: logs.LogFormat) -> None:
         if admin.enabled:
             app = admin_app(node, admin, NodeCollector(node))
             address = await running.enter_async_context(serve_admin(app, admin.host, admin.port))
+        # Before it listens: whoever sees it serve may ask it to leave.
+        running.enter_context(leave_on_signals(node.begin_leaving, node.begin_stop))
         try:
             await node.start()
         except ConfigError as error:
@@ -62,10 +64,9 @@ async def _serve(node: Server, log_format: logs.LogFormat) -> None:
         _announce(banner.facts(node, address), log_format)
         for warning in checks.warnings(node.settings, descriptors):
             _log.warning(warning)
-        with leave_on_signals(node.begin_drain, node.begin_stop):
-            await node.stopped()
-            if node.leaving is not None and node.leaving.watched:
-                await asyncio.sleep(_LAST_LOOK_SECONDS)
+        await node.stopped()
+        if node.leaving is not None and node.leaving.watched:
+            await asyncio.sleep(_LAST_LOOK_SECONDS)
     _log.info("stopped")
 
 

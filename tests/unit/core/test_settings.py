@@ -201,7 +201,7 @@ def test_errors_name_the_setting_its_value_and_what_is_allowed(data: Any, text: 
         ({"xyz": {}}, "xyz: there is no such section; there are server, admin, tls, limits"),
         (
             {"drain": {"zzz": 1}},
-            "drain.zzz: there is no such setting; there are drain.window",
+            "drain.zzz: there is no such setting; there are drain.on_sigterm, drain.window",
         ),
     ],
 )

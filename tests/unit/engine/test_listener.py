@@ -105,6 +105,31 @@ def test_an_error_in_opening_a_connection_gives_its_lease_back() -> None:
     run(main())
 
 
+# Pace.
+
+
+def test_while_nobody_is_to_be_accepted_clients_wait_in_the_kernel() -> None:
+    async def main() -> None:
+        async with Live() as live:
+            asked: list[float] = []
+
+            def wait_for_accept(now: float) -> float:
+                asked.append(now)
+                return 0.02 if len(asked) < 3 else 0.0
+
+            gate = live.server.engine.door
+            gate.wait_for_accept = wait_for_accept  # type: ignore[method-assign]
+            client = await live.client()
+            await client.send(upgrade())
+            assert await client.status() == 101
+            assert len(asked) >= 3
+            # Each look came after the pause that the one before had asked for.
+            assert asked[2] - asked[0] >= 0.035
+            assert live.server.tracker.open == 1
+
+    run(main())
+
+
 # Sockets that linger.
 
 

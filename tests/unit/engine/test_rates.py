@@ -158,7 +158,7 @@ def test_an_application_may_refuse_instead() -> None:
 
 def test_an_error_in_refusing_closes() -> None:
     async def main() -> None:
-        async with Live({"messages": {"burst": 1}}) as live:
+        async with Live({"messages": {"per_second": 100, "burst": 1}}) as live:
 
             def fail(*_: object) -> None:
                 raise RuntimeError("a mistake")

@@ -13,11 +13,13 @@ from tests.support.raw import KEY, upgrade
 from tidegate.core.admission import Admission
 from tidegate.core.attempt import Identity, Lease
 from tidegate.core.settings import Settings
+from tidegate.core.shedding import LoadShedder
 from tidegate.core.stats import Stats
 from tidegate.core.tracker import ConnectionTracker
 from tidegate.engine.listener import Grant
 from tidegate.node.auth import Authenticator, create_token
 from tidegate.node.gate import Gate
+from tidegate.node.line import WaitingLine
 from tidegate.wire.codecs import JSON_V1, TOKEN_PREFIX
 from tidegate.wire.frames import CLOSE, Reader
 from tidegate.wire.handshake import Request, accept_response, parse_request
@@ -48,15 +50,23 @@ class Door:
         **sections: Mapping[str, object],
     ) -> None:
         auth = {"secret": SECRET, **sections.pop("auth", {})}
-        self.settings = Settings.from_mapping({**sections, "auth": auth})
+        off = {"enabled": False}
+        self.settings = Settings.from_mapping(
+            {"pacing": off, "waiting_room": off, **sections, "auth": auth}
+        )
         self.stats = Stats()
+        self.soon: list[Callable[[], None]] = []
         self.tracker = ConnectionTracker(self.settings.limits, self.settings.tiers)
-        self.admission = Admission(self.settings, self.tracker)
+        shedder = LoadShedder(self.settings, NOW)
+        self.admission = Admission(self.settings, self.tracker, self.stats, shedder, lambda: 0.0)
+        self.line = WaitingLine(
+            self.settings, self.admission, self.tracker, self.stats, self.soon.append, lambda: NOW
+        )
         self.gate = Gate(
             self.settings,
             self.stats,
-            self.tracker,
             self.admission,
+            self.line,
             Authenticator(self.settings.auth),
             subprotocols,
             http,

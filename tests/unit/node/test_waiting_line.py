@@ -16,7 +16,7 @@ from tidegate.core.tracker import ConnectionTracker
 from tidegate.node.line import Away, Place, WaitingLine
 
 WALL = 1_800_000_000.0
-SECRET = "the same secret on all the nodes, always"
+SECRET = "the-same-secret-on-all-the-nodes"
 
 
 class Peer:
@@ -45,7 +45,7 @@ class Node:
 
     def __init__(self, connections: int = 1, **sections: Any) -> None:
         limits = {"connections": connections, **sections.pop("limits", {})}
-        room = {"secret": SECRET, **sections.pop("waiting_room", {})}
+        room = {"enabled": True, "secret": SECRET, **sections.pop("waiting_room", {})}
         settings = Settings.from_mapping(
             {"limits": limits, "waiting_room": room, "pacing": {"enabled": False}, **sections}
         )

@@ -32,6 +32,11 @@ class Peer:
     closed: bool = False
     opened_at: float = 0.0
     last_active: float = 0.0
+    waits: bool = False
+
+    @property
+    def lease(self) -> Any:
+        return SimpleNamespace(held=not self.waits)
 
     @property
     def id(self) -> str:
@@ -298,3 +303,7 @@ def test_a_long_list_lets_others_have_their_turn() -> None:
             return turns.count - before
 
     assert asyncio.run(request()) >= 5
+
+
+def test_who_waits_to_be_let_in_is_no_connection_yet() -> None:
+    assert listed("", Node([Peer(1), Peer(2, waits=True)])) == [1]

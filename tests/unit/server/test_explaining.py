@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from starlette.datastructures import QueryParams
 from starlette.exceptions import HTTPException
+from tests.support.policies import switched_on
 
 from tidegate.core.attempt import ANONYMOUS, Attempt, Lease
 from tidegate.core.codes import IP_LIMIT, RATE_LIMITED
@@ -16,7 +17,7 @@ from tidegate.server.explaining import explanation, last_refusals
 
 
 def ask(query: str, **sections: Any) -> dict[str, Any]:
-    node = NativeServer(Settings.from_mapping(sections))
+    node = NativeServer(Settings.from_mapping(switched_on(sections)))
     lease = node.admission.admit(Attempt("192.0.2.1", "/ws", ANONYMOUS), 0.0)
     assert isinstance(lease, Lease)
     try:
@@ -47,11 +48,11 @@ def test_explanation(query: str, sections: Any, outcome: str, by: str | None) ->
 @pytest.mark.parametrize(
     ("query", "said"),
     [
-        ("ip=nowhere", "ip: 'nowhere' is not an IP address"),
-        ("priority=101", "priority: '101' is not a whole number from 0 to 100"),
-        ("priority=-1", "priority: '-1' is not a whole number from 0 to 100"),
+        ("ip=nowhere", 'ip: "nowhere" is not an IP address'),
+        ("priority=101", 'priority: "101" is not a whole number from 0 to 100'),
+        ("priority=-1", 'priority: "-1" is not a whole number from 0 to 100'),
         ("user=a&user=b", "user: given twice"),
-        ("colour=red", "unknown parameter 'colour'; there are ip, user, tier, priority"),
+        ("colour=red", 'unknown parameter "colour"; there are ip, user, tier, priority'),
     ],
 )
 def test_wrong_questions(query: str, said: str) -> None:

@@ -8,6 +8,7 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
+from tidegate.core.breaker import CircuitBreaker
 from tidegate.core.codes import REASONS
 from tidegate.core.settings import Settings
 from tidegate.core.shedding import Zone
@@ -22,6 +23,10 @@ NAMES = {
     "websocket_connections_peak": "",
     "websocket_connections_total": "result",
     "websocket_rejections_total": "reason",
+    "websocket_dry_run_rejections_total": "policy",
+    "websocket_waiting": "state",
+    "websocket_waiting_total": "event",
+    "websocket_breaker_open": "",
     "websocket_disconnections_total": "reason",
     "websocket_connection_duration_seconds": "",
     "websocket_utilization_percent": "",
@@ -42,6 +47,13 @@ NAMES = {
 }
 
 
+class Line:
+    kept = 2
+
+    def __len__(self) -> int:
+        return 5
+
+
 @pytest.fixture
 def node() -> Any:
     settings = Settings.from_mapping({"limits": {"connections": 8}})
@@ -49,6 +61,8 @@ def node() -> Any:
         stats=Stats(),
         tracker=ConnectionTracker(settings.limits, settings.tiers),
         engine=SimpleNamespace(openings={"a": 1, "b": 2}),
+        line=Line(),
+        admission=SimpleNamespace(breaker=CircuitBreaker(settings.breaker)),
         shedder=SimpleNamespace(zone=Zone.CRITICAL, pressures={"cpu": 0.9, "memory": 0.1}),
     )
 
@@ -106,6 +120,8 @@ def test_the_values(node: Any) -> None:
     stats.messages_sent = 7
     stats.bytes_received, stats.bytes_sent = 100, 200
     stats.zone_changes["critical"] += 2
+    stats.dry_run["per_ip"] += 6
+    stats.waited["promoted"] += 8
     found = scrape(node)
     expected = {
         "websocket_connections_current{open}": 2,
@@ -116,6 +132,12 @@ def test_the_values(node: Any) -> None:
         "websocket_rejections_total{ip_limit}": 4,
         "websocket_rejections_total{server_limit}": 1,
         "websocket_disconnections_total{eof}": 1,
+        "websocket_dry_run_rejections_total{per_ip}": 6,
+        "websocket_dry_run_rejections_total{pacing}": 0,
+        "websocket_waiting{waiting}": 5,
+        "websocket_waiting{kept}": 2,
+        "websocket_waiting_total{promoted}": 8,
+        "websocket_breaker_open": 0,
         "websocket_utilization_percent": 25.0,
         "websocket_messages_received_total{join}": 2,
         "websocket_messages_sent_total": 7,
