@@ -44,27 +44,17 @@ def test_ninety_clients_and_sixty_four_descriptors(serve: Start) -> None:
         raw.send(upgrade())
     answers = Counter(map(answer, raws))
     assert answers["open"] > 25
-    assert answers["server_limit"] > 20
-    assert answers.total() == answers["open"] + answers["server_limit"], answers
-
-    # A descriptor of the admin listener may have become free meanwhile: it is taken as well.
-    for _ in range(10):
-        raws.append(server.connect(timeout=5))
-        raws[-1].send(upgrade())
-        answers[latest := answer(raws[-1])] += 1
-        if latest == "server_limit":
-            break
 
     lines, used, started = server.log.count("\n"), processor_time(server), time.monotonic()
-    later: Counter[str] = Counter()
     while time.monotonic() - started < SECONDS:
-        with server.connect(timeout=5) as raw:
-            raw.send(upgrade())
-            later[answer(raw)] += 1
+        # Who gets in stays: descriptors that were in use for a moment may have become free.
+        raws.append(server.connect(timeout=5))
+        raws[-1].send(upgrade())
+        answers[answer(raws[-1])] += 1
         time.sleep(0.1)
     seconds = time.monotonic() - started
-    assert set(later) == {"server_limit"}, later
-    assert later.total() > 10
+    assert answers["server_limit"] > CLIENTS - 64 + 10
+    assert answers.total() == answers["open"] + answers["server_limit"], answers
     assert processor_time(server) - used < 0.05 * seconds
     assert server.log.count("\n") - lines <= seconds + 1
 

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import random
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -23,6 +22,8 @@ from tests.support.tokens import SECRET, bearer
 
 ATTEMPTS = 1000
 LIMIT = 100
+CLIENTS = 200
+TURNS = 5
 PLENTY = 10_000
 
 pytestmark = pytest.mark.usefixtures("many_descriptors", "many_addresses")
@@ -106,14 +107,15 @@ class Crowd:
             connection.transport.abort()
         await connection.close()
 
-    async def come_and_go(self, number: int, until: float) -> None:
-        while time.monotonic() < until:
+    async def come_and_go(self, number: int, together: asyncio.Barrier) -> None:
+        for turn in range(TURNS):
             connection = await self.attempt(number)
+            if turn == 0:
+                # So that the limit is reached, however fast this machine is.
+                await together.wait()
+            await asyncio.sleep(random.random() / 10)
             if connection is not None:
-                await asyncio.sleep(random.random() / 5)
                 await self.leave(connection)
-            else:
-                await asyncio.sleep(0.3)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -153,17 +155,17 @@ def test_coming_and_going_at_the_limit(serve: Start, kind: str) -> None:
     crowd = Crowd(server, kind)
 
     async def run() -> None:
-        until = time.monotonic() + 1.2
+        together = asyncio.Barrier(CLIENTS)
         async with asyncio.TaskGroup() as group:
-            for number in range(200):
-                group.create_task(crowd.come_and_go(number, until))
+            for number in range(CLIENTS):
+                group.create_task(crowd.come_and_go(number, together))
 
     with watched(server) as seen:
         aio.run(run())
-    assert max(seen) == LIMIT
+    assert 0 < max(seen) <= LIMIT
     assert crowd.most <= LIMIT
     assert crowd.outcomes["open"] > LIMIT, "places were given again"
-    assert crowd.outcomes[kind] >= LIMIT, "the limit was reached"
+    assert crowd.outcomes[kind] >= CLIENTS - LIMIT, "the limit was reached"
     server.wait_open(0)
     stats = server.stats()["connections"]
     assert (stats["uniqueIps"], stats["uniqueUsers"], stats["peak"]) == (0, 0, LIMIT)
