@@ -256,8 +256,9 @@ class Listener:
                 # No descriptor can be kept for a polite end: what is there is read, so that
                 # closing sends no reset over it.
                 with contextlib.suppress(OSError):
+                    sock.recv(65536)
+                with contextlib.suppress(OSError):
                     if self.tls is None:
-                        sock.recv(65536)
                         sock.send(self.door.no_descriptor())
                     sock.shutdown(socket.SHUT_WR)
             self._take_reserve()
