@@ -281,7 +281,7 @@ def test_json_logs(program: Start) -> None:
     events = [json.loads(line) for line in server.log.splitlines()]
     assert [event["event"] for event in events if event["level"] == "info"] == [
         "started",
-        "draining",
+        "stopping",
         "stopped",
     ]
     assert events[0]["websocket"] == f"ws://0.0.0.0:{server.port}/ws"

@@ -83,7 +83,8 @@ def test_a_plain_server_reads_later_and_loses_nothing(program: Start) -> None:
 
 
 def test_a_flood_waits_with_the_client(program: Start) -> None:
-    server = program("-m tests.support.handlers", {"messages": {"bytes_per_second": 1 << 20}})
+    rates = {"max_size": 100_000, "bytes_per_second": 10_000, "bytes_burst": 100_000}
+    server = program("-m tests.support.handlers", {"messages": rates})
     before = server.usage.memory_info().rss
     with server.connect() as flood:
         flood.open()

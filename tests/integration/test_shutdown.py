@@ -120,8 +120,8 @@ def test_its_port_is_free_at_once(serve: Start) -> None:
     with server.connect() as raw:
         raw.open()
         server.signal(signal.SIGTERM)
-        raw.closed(1012)
-        raw.send_close(1012)
+        raw.closed(1001)
+        raw.send_close(1001)
         raw.gone()
     assert server.process.wait(5) == 0
     again = serve(port=server.port)

@@ -31,7 +31,7 @@ def settings(**shedding: Any) -> dict[str, Any]:
     return {
         "auth": {"secret": SECRET},
         "limits": {"connections": LIMIT},
-        "waiting_room": {"enabled": False},
+        "messages": {"per_second": 100},
         "shedding": {"enabled": True, "hold": 0.5, **others, **shedding},
     }
 
