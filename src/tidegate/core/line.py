@@ -137,7 +137,7 @@ class Line:
         return over
 
     def status(self, now: float) -> Iterator[Status[Hashable]]:
-        """What holders are to be told; call it once a second. See ``WaitingRoom.status``."""
+        """What holders are to be told; call it a few times a second. See ``WaitingRoom.status``."""
         return self._room.status(now)
 
     def eta(self, position: int, now: float) -> float | None:

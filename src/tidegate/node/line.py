@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 __all__ = ["Away", "Place", "WaitingLine"]
 
 _BATCH: Final = 64
-_BETWEEN_NEWS: Final = 1.0
+# Each is told at most once a second, and not much later than it may be.
+_BETWEEN_LOOKS: Final = 0.25
 _SOON: Final = 1
 _LATE: Final = 5
 _REMEMBERED: Final = 1 << 14
@@ -96,7 +97,7 @@ class WaitingLine:
         self._kept: dict[bytes, Lease] = {}
         self._kept_until: Deadlines[bytes] = Deadlines()
         self._scheduled = False
-        self._next_news = 0.0
+        self._next_look = 0.0
 
     def __len__(self) -> int:
         """How many wait."""
@@ -228,8 +229,8 @@ class WaitingLine:
             else:
                 del self._until[key]  # type: ignore[arg-type]
         self._promote()
-        if now >= self._next_news:
-            self._next_news = now + _BETWEEN_NEWS
+        if now >= self._next_look:
+            self._next_look = now + _BETWEEN_LOOKS
             for key, position, total, waited, eta in line.status(now):
                 if isinstance(key, Place) and key.connection is not None:
                     _tell(key.connection, position, total, waited, eta)
