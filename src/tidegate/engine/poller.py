@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import select
 import selectors
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator
 from time import monotonic
@@ -43,7 +44,7 @@ class Entry(Protocol):
         """An error of ours came out of one of these: give back what this entry holds."""
 
 
-class Poller:
+class Poller(ABC):
     """The table of descriptors and the turn over those that are ready.
 
     Subclasses say how descriptors are watched. All methods belong to the loop's thread.
@@ -65,23 +66,25 @@ class Poller:
 
     # What a subclass provides.
 
+    @abstractmethod
     def fileno(self) -> int:
         """Return the selector's own descriptor, for the loop to watch."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _poll(self) -> list[tuple[int, int]]:
-        raise NotImplementedError
+        """Return what is ready now, without waiting."""
 
+    @abstractmethod
     def _add(self, fd: int) -> None:
-        raise NotImplementedError
+        """Begin to watch ``fd`` for readability."""
 
+    @abstractmethod
     def modify(self, fd: int, events: int) -> None:
         """Watch ``fd`` for ``events``, a combination of :data:`READ` and :data:`WRITE` or 0."""
-        raise NotImplementedError
 
+    @abstractmethod
     def forget(self, fd: int) -> None:
         """Stop calling anybody for ``fd``, which the caller closes soon."""
-        raise NotImplementedError
 
     def close(self) -> None:
         """Leave the loop and give the selector back. Entries are the caller's to close."""
@@ -164,6 +167,7 @@ class Poller:
         if entry is not None:
             entry.on_crash()
 
+    @abstractmethod
     def _stale(self, fd: int) -> None:
         """Nobody owns ``fd`` any more: it was forgotten, and perhaps closed."""
 
@@ -250,6 +254,9 @@ class _SelectorPoller(Poller):
         else:
             with contextlib.suppress(KeyError):  # never registered
                 self._selector.unregister(fd)
+
+    def _stale(self, fd: int) -> None:
+        """Nothing to do: what is forgotten is out of a selector at once."""
 
     def close(self) -> None:
         super().close()

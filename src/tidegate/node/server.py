@@ -397,5 +397,4 @@ class Server:
 
 
 def _end(connection: Connection, reason: Reason) -> None:
-    assert reason.close is not None
-    connection.close(reason.close, reason.message, reason.name)
+    connection.close(reason.close or 1008, reason.message, reason.name)
