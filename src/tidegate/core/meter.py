@@ -37,6 +37,7 @@ class Rates:
         "joins",
         "message_slack",
         "message_step",
+        "metered",
     )
 
     def __init__(self, settings: MessagesSettings, join_burst: int) -> None:
@@ -61,6 +62,7 @@ class Rates:
         if (rate == 0 or rate > most) and most < math.inf:
             rate = most
         self.message_step, self.message_slack = _steps(rate, burst)
+        self.metered = self.message_step > 0 or self.byte_step > 0
 
 
 def _steps(rate: float, burst: float) -> tuple[float, float]:

@@ -133,18 +133,8 @@ class Receiver(Sender):
     def _handle(self, message: str | bytes, size: int) -> None:
         engine = self.engine
         now = self.last_active = engine.poller.now
-        meter = self._meter
-        if meter is None:
-            meter = self._meter = Meter(engine.rates)
-        if now < meter.ready_at:
-            if self._refuse(message, meter.ready_at - now):
-                return
-        else:
-            meter.charge(size, now)
-            if meter.ready_at > now and engine.on_excess is None and not engine.rates_are_dry:
-                self._held |= _EARLY
-                engine.stats.messages_limited["delayed"] += 1
-                self._wait_until_ready(now)
+        if engine.rates.metered and self._comes_too_early(message, size, now):
+            return
         try:
             result = engine.on_message(self, message)
         except Exception as error:
@@ -219,10 +209,25 @@ class Receiver(Sender):
             self._paused = False
             self._watch()
 
-    # Rates.
+    # Rates. A connection has a meter only where there is a rate.
+
+    def _comes_too_early(self, message: str | bytes, size: int, now: float) -> bool:
+        """Count a message; True when it was refused for its rate."""
+        engine = self.engine
+        meter = self._own_meter()
+        if now < meter.ready_at:
+            return self._refuse(message, meter.ready_at - now)
+        meter.charge(size, now)
+        if meter.ready_at > now and engine.on_excess is None and not engine.rates_are_dry:
+            self._held |= _EARLY
+            engine.stats.messages_limited["delayed"] += 1
+            self._wait_until_ready(now)
+        return False
 
     def join_delay(self) -> float:
         """Count a join of this connection: 0.0, or the seconds until it may join again."""
+        if not self.engine.rates.joins:
+            return 0.0
         delay = self._own_meter().take_join(self.engine.poller.now)
         if delay and self.engine.rates_are_dry:
             self._let_through("joins")
@@ -250,7 +255,7 @@ class Receiver(Sender):
 
     def _takes_control(self) -> bool:
         """Count a ping or pong; False when there were so many that the connection was closed."""
-        if self._own_meter().take_control(self.engine.poller.now):
+        if not self.engine.rates.controls or self._own_meter().take_control(self.engine.poller.now):
             return True
         if self.engine.rates_are_dry:
             self._let_through("control frames")
