@@ -21,9 +21,8 @@ enum state { UNUSED, CONNECTING, UPGRADING, REFUSED, OPEN };
 enum doing { NOTHING, OPENING, VISITING, REFUSING, FANNING, ECHOING };
 
 struct conn {
-    uint8_t state, group, have, control_have, opcode;
-    uint8_t header[14], control[125];
-    uint64_t size, left;            /* of the frame being read */
+    uint8_t state, group;
+    struct splitter frame;          /* the one being read */
     uint32_t texts;                 /* text messages since the command began */
     uint16_t status, close_code;
     uint32_t number;                /* in its group, for its token */
@@ -168,50 +167,33 @@ static void opened(int fd) {
 
 static void frame_ended(int fd) {
     struct conn *c = &conns[fd];
+    const char *payload = (char *)c->frame.payload;
     frames_seen++;
-    if (c->opcode == PING) {
+    if (c->frame.opcode == PING) {
         pings++;
-        send_frames(fd, PONG, (char *)c->control, c->control_have, 1);
-    } else if (c->opcode == CLOSE) {
-        int code = c->control_have >= 2 ? c->control[0] << 8 | c->control[1] : 1005;
+        send_frames(fd, PONG, payload, c->frame.kept, 1);
+    } else if (c->frame.opcode == CLOSE) {
+        int code = close_code(&c->frame);
         c->close_code = (uint16_t)code;
         if (code < 5000) closes[code]++;
-        send_frames(fd, CLOSE, (char *)c->control, c->control_have < 2 ? 0 : 2, 1);
-    } else if (c->opcode != PONG) {
+        send_frames(fd, CLOSE, payload, c->frame.kept < 2 ? 0 : 2, 1);
+    } else if (c->frame.opcode != PONG) {
         c->texts++;
         if (now.doing == OPENING && c->group == groups && c->texts == (uint32_t)now.answers)
             attempted(c->began);
         else if (now.doing == FANNING && c->group == now.group) done++;
         else if (now.doing == ECHOING && c->group == now.group) {
             done++;
-            if (c->size != (uint64_t)now.size) wrong_sizes++;
+            if (c->frame.size != (uint64_t)now.size) wrong_sizes++;
             if (resend && send_frames(fd, TEXT, now.text, (size_t)now.size, 1) < 0) wrong_sizes++;
         }
     }
 }
 
-/* Splits what arrives into frames; keeps only the payloads of control frames. */
 static void read_frames(int fd, const uint8_t *data, size_t n) {
     struct conn *c = &conns[fd];
-    while (n || (c->have && !c->left && c->have == header_size(c->header))) {
-        if (c->have < 2 || c->have < header_size(c->header)) {
-            if (!n) return;
-            c->header[c->have++] = *data++, n--;
-            if (c->have < 2 || c->have < header_size(c->header)) continue;
-            c->opcode = c->header[0] & 15, c->control_have = 0;
-            c->left = c->size = payload_size(c->header);
-        }
-        size_t take = c->left < n ? c->left : n;
-        if (c->opcode >= CLOSE && take <= sizeof c->control - c->control_have) {
-            memcpy(c->control + c->control_have, data, take);
-            c->control_have += (uint8_t)take;
-        }
-        data += take, n -= take, c->left -= take;
-        if (c->left) return;
-        c->have = 0;
+    while ((c->state == OPEN || c->state == REFUSED) && next_frame(&c->frame, &data, &n))
         frame_ended(fd);
-        if (c->state != OPEN && c->state != REFUSED) return;
-    }
 }
 
 static void read_head(int fd, const uint8_t *data, size_t n) {

@@ -1,4 +1,4 @@
-"""The load generator, from Python: one method for each command of load.c."""
+"""The load generators, from Python: one method for each command of load.c."""
 
 from __future__ import annotations
 
@@ -9,20 +9,17 @@ from typing import IO, Any
 
 from bench.process import BUILD, LOAD_CORE, BenchError, Process
 
-__all__ = ["Answer", "Load"]
+__all__ = ["Answer", "Generator", "Load"]
 
 Answer = dict[str, Any]
 
 
-class Load(Process):
-    """A load generator that connects to `port` and holds its connections until it ends."""
+class Generator(Process):
+    """A load generator: it answers each command with a line of JSON."""
 
-    def __init__(self, port: int, name: str = "load", sources: int = 8) -> None:
-        command = [str(BUILD / "load"), str(port), str(sources)]
+    def __init__(self, name: str, *arguments: object) -> None:
+        command = [str(BUILD / name), *map(str, arguments)]
         super().__init__(name, command, LOAD_CORE, pipes=True)
-
-    def __enter__(self) -> Load:
-        return self
 
     def _ask(self, name: str, limit: float, heads: Sequence[str] = (), **fields: object) -> Answer:
         told: IO[bytes] | None = self.child.stdin
@@ -45,6 +42,16 @@ class Load(Process):
             self.check()
         answer: Answer = json.loads(line)
         return answer
+
+
+class Load(Generator):
+    """A load generator that connects to `port` and holds its connections until it ends."""
+
+    def __init__(self, port: int, sources: int = 8) -> None:
+        super().__init__("load", port, sources)
+
+    def __enter__(self) -> Load:
+        return self
 
     def open(
         self,

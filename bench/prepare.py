@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bench.process import BUILD, HERE, BenchError
 
-__all__ = ["PEER_PYTHON", "compile_c", "install_node", "install_python", "version_of"]
+__all__ = ["PEER_PYTHON", "compile_c", "draw", "install_node", "install_python", "version_of"]
 
 PEER_PYTHON = BUILD / "venv" / "bin" / "python"
 
@@ -35,10 +35,10 @@ def _once(source: Path, stamp: Path, build: Callable[[], object]) -> None:
 
 
 def compile_c() -> None:
-    """Compile the load generator and the bare server; BenchError without a C compiler."""
+    """Compile the load generators and the bare server; BenchError without a C compiler."""
     BUILD.mkdir(exist_ok=True)
     newest_header = max(header.stat().st_mtime for header in HERE.glob("*.h"))
-    for source in (HERE / "load.c", HERE / "servers" / "bare.c"):
+    for source in (HERE / "load.c", HERE / "herd.c", HERE / "servers" / "bare.c"):
         target = BUILD / source.stem
         newest = max(newest_header, source.stat().st_mtime)
         if target.exists() and target.stat().st_mtime >= newest:
@@ -72,6 +72,11 @@ def install_node() -> None:
         _run(["npm", "install", "--no-audit", "--no-fund", "--silent"], BUILD)
 
     _once(package, BUILD / "node.stamp", build)
+
+
+def draw(figures: Path, picture: Path) -> None:
+    """Draw the figures of a storm as a PNG; BenchError when that fails."""
+    _run([str(PEER_PYTHON), str(HERE / "picture.py"), str(figures), str(picture)])
 
 
 def version_of(name: str) -> str:

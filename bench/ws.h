@@ -1,4 +1,4 @@
-/* The parts of RFC 6455 that the load generator and the bare server share. */
+/* The parts of RFC 6455 that the load generators and the bare server share. */
 #ifndef BENCH_WS_H
 #define BENCH_WS_H
 
@@ -10,7 +10,7 @@ enum { CONT = 0, TEXT = 1, BINARY = 2, CLOSE = 8, PING = 9, PONG = 10 };
 
 static inline uint32_t rol(uint32_t x, int n) { return x << n | x >> (32 - n); }
 
-static void sha1_block(uint32_t h[5], const uint8_t *p) {
+static inline void sha1_block(uint32_t h[5], const uint8_t *p) {
     uint32_t w[80], a = h[0], b = h[1], c = h[2], d = h[3], e = h[4];
     for (int i = 0; i < 16; i++, p += 4)
         w[i] = (uint32_t)p[0] << 24 | p[1] << 16 | p[2] << 8 | p[3];
@@ -28,7 +28,7 @@ static void sha1_block(uint32_t h[5], const uint8_t *p) {
 }
 
 /* Messages under 120 bytes only: a key and the GUID are 60. */
-static void sha1(const uint8_t *data, size_t n, uint8_t out[20]) {
+static inline void sha1(const uint8_t *data, size_t n, uint8_t out[20]) {
     uint32_t h[5] = {0x67452301, 0xEFCDAB89, 0x98BADCFE, 0x10325476, 0xC3D2E1F0};
     uint8_t block[128] = {0};
     size_t total = n < 56 ? 64 : 128;
@@ -39,7 +39,7 @@ static void sha1(const uint8_t *data, size_t n, uint8_t out[20]) {
     for (int i = 0; i < 20; i++) out[i] = (uint8_t)(h[i / 4] >> (24 - i % 4 * 8));
 }
 
-static void base64(const uint8_t *in, size_t n, char *out) {
+static inline void base64(const uint8_t *in, size_t n, char *out) {
     static const char abc[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     for (size_t i = 0; i < n; i += 3) {
         uint32_t v = (uint32_t)in[i] << 16 | (i + 1 < n ? in[i + 1] << 8 : 0) |
@@ -51,7 +51,7 @@ static void base64(const uint8_t *in, size_t n, char *out) {
 }
 
 /* Sec-WebSocket-Accept (28 characters) for a Sec-WebSocket-Key (24): section 4.2.2. */
-static void accept_key(const char *key, char out[29]) {
+static inline void accept_key(const char *key, char out[29]) {
     uint8_t digest[20];
     char text[64];
     memcpy(text, key, 24);
@@ -104,6 +104,36 @@ static inline uint64_t payload_size(const uint8_t *p) {
     if (n == 127)
         for (int i = n = 0; i < 8; i++) n = n << 8 | p[2 + i];
     return n;
+}
+
+/* Splits what a server sends into frames, and keeps the beginning of each payload. */
+struct splitter {
+    uint8_t have, kept, opcode, header[14], payload[125];
+    uint64_t size, left; /* of the payload: all of it, and what has not come yet */
+};
+
+/* Takes bytes off `data` until a frame is whole: 1, or 0 when there are no more bytes. */
+static inline int next_frame(struct splitter *s, const uint8_t **data, size_t *n) {
+    while (s->have < 2 || s->have < header_size(s->header)) {
+        if (!*n) return 0;
+        s->header[s->have++] = *(*data)++, --*n;
+        if (s->have < 2 || s->have < header_size(s->header)) continue;
+        s->opcode = s->header[0] & 15, s->kept = 0;
+        s->left = s->size = payload_size(s->header);
+    }
+    size_t take = s->left < *n ? s->left : *n, room = sizeof s->payload - s->kept;
+    size_t kept = take < room ? take : room;
+    memcpy(s->payload + s->kept, *data, kept);
+    s->kept += (uint8_t)kept;
+    *data += take, *n -= take, s->left -= take;
+    if (s->left) return 0;
+    s->have = 0;
+    return 1;
+}
+
+/* The status code of a close frame that was split off; 1005 when it has none. */
+static inline int close_code(const struct splitter *s) {
+    return s->kept >= 2 ? s->payload[0] << 8 | s->payload[1] : 1005;
 }
 
 #endif
