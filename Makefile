@@ -47,6 +47,10 @@ format: $(READY) ## Format the code and mend what the linter can
 bench: $(READY) ## Compare with other servers in one run (under 6 minutes)
 	@$(BIN)/python -m bench $(ARGS)
 
+.PHONY: bench-storm
+bench-storm: $(READY) ## Cut 15,000 connections that all come back at once (3 minutes)
+	@$(BIN)/python -m bench.storm $(ARGS)
+
 .PHONY: soak
 soak: $(READY) ## Hold 15,000 connections for 5 minutes
 	@$(BIN)/python -m bench.soak $(ARGS)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["Door", "Grant", "Listener"]
 
 _ACCEPTS_PER_TURN = 64
+_ACCEPT_SECONDS = 0.001
 _DEFERRED_SECONDS = 1 if sys.platform == "linux" else 0
 _PAUSE_SECONDS = 0.2
 _PACE_SECONDS = (0.005, 1.0)  # at least as long as a timer is worth, at most until another look
@@ -125,9 +126,9 @@ class Listener:
         """Accept what waits, at most a batch, and answer each whose request is there."""
         # accept() of the standard library makes an object that costs as much as the system call.
         accept = self._sock._accept  # type: ignore[attr-defined]
-        until = self.poller.until
         wait_for_accept = self.door.wait_for_accept
         now = self.poller.now
+        until = min(self.poller.until, monotonic() + _ACCEPT_SECONDS)
         for _ in range(_ACCEPTS_PER_TURN):
             wait = wait_for_accept(now)
             if wait:
