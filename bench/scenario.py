@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from types import TracebackType
 
 import jwt
@@ -92,7 +93,7 @@ class Watch:
     def cpu(self, began: float, seconds: int) -> list[float]:
         """The share of a core that the server used in each second from `began` on."""
         marks = [self._used(began + second) for second in range(seconds + 1)]
-        return [later - earlier for earlier, later in zip(marks, marks[1:], strict=False)]
+        return [later - earlier for earlier, later in pairwise(marks)]
 
     def _used(self, at: float) -> float:
         before = self.samples[0]
@@ -168,8 +169,3 @@ def crew(herd: Herd, peer: Peer) -> None:
         path = peer.echo_path or "/"
         group = herd.group(CREW, path, text="message #", every=CREW_EVERY)
     herd.run(10, until_settled=group)
-
-
-def spread(values: Sequence[float]) -> tuple[float, float]:
-    """The least and the most of some values."""
-    return min(values), max(values)

@@ -2,9 +2,9 @@
 
 15,000 authenticated clients, each in a room, are reset in the same moment. All of them come back
 at once and without jitter, the worst that clients can do, and a refused one comes back when it was
-told to. Meanwhile 200 others who were not cut send messages, and their latency is measured. The
-same happens to Tidegate with its pace, with the default pace, and without, and to `ws` behind a counter of accepts
-in each second.
+told to. Meanwhile 200 others who were not cut send messages, and their latency is measured. This is
+done to Tidegate with a slow pace, with the default one and with none, and to `ws` behind a counter
+of accepts in each second.
 
 Exit code 1 when the paced server does not keep its bounds.
 """
@@ -212,7 +212,9 @@ def main() -> int:
     written = RESULTS / "storm.json"
     written.write_text(json.dumps(answer, indent=1) + "\n")
     print(f"\n{table(results)}\n")
-    held = [check for name in ("paced", "default") if name in results for check in checks(results[name])]
+    held = [
+        check for name in ("paced", "default") if name in results for check in checks(results[name])
+    ]
     for line in [*held, *missing]:
         print(line)
     picture = written.with_suffix(".png")

@@ -11,9 +11,10 @@
     per_ip, per_user, tiers
 
 Cheap steps come before authentication (``precheck``), those that need to know who asks after it
-(``admit``). Pacing comes after the limit by address, because it takes something: an address that
-has all it may have must not use the rate up for the others. A refused attempt is a verdict, never
-an exception, and holds nothing.
+(``admit``). Pacing comes after the limit by address, because it gives something: an address that
+has all it may have must not take the slots of the others. Who is let in counts for the pace,
+newcomers and those who waited alike. A refused attempt is a verdict, never an exception, and holds
+nothing but perhaps a slot to come back at.
 """
 
 from __future__ import annotations
@@ -106,7 +107,7 @@ class Admission:
         self.line: Line | None = None
         # Where there are no places at all, waiting for one is in vain.
         if settings.waiting_room.enabled and settings.limits.connections:
-            self.line = Line(settings, tracker, shedder, chance)
+            self.line = Line(settings, tracker, shedder, chance, self._pacer)
         self.draining = False
         self._away = 0
         self._away_rate = settings.pacing.rate
@@ -143,7 +144,7 @@ class Admission:
             if self._dry_pace is not None and self._dry_pace.take(1.0, now):
                 self._tried("pacing")
             return None
-        delay = self._pacer.take(address, now)
+        delay = self._pacer.ask(address, now)
         if not delay:
             return None
         self.breaker.rejected(now)
@@ -189,6 +190,8 @@ class Admission:
                     self._tried(step.name)
         verdict = self._tracker.acquire(attempt.address, identity)
         if type(verdict) is Lease:
+            if self._pacer is not None:
+                self._pacer.let_in(now)
             self.breaker.admitted(now)
         elif verdict.reason is SERVER_LIMIT:  # type: ignore[union-attr]
             return self._no_room(verdict, now)  # type: ignore[arg-type]

@@ -128,10 +128,13 @@ class Pacer:
     its slot, and is told what remains of its delay. A client that heeds its delay is let in when
     it is back, unless another one of its key came in its place.
 
+    It is asked about every attempt (``ask``), and told of everyone who was let in (``let_in``):
+    an attempt that is refused for another reason uses nothing of the rate up.
+
     However clients behave, in any ``w`` seconds no more are let in than
     ``rate * (w + GRACE + EARLY) + burst + 1``. That takes holders who are late by as much as they
     may be and then all come at once. A caller that heeds ``wait_for_accept`` lets in no more than
-    ``rate * w + burst + 1``.
+    ``rate * w + burst``.
 
     An operation is O(1), or O(log n) for a key with n slots, and moving their times in memory.
     """
@@ -165,8 +168,8 @@ class Pacer:
         self._vacant = 0
         self._spread = 0.0
 
-    def take(self, key: Hashable, now: float) -> float:
-        """Let an attempt in, 0.0, or tell it in how many seconds to come back. HOT.
+    def ask(self, key: Hashable, now: float) -> float:
+        """Whether an attempt may come in, 0.0, or in how many seconds it is to come back. HOT.
 
         ``now`` is in monotonic seconds. The client may be told the delay rounded up to whole
         seconds, and must not be told less.
@@ -180,31 +183,41 @@ class Pacer:
             # One of many with the same key may be new: too early, it would take another's slot.
             if claim[0] <= (now + EARLY if apart else soon):
                 self._drop(key, claim, 1)
-                self._let_in(now)
                 return 0.0
         free = self._free()
         if free <= soon and (self._next <= soon or self._vacant):
             if self._next > soon:
                 self._vacant -= 1
-            self._let_in(now)
             return 0.0
         if claim is not None and (apart or len(claim) >= self._per_key):
             # The last one: whoever shares the key and comes at any other takes somebody's place.
             return claim[-1] - now
         return self._reserve(key, max(self._next, free), now)
 
+    def let_in(self, now: float) -> None:
+        """Count one who is in now. HOT."""
+        self._full = (self._full if self._full > now else now) + self._step
+
+    def wait_for_room(self, now: float) -> float:
+        """Seconds until one more may come in who has no slot but waited here; 0.0 for now."""
+        wait = self._free() - now
+        return wait if wait > _INSTANT else 0.0
+
     def wait_for_accept(self, now: float) -> float:
         """Seconds for which the listener should accept nobody, 0.0 for none.
 
         Delays that are rounded up to whole seconds bring all the holders of one second at once.
         They wait in the kernel's queue then, and come in at the rate. Ask before every accept;
-        newcomers who are too early do not make it wait, since they must be told when to come.
+        newcomers who are too early do not make it wait, since they must be told when to come,
+        but for a step of the rate at most while a holder may be the next.
         """
         wait = self._full - now - self._burst * self._step
+        if self._order and self._order[0][0] <= now + EARLY:
+            wait += self._step
         return wait if wait > _INSTANT else 0.0
 
     def explain(self, key: Hashable, now: float) -> Step:
-        """What ``take`` would answer, and why. Takes nothing.
+        """What ``ask`` would answer, and why. Takes nothing.
 
         The client is taken for one that was told its slot already, if its key has any.
         """
@@ -243,9 +256,6 @@ class Pacer:
     def _free(self) -> float:
         """When the bucket of those let in has room for one more."""
         return self._full - (self._burst - 1) * self._step
-
-    def _let_in(self, now: float) -> None:
-        self._full = (self._full if self._full > now else now) + self._step
 
     def _reserve(self, key: Hashable, slot: float, now: float) -> float:
         delay = slot - now

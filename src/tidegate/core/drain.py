@@ -26,7 +26,8 @@ _NOTICE_SHARE: Final = 0.04
 _CLOSES: Final = 0.96
 
 # How much faster than evenly over the whole window the closes are at most, to catch up when late.
-_FASTEST: Final = 1.2
+# On their way to the clients closes move closer together; there it is not to be more than 1.2.
+_FASTEST: Final = 1.15
 
 
 class DrainSchedule:
@@ -84,7 +85,7 @@ class DrainSchedule:
         """How many connections, the first ones, have to be closed by ``now``.
 
         The caller closes those at once; an answer is never taken back. No second has more closes
-        than 1.2 times the total divided by the window, rounded up. After a question that came
+        than 1.15 times the total divided by the window, rounded up. After a question that came
         late the schedule is caught up with within that bound, and whoever is left at the
         ``deadline`` is to be aborted.
         """

@@ -12,6 +12,7 @@ from collections.abc import Callable, Hashable, Iterator
 from typing import NamedTuple
 
 from tidegate.core.attempt import Attempt, Rejection, Step, Verdict
+from tidegate.core.buckets import Pacer
 from tidegate.core.codes import SERVER_LIMIT
 from tidegate.core.settings import Settings
 from tidegate.core.shedding import LoadShedder
@@ -32,7 +33,8 @@ class Turn(NamedTuple):
 class Line:
     """Who waits. Keys are the caller's own, one for each place; ``now`` is monotonic seconds.
 
-    ``chance`` gives a random number in [0, 1), for those whom pressure lets in by chance.
+    ``chance`` gives a random number in [0, 1), for those whom pressure lets in by chance;
+    ``pacer`` keeps the pace, which those who waited keep too, if there is one.
     """
 
     __slots__ = (
@@ -40,6 +42,7 @@ class Line:
         "_attempts",
         "_chance",
         "_dry",
+        "_pacer",
         "_room",
         "_shedder",
         "_tiers",
@@ -53,12 +56,14 @@ class Line:
         tracker: ConnectionTracker,
         shedder: LoadShedder,
         chance: Callable[[], float],
+        pacer: Pacer | None = None,
     ) -> None:
         own = settings.waiting_room
         self._room: WaitingRoom[Hashable] = WaitingRoom(own.places, own.max_wait)
         self._tracker = tracker
         self._shedder = shedder
         self._chance = chance
+        self._pacer = pacer
         self._dry = settings.limits.is_dry("shedding")
         self._attempts: dict[Hashable, Attempt] = {}
         self._addresses: Counter[str | None] = Counter()
@@ -106,7 +111,7 @@ class Line:
         Call it again until it returns None, whenever a slot came free and a few times a second.
         """
         key = self._room.next()
-        if key is None:
+        if key is None or self.wait_for_room(now):
             return None
         attempt = self._attempts[key]
         identity = attempt.identity
@@ -120,7 +125,13 @@ class Line:
         else:
             self._room.promote(now)
             self._forget(key)
+            if self._pacer is not None:
+                self._pacer.let_in(now)
         return Turn(key, attempt, verdict)
+
+    def wait_for_room(self, now: float) -> float:
+        """Seconds until the pace allows the head to be let in; 0.0 for now."""
+        return 0.0 if self._pacer is None else self._pacer.wait_for_room(now)
 
     def leave(self, key: Hashable, now: float) -> bool:
         """Give a place up; False when the key does not wait."""

@@ -200,6 +200,14 @@ class Engine:
         lag, self._worst_lag = self._worst_lag, 0.0
         return lag
 
+    def after(self, seconds: float, work: Callable[[], None]) -> None:
+        """Call ``work`` in so many seconds; with 0.0 in the next turn, not at once."""
+        if seconds:
+            self.loop.call_later(seconds, work)
+        else:
+            self.poller.ready.append(work)
+            self.poller.wake()
+
     # Called by connections.
 
     def start_task(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:

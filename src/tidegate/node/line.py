@@ -34,6 +34,8 @@ __all__ = ["Away", "Place", "WaitingLine"]
 _BATCH: Final = 64
 # Each is told at most once a second, and not much later than it may be.
 _BETWEEN_LOOKS: Final = 0.25
+_LEAST_WAIT: Final = 0.005  # as long as a timer is worth
+_TICK: Final = 0.1
 _SOON: Final = 1
 _LATE: Final = 5
 _REMEMBERED: Final = 1 << 14
@@ -65,8 +67,9 @@ class Away(NamedTuple):
 class WaitingLine:
     """Those who wait in front of one node. All times are monotonic seconds but ``wall``.
 
-    ``schedule`` is called with a function that is to be called soon, but not at once. ``let_in``
-    is told of a held connection that has its lease now; while it is None nobody is held.
+    ``schedule`` is called with a number of seconds, 0.0 for soon but not at once, and a function
+    that is to be called then. ``let_in`` is told of a held connection that has its lease now; while
+    it is None nobody is held.
     """
 
     def __init__(
@@ -75,7 +78,7 @@ class WaitingLine:
         admission: Admission,
         tracker: ConnectionTracker,
         stats: Stats,
-        schedule: Callable[[Callable[[], None]], None],
+        schedule: Callable[[float, Callable[[], None]], None],
         clock: Callable[[], float],
     ) -> None:
         self.let_in: Callable[[Connection, Place], None] | None = None
@@ -235,11 +238,11 @@ class WaitingLine:
                 if isinstance(key, Place) and key.connection is not None:
                     _tell(key.connection, position, total, waited, eta)
 
-    def _wake(self) -> None:
+    def _wake(self, seconds: float = 0.0) -> None:
         # Not at once: this may be inside the end of another connection.
         if not self._scheduled:
             self._scheduled = True
-            self._schedule(self._promote)
+            self._schedule(seconds, self._promote)
 
     def _promote(self) -> None:
         self._scheduled = False
@@ -250,6 +253,9 @@ class WaitingLine:
         for _ in range(_BATCH):
             turn = line.promote(now)
             if turn is None:
+                wait = line.wait_for_room(now) if line else 0.0
+                if 0.0 < wait < _TICK:  # else the tick comes before
+                    self._wake(max(wait, _LEAST_WAIT))
                 return
             if isinstance(turn.key, Place):
                 self._promoted(turn.key, turn.verdict, now)

@@ -100,7 +100,7 @@ class Server:
         self.admission = Admission(settings, self.tracker, self.stats, self.shedder, random)
         self.admission.on_dry_run = self._dry_run
         self.line = WaitingLine(
-            settings, self.admission, self.tracker, self.stats, self._soon, monotonic
+            settings, self.admission, self.tracker, self.stats, self._after, monotonic
         )
         self.gate = Gate(
             settings,
@@ -391,9 +391,8 @@ class Server:
     def _dry_run(self, policy: str) -> None:
         self.warn(f"dry run: {policy} would have refused an attempt")
 
-    def _soon(self, work: Callable[[], None]) -> None:
-        self.engine.poller.ready.append(work)
-        self.engine.poller.wake()
+    def _after(self, seconds: float, work: Callable[[], None]) -> None:
+        self.engine.after(seconds, work)
 
 
 def _end(connection: Connection, reason: Reason) -> None:

@@ -122,11 +122,25 @@ def attempt(number: int = 0, **who: Any) -> Attempt:
 def test_whoever_is_too_early_is_told_its_own_slot() -> None:
     admission, tracker, _ = build(pacing={"rate": 2.0, "burst": 1})
     assert admission.precheck("192.0.2.1", 10.0) is None
+    assert isinstance(admission.admit(attempt(1), 10.0), Lease)
     told = [admission.precheck(f"192.0.2.{n}", 10.0) for n in range(2, 6)]
     # 0.5, 1.0, 1.5 and 2.0 s, rounded up.
     assert told == [Rejection(RATE_LIMITED, seconds) for seconds in (1, 1, 2, 2)]
     assert admission.precheck("192.0.2.2", 11.0) is None
-    assert tracker.open == 0
+    assert tracker.open == 1
+
+
+def test_who_is_refused_for_another_reason_does_not_use_the_rate_up() -> None:
+    admission, _, _ = build(
+        limits={"connections": 2}, waiting_room=OFF, pacing={"rate": 1.0, "burst": 2}
+    )
+    for number in range(2):
+        assert admission.precheck(f"192.0.2.{number}", 0.0) is None
+        assert isinstance(admission.admit(attempt(number), 0.0), Lease)
+    assert reason(admission.precheck("192.0.2.9", 0.0)) is RATE_LIMITED
+    for number in range(10, 30):
+        assert admission.precheck(f"192.0.2.{number}", 10.0) is None
+        assert reason(admission.admit(attempt(number), 10.0)) is SERVER_LIMIT
 
 
 def test_an_address_at_its_limit_does_not_use_the_rate_up() -> None:
@@ -141,6 +155,7 @@ def test_an_address_at_its_limit_does_not_use_the_rate_up() -> None:
 def test_a_ticket_has_been_paced_already_until_it_turns_out_to_be_worth_nothing() -> None:
     admission, _, _ = build(pacing={"rate": 1.0, "burst": 1})
     assert admission.precheck("192.0.2.1", 0.0) is None
+    assert isinstance(admission.admit(attempt(1), 0.0), Lease)
     assert admission.precheck("192.0.2.2", 0.0, ticket=True) is None
     assert reason(admission.arrive("192.0.2.2", 0.0)) is RATE_LIMITED
 
@@ -149,6 +164,7 @@ def test_accepting_waits_only_while_there_is_pacing() -> None:
     admission, _, _ = build(pacing={"rate": 1.0, "burst": 1})
     for now in (0.0, 1.0):
         assert admission.precheck("192.0.2.1", now) is None
+        assert isinstance(admission.admit(attempt(1), now), Lease)
     assert admission.wait_for_accept(2.0) == 0.0
     off, _, _ = build(pacing=OFF)
     for _ in range(1000):

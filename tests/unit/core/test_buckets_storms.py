@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 
 import pytest
+from test_buckets_pacer import take
 
 from tidegate.core.buckets import Pacer
 
@@ -38,7 +39,7 @@ class Storm:
             now = max(now, arrives)
             if self.heeds:
                 now += self.pacer.wait_for_accept(now)
-            delay = self.pacer.take(key(client), now)
+            delay = take(self.pacer, key(client), now)
             if delay:
                 self.told[client] += 1
                 heapq.heappush(queue, (now + back(delay), client))
@@ -87,7 +88,7 @@ class TestStorm:
         admitted = storm.run(count, key, back)
         assert len(admitted) == count
         assert admitted[-1] <= count / rate * 1.05 + 1.0
-        assert most_within(admitted, 1.0) <= rate + burst + 1
+        assert most_within(admitted, 1.0) <= rate + burst
         if back in (exactly, rounded_up):
             assert max(storm.told.values()) == 1
 
@@ -104,9 +105,10 @@ class TestStorm:
         pacer = Pacer(10.0, 5, per_key=1)
         for number in range(100):
             assert pacer.wait_for_accept(T0) == 0.0
-            pacer.take(str(number), T0)
+            take(pacer, str(number), T0)
         for number in range(5, 15):
-            pacer.take(str(number), T0 + 1.0)
-        assert pacer.wait_for_accept(T0 + 1.0) == pytest.approx(0.5)
-        assert pacer.wait_for_accept(T0 + 1.25) == pytest.approx(0.25)
-        assert pacer.wait_for_accept(T0 + 1.5) == 0.0
+            take(pacer, str(number), T0 + 1.0)
+        # The next may be a holder as well, and is to find room.
+        assert pacer.wait_for_accept(T0 + 1.0) == pytest.approx(0.6)
+        assert pacer.wait_for_accept(T0 + 1.25) == pytest.approx(0.35)
+        assert pacer.wait_for_accept(T0 + 1.6) == 0.0

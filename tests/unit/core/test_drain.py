@@ -61,7 +61,7 @@ def test_closes_are_even_and_at_their_slots(total: int, window: float) -> None:
             # Integers: the bound of a second may hold one back until that second is over.
             assert -1e-6 <= now - 1000.0 - slot <= (2 * tick if total / window > 20 else 1.0)
     assert fastest_second([(now, due) for now, _, due in answers]) <= math.ceil(
-        1.2 * total / window
+        1.15 * total / window
     )
 
 
@@ -91,7 +91,7 @@ def test_a_stall_is_caught_up_with_without_a_burst(stall: float) -> None:
     schedule = DrainSchedule(3000, 30.0, 1000.0)
     times = [1000.0 + 0.05 * tick for tick in range(601)]
     answers = [(now, schedule.due(now)) for now in times if not 5.0 < now - 1000.0 < 5.0 + stall]
-    assert fastest_second(answers) <= 120
+    assert fastest_second(answers) <= 115
     assert answers[-1][1] == 3000
 
 
@@ -114,7 +114,7 @@ def test_whenever_it_is_asked_no_second_has_more_than_its_share(
         if due:
             assert now - 1000.0 >= schedule.slot(due - 1) - 1e-6
         answers.append((now, due))
-    assert fastest_second(answers) <= math.ceil(1.2 * total / window)
+    assert fastest_second(answers) <= math.ceil(1.15 * total / window)
     # Asked often enough from then on, it ends.
     for _ in range(200):
         now += 1.0

@@ -89,6 +89,32 @@ def test_the_line_stands_still_under_pressure(pressure: float, priority: int, mo
     assert (line.promote(0.0) is not None) is moves
 
 
+def test_those_who_waited_keep_the_pace_as_well() -> None:
+    admission, tracker = build(
+        limits={"connections": 8}, pacing={"enabled": True, "rate": 4.0, "burst": 2}
+    )
+    line = admission.line
+    assert line is not None
+    inside = [leased(tracker.acquire("198.51.100.1")) for _ in range(8)]
+    for number in range(8):
+        line.enter(number, attempt(number), 0.0)
+    for lease in inside:
+        tracker.release(lease)
+    let_in: list[float] = []
+    for step in range(30):
+        now = 10.0 + step / 20
+        while (turn := line.promote(now)) is not None:
+            leased(turn.verdict)
+            assert turn.key == len(let_in)
+            let_in.append(now)
+    assert let_in == pytest.approx([10.0, 10.0, *(10.0 + 0.25 * n for n in range(1, 6))])
+    assert line.wait_for_room(11.25) == pytest.approx(0.25)
+    assert line.wait_for_room(11.5) == 0.0
+    # Newcomers count for the same pace.
+    assert line.promote(11.5) is not None
+    assert admission.precheck("192.0.2.99", 11.5) is not None
+
+
 class Doors(RuleBasedStateMachine):
     """Comers, leavers and waiters against the plainest account of who is where."""
 

@@ -47,7 +47,7 @@ class Node:
         limits = {"connections": connections, **sections.pop("limits", {})}
         room = {"enabled": True, "secret": SECRET, **sections.pop("waiting_room", {})}
         settings = Settings.from_mapping(
-            {"limits": limits, "waiting_room": room, "pacing": {"enabled": False}, **sections}
+            {"pacing": {"enabled": False}, "limits": limits, "waiting_room": room, **sections}
         )
         self.tracker = ConnectionTracker(settings.limits, settings.tiers)
         self.stats = Stats()
@@ -55,16 +55,23 @@ class Node:
         self.admission = Admission(settings, self.tracker, self.stats, shedder, lambda: 0.0)
         self.now = 100.0
         self.soon: list[Callable[[], None]] = []
+        self.later: list[tuple[float, Callable[[], None]]] = []
         self.line = WaitingLine(
             settings,
             self.admission,
             self.tracker,
             self.stats,
-            self.soon.append,
+            self.schedule,
             lambda: self.now,
         )
         self.line.let_in = lambda connection, place: self.admitted.append(cast(Any, connection))
         self.admitted: list[Peer] = []
+
+    def schedule(self, seconds: float, work: Callable[[], None]) -> None:
+        if seconds:
+            self.later.append((self.now + seconds, work))
+        else:
+            self.soon.append(work)
 
     @property
     def wall(self) -> float:
@@ -133,6 +140,43 @@ def refused(verdict: object) -> str:
 
 
 # Held on an open connection.
+
+
+def test_those_who_waited_are_let_in_at_the_pace() -> None:
+    node = Node(20, pacing={"enabled": True, "rate": 100.0, "burst": 5})
+    leases = [node.enter(number) for number in range(20)]
+    peers = [node.hold(number) for number in range(20)]
+    node.now += 10.0
+    for lease in leases:
+        node.leave(lease)
+    assert node.admitted == peers[:5]
+    # One timer at a time is set for the next, at the time when the pace has room.
+    steps = 0
+    while node.later:
+        ((node.now, work),) = node.later
+        node.later.clear()
+        work()
+        node.turn()
+        steps += 1
+        assert len(node.admitted) <= 5 + steps
+    assert node.admitted == peers
+    assert node.now == pytest.approx(110.15, abs=0.01)
+    assert node.tracker.open == 20
+
+
+def test_a_slow_pace_is_left_to_the_tick() -> None:
+    node = Node(2, pacing={"enabled": True, "rate": 1.0, "burst": 1})
+    leases = [node.enter(number) for number in range(2)]
+    peers = [node.hold(number) for number in range(2)]
+    node.now += 10.0
+    for lease in leases:
+        node.leave(lease)
+    assert node.admitted == peers[:1]
+    assert not node.later
+    node.pass_time(0.9)
+    assert node.admitted == peers[:1]
+    node.pass_time(0.1)
+    assert node.admitted == peers
 
 
 def test_a_native_client_is_told_its_position_and_let_in() -> None:
