@@ -178,13 +178,15 @@ static void request(int who) {
 
 static void come(int who) {
     struct client *c = &clients[who];
-    int one = 1, fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+    int one = 1, small = 4096, fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
     if (fd < 0 || fd >= MOST) { fprintf(stderr, "herd: %s\n", strerror(errno)); exit(2); }
     struct sockaddr_in from = {.sin_family = AF_INET}, to = from;
     from.sin_addr.s_addr = htonl(INADDR_LOOPBACK + 1 + (uint32_t)who);
     to.sin_addr.s_addr = htonl(INADDR_LOOPBACK), to.sin_port = htons((uint16_t)port);
     setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &one, sizeof one);
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    /* Little room in the kernel, so that what is not read waits in the server. */
+    if (groups[c->group].silent) setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
     c->fd = fd, owner[fd] = who, c->state = CONNECTING;
     c->texts = c->said = c->status = 0, c->heard = -1, c->delay = -1;
     c->head = malloc(HEAD), c->head_length = 0;

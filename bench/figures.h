@@ -78,7 +78,14 @@ static void write_times(const char *name, struct list *times) {
            times->count ? times->values[times->count - 1] - seen.began : 0);
 }
 
-/* Writes what was seen until `now`, and begins anew. */
+static void forget_seen(double now) {
+    for (int i = 0; i < SECONDS; i++) free(seen.latency[i].values);
+    free(seen.admissions.values), free(seen.back.values), free(seen.closes.values);
+    memset(&seen, 0, sizeof seen);
+    seen.began = now;
+}
+
+/* Writes what was seen until `now`. */
 static void write_seen(double now) {
     int seconds = second_of(now) + 1;
     struct list all = {0};
@@ -95,14 +102,11 @@ static void write_seen(double now) {
         sort(&seen.latency[i]);
         printf("%s{", i ? "," : ""), write_spread("s", &seen.latency[i]), printf("}");
         for (size_t j = 0; j < seen.latency[i].count; j++) keep(&all, seen.latency[i].values[j]);
-        free(seen.latency[i].values);
     }
     printf("],"), sort(&all), write_spread("latency", &all);
     printf(",\"messages\":%ld,\"gaps\":%ld,\"lost\":%ld,\"failed\":%ld", seen.messages, seen.gaps,
            seen.lost, seen.failed);
-    free(all.values), free(seen.admissions.values), free(seen.back.values), free(seen.closes.values);
-    memset(&seen, 0, sizeof seen);
-    seen.began = now;
+    free(all.values);
 }
 
 #endif

@@ -85,18 +85,35 @@ static void do_end(int group) {
     g->gone = g->n;
 }
 
-static void do_run(double seconds, int group) {
+static void look(void) {
     static struct epoll_event events[EVENTS];
+    int n = epoll_wait(poller, events, EVENTS, 0);
+    for (int i = 0; i < n; i++) ready(events[i].data.fd, events[i].events);
+}
+
+/* Between two runs nobody reads or sends: what came and was due meanwhile says nothing. */
+static void begin_anew(void) {
+    for (double until = clock_now() + 0.2; clock_now() < until;) look();
+    double now = clock_now();
+    for (int who = 0; who < client_count; who++)
+        if (clients[who].state == SETTLED && clients[who].flight && clients[who].next < now) {
+            struct group *g = &groups[clients[who].group];
+            clients[who].next = now + g->every * (who - g->first + 1) / g->n;
+            set_timer(who, clients[who].next);
+        }
+    forget_seen(now);
+}
+
+static void do_run(double seconds, int group) {
+    begin_anew();
     double began = clock_now(), now = began;
-    seen.began = began;
     while (now - began < seconds) {
         struct group *g = group < 0 ? NULL : &groups[group];
         if (g && g->settled + g->gone == g->n) break;
         int who;
         while ((who = due(&sending, now)) >= 0) turn_of(who);
         for (int i = 0; i < STARTS && (who = due(&others, now)) >= 0; i++) turn_of(who);
-        int n = epoll_wait(poller, events, EVENTS, 0);
-        for (int i = 0; i < n; i++) ready(events[i].data.fd, events[i].events);
+        look();
         now = clock_now();
     }
     printf("{\"groups\":[");

@@ -1,0 +1,190 @@
+"""Too much for long: `python -m bench.overload [--only capacity|readers] [--seconds T]`.
+
+capacity
+    Twice as many clients come as the pace lets in, evenly, for two minutes. A refused one comes back
+    when it was told to; one that was let in stays for ten seconds. 200 others send messages all the
+    while. What is looked at: their latency, the admissions, the memory, and how long it takes after
+    the end until everything is as before.
+
+readers
+    A room of 5,000 gets 100 messages a second for 30 seconds. 1,000 more of its members never read.
+
+Exit code 1 when a bound is not kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import statistics
+import sys
+import time
+from typing import Any
+
+from bench import prepare
+from bench.process import HERE, LOAD_CORE, BenchError, descriptors
+from bench.report import machine
+from bench.scenario import Check, crew, natives, served, tidegate
+
+RATE, BURST = 500.0, 100
+STAY = 10.0
+QUIET = 20.0
+SETTLING = 10.0
+"""Seconds within which everything has to be as before."""
+
+READERS, SILENT, PER_SECOND = 5_000, 1_000, 100
+CAP = 128 * 1024 * 1024
+"""Memory that peers who never read may cost a server at the most, in bytes."""
+
+RESULTS = HERE / "results" / "overload.json"
+
+Figures = dict[str, Any]
+
+
+def capacity(seconds: float) -> tuple[Figures, list[Check]]:
+    """Twice what the pace lets in, for so long."""
+    peer = tidegate(
+        {"pacing.enabled": "true", "pacing.rate": RATE, "pacing.burst": BURST, "limits.per_ip": 100}
+    )
+    coming = int(2 * RATE * seconds)
+    with served(peer, 16_000) as (server, herd, watch):
+        crew(herd, peer)
+        # As many as will be in at a time, so that the quiet time is like the loud one but for the
+        # comers; they leave at its end.
+        group = natives(herd, peer, "stayers", int(RATE * STAY), rate=RATE)
+        herd.run(60, until_settled=group)
+        quiet = herd.run(QUIET)
+        herd.end(group)
+        herd.run(1)
+        group = natives(herd, peer, "comers", coming, rate=2 * RATE, stay=STAY)
+        first = time.monotonic()
+        used = server.cpu()
+        loud = herd.run(seconds)
+        used = (server.cpu() - used) / seconds
+        last = time.monotonic()
+        herd.end(group)
+        settling = herd.run(SETTLING)
+        after = herd.run(5)
+        memory = watch.memory(first, last)
+    # The first seconds are those of the burst, and of the first comers who are told whole seconds.
+    even = loud["admitted"][3 : int(seconds)]
+    half = len(memory) // 2
+    filled = memory[int(4 * STAY) : half] or memory
+    figures = {
+        "coming": coming,
+        "rate": RATE,
+        "burst": BURST,
+        "cpu": used,
+        "quiet": quiet["latency"],
+        "loud": loud["latency"],
+        "after": after["latency"],
+        "settling_by_second": [second["s"]["p99"] for second in settling["latencies"]],
+        "admitted_by_second": loud["admitted"],
+        "refused_by_second": loud["refused"],
+        "busiest_second": loud["admissions"]["busiest"],
+        "gave_up": sum(loud["gave_up"]),
+        "memory": memory,
+    }
+    kept = 2 * quiet["latency"]["p99"]
+    return figures, [
+        Check("p99 latency, of the quiet one", loud["latency"]["p99"] / (kept / 2), 0, 2, " x"),
+        Check("admitted a second, mean", statistics.mean(even), 0.95 * RATE, 1.05 * RATE),
+        Check("admitted a second, least", min(even), 0.95 * RATE, 1.05 * RATE),
+        Check("admitted a second, most", max(even), 0.95 * RATE, 1.05 * RATE),
+        Check("admitted in the busiest second", loud["admissions"]["busiest"], 0, RATE + BURST),
+        Check(
+            "memory at the end, of that when full",
+            statistics.mean(memory[-8:]) / statistics.mean(filled),
+            0.9,
+            1.1,
+            " x",
+        ),
+        Check(
+            "p99 latency 10 s after, of the quiet one",
+            after["latency"]["p99"] / (kept / 2),
+            0,
+            1.5,
+            " x",
+        ),
+    ]
+
+
+def readers(seconds: float) -> tuple[Figures, list[Check]]:
+    """A busy room with many who do not read."""
+    peer = tidegate({"messages.per_second": 0})
+    text = '{"type":"room_message","room":"busy","data":{"n":#,"pad":"' + "x" * 400 + '"}}'
+    with served(peer, 16_000) as (server, herd, watch):
+        group = natives(herd, peer, "readers", READERS, room="busy")
+        herd.run(30, until_settled=group)
+        silent = natives(herd, peer, "silent", SILENT, room="busy", silent=True)
+        herd.run(30, until_settled=silent)
+        herd.run(1)
+        before, used = server.memory(), server.cpu()
+        first = time.monotonic()
+        natives(herd, peer, "speaker", 1, room="busy", text=text, every=1 / PER_SECOND)
+        seen = herd.run(seconds)
+        used = (server.cpu() - used) / seconds
+        last = time.monotonic()
+        memory = watch.memory(first, last)
+        states = seen["groups"]
+    sent = seconds * PER_SECOND
+    delivered = seen["messages"] / READERS
+    figures = {
+        "seconds": seconds,
+        "cpu": used,
+        "messages": seen["messages"],
+        "gaps": seen["gaps"],
+        "lost": seen["lost"],
+        "groups": states,
+        "memory_before": before,
+        "memory": memory,
+        "latency": seen["latency"],
+    }
+    return figures, [
+        Check("readers who are still there", states[group]["settled"], READERS, READERS),
+        Check("readers' gaps", seen["gaps"], 0, 0),
+        Check("messages that a reader got, of those sent", delivered / sent, 0.98, 1.02, " x"),
+        Check(
+            "memory that it cost at most", (max(memory) - before) / 2**20, 0, CAP / 2**20, " MiB"
+        ),
+    ]
+
+
+SCENARIOS = {"capacity": (capacity, 120.0), "readers": (readers, 30.0)}
+
+
+def main() -> int:
+    """Run what is asked for."""
+    parser = argparse.ArgumentParser(prog="python -m bench.overload")
+    parser.add_argument("--only", action="append", choices=list(SCENARIOS))
+    parser.add_argument("--seconds", type=float, help="in place of 120 and 30")
+    options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    if descriptors() < 17_000:
+        print("overload: needs 17,000 file descriptors: see ulimit -Hn", file=sys.stderr)
+        return 2
+    results: Figures = {"machine": machine()}
+    good = True
+    try:
+        prepare.compile_c()
+        os.sched_setaffinity(0, {LOAD_CORE})
+        for name in options.only or SCENARIOS:
+            scenario, usual = SCENARIOS[name]
+            print(f"{name} ...", flush=True)
+            results[name], held = scenario(options.seconds or usual)
+            for check in held:
+                print(f"  {check}")
+                good = good and check.holds
+    except BenchError as error:
+        print(f"overload: {error}", file=sys.stderr)
+        good = False
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+    print(f"every figure is in {RESULTS.relative_to(HERE.parent)}")
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
