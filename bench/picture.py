@@ -12,7 +12,7 @@ mpl.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
-COLOURS = {"paced": "#0b7285", "default": "#37b24d", "unpaced": "#f08c00", "ws": "#868e96"}
+COLOURS = {"paced": "#0b7285", "fast": "#37b24d", "unpaced": "#f08c00", "ws": "#868e96"}
 PANELS = (
     ("admitted", "admitted a second", 1.0, "symlog"),
     ("refused", "refused a second", 1.0, "symlog"),

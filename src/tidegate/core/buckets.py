@@ -134,7 +134,7 @@ class Pacer:
     However clients behave, in any ``w`` seconds no more are let in than
     ``rate * (w + GRACE + EARLY) + burst + 1``. That takes holders who are late by as much as they
     may be and then all come at once. A caller that heeds ``wait_for_accept`` lets in no more than
-    ``rate * w + burst``, and one more when holders are late at the end of the line.
+    ``rate * w + burst + 1``.
 
     An operation is O(1), or O(log n) for a key with n slots, and moving their times in memory.
     """
@@ -208,12 +208,9 @@ class Pacer:
 
         Delays that are rounded up to whole seconds bring all the holders of one second at once.
         They wait in the kernel's queue then, and come in at the rate. Ask before every accept;
-        newcomers who are too early do not make it wait, since they must be told when to come,
-        but for a step of the rate at most while a holder may be the next and newcomers are refused.
+        newcomers who are too early do not make it wait, since they must be told when to come.
         """
         wait = self._full - now - self._burst * self._step
-        if self._next > now and self._order and self._order[0][0] <= now + EARLY:
-            wait += self._step
         return wait if wait > _INSTANT else 0.0
 
     def explain(self, key: Hashable, now: float) -> Step:

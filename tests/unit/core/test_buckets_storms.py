@@ -108,7 +108,6 @@ class TestStorm:
             take(pacer, str(number), T0)
         for number in range(5, 15):
             take(pacer, str(number), T0 + 1.0)
-        # The next may be a holder as well, and is to find room.
-        assert pacer.wait_for_accept(T0 + 1.0) == pytest.approx(0.6)
-        assert pacer.wait_for_accept(T0 + 1.25) == pytest.approx(0.35)
-        assert pacer.wait_for_accept(T0 + 1.6) == 0.0
+        assert pacer.wait_for_accept(T0 + 1.0) == pytest.approx(0.5)
+        assert pacer.wait_for_accept(T0 + 1.25) == pytest.approx(0.25)
+        assert pacer.wait_for_accept(T0 + 1.5) == 0.0
