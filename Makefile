@@ -51,6 +51,10 @@ bench: $(READY) ## Compare with other servers in one run (under 6 minutes)
 bench-storm: $(READY) ## Cut 15,000 connections that all come back at once (3 minutes)
 	@$(BIN)/python -m bench.storm $(ARGS)
 
+.PHONY: bench-overload
+bench-overload: $(READY) ## Twice what the pace lets in, and a room with members who do not read (5 minutes)
+	@$(BIN)/python -m bench.overload $(ARGS)
+
 .PHONY: soak
 soak: $(READY) ## Hold 15,000 connections for 5 minutes
 	@$(BIN)/python -m bench.soak $(ARGS)

@@ -1,10 +1,10 @@
 """Too much for long: `python -m bench.overload [--only capacity|readers] [--seconds T]`.
 
 capacity
-    Twice as many clients come as the pace lets in, evenly, for two minutes. A refused one comes back
-    when it was told to; one that was let in stays for ten seconds. 200 others send messages all the
-    while. What is looked at: their latency, the admissions, the memory, and how long it takes after
-    the end until everything is as before.
+    Twice as many clients come as the pace lets in, evenly, for two minutes. A refused one comes
+    back when it was told to; one that was let in stays for ten seconds. 200 others send messages
+    all the while. What is looked at: their latency, the admissions, the memory, and how long it
+    takes after the end until everything is as before.
 
 readers
     A room of 5,000 gets 100 messages a second for 30 seconds. 1,000 more of its members never read.
