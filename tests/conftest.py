@@ -25,13 +25,11 @@ def _processes(folder: Path) -> Iterator[tuple[Start, Start]]:
     started: list[Process] = []
 
     def serve(settings: Any = None, **options: Any) -> Process:
-        started.append(Process.serve(folder, _switched_on(settings), **options))
+        started.append(Process.serve(folder, settings, **options))
         return started[-1]
 
     def program(command: str, settings: Any = None, **options: Any) -> Process:
-        process = Process(
-            [sys.executable, *command.split()], folder, _switched_on(settings), **options
-        )
+        process = Process([sys.executable, *command.split()], folder, settings, **options)
         started.append(process.wait_ready())
         return process
 
@@ -111,15 +109,6 @@ def chromium() -> str:
     found = next(filter(None, map(shutil.which, names)), None)
     _need(found, "Chromium or Chrome on the PATH")
     return str(found)
-
-
-def _switched_on(settings: Any) -> dict[str, Any]:
-    """A test that sets something of a policy wants the policy."""
-    named = dict(settings or {})
-    for policy in ("pacing", "waiting_room"):
-        if policy in named:
-            named[policy] = {"enabled": True, **named[policy]}
-    return named
 
 
 def _need(there: object, what: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -154,7 +155,7 @@ def test_a_server_that_goes_away_says_so(serve: Start, visit: Visit) -> None:
     server = serve()
     page = visit(page_of(server))
     page.evaluate("async (url) => { window.socket = await opened(url); }", server.url)
-    server.process.terminate()
+    server.signal(signal.SIGINT)
     close = page.evaluate("socket.closed")
     assert (close["code"], close["wasClean"]) == (1001, True)
     assert server.process.wait(5) == 0

@@ -148,7 +148,7 @@ def echo_server(deflate: bool, log: int) -> Iterator[int]:
             time.sleep(0.05)
         yield port
     finally:
-        server.send_signal(signal.SIGTERM)
+        server.send_signal(signal.SIGINT)
         try:
             server.wait(15)
         except subprocess.TimeoutExpired:

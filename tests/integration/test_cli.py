@@ -249,7 +249,7 @@ def test_the_start_says_where_and_what(serve: Start) -> None:
     assert f"ws://127.0.0.1:{server.port}/ws\n" in server.log
     assert f"http://127.0.0.1:{server.port}/health" in server.log
     assert f"http://127.0.0.1:{server.admin_port}/metrics" in server.log
-    assert "10,000 connections, 7 per IP, 10 per user, " in server.log
+    assert "10,000 connections, 2,000 new ones a second, 7 per IP, 10 per user, " in server.log
     assert "free: 2 per user" in server.log
     assert "anonymous; tokens are not accepted" in server.log
     assert "warning" not in server.log
@@ -325,16 +325,17 @@ def test_an_address_that_is_not_ours_exits_with_1(
 
 
 @pytest.mark.parametrize(
-    ("number", "code", "said", "event"),
+    ("number", "settings", "code", "said", "event"),
     [
-        (signal.SIGTERM, 1001, "server shutting down", "stopping"),
-        (signal.SIGINT, 1001, "server shutting down", "stopping"),
+        (signal.SIGINT, {}, 1001, "server shutting down", "stopping"),
+        (signal.SIGTERM, {"on_sigterm": False}, 1001, "server shutting down", "stopping"),
+        (signal.SIGTERM, {}, 1012, '{"error":"drained","retryAfter":0}', "draining"),
     ],
 )
 def test_a_signal_closes_every_connection_and_exits_with_0(
-    serve: Start, number: signal.Signals, code: int, said: str, event: str
+    serve: Start, number: signal.Signals, settings: Any, code: int, said: str, event: str
 ) -> None:
-    server = serve()
+    server = serve({"drain": settings})
     with server.connect() as client:
         client.open()
         server.signal(number)

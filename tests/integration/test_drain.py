@@ -9,6 +9,7 @@ import json
 import math
 import os
 import random
+import select
 import signal
 import subprocess
 import sys
@@ -27,7 +28,7 @@ from tests.conftest import Start
 from tests.support.crowd import Crowd, Member
 from tests.support.net import allow_descriptors, free_port, wait_until
 from tests.support.process import Process
-from tests.support.raw import TEXT
+from tests.support.raw import TEXT, Raw
 from tidegate.core.settings import Settings
 from tidegate.node.native import NativeServer
 
@@ -52,6 +53,12 @@ def begin(server: Process, query: str = "", **headers: str) -> tuple[int, dict[s
         return response.status, json.loads(response.read())
     finally:
         connection.close()
+
+
+def in_turn(one: Raw, two: Raw) -> tuple[Raw, Raw]:
+    """The one that is closed first, and the other: the order is not that in which they came."""
+    ready, _, _ = select.select([one.sock, two.sock], [], [], 10)
+    return (one, two) if one.sock in ready else (two, one)
 
 
 def busiest(times: list[float], seconds: float) -> int:
@@ -196,6 +203,31 @@ def test_what_is_acknowledged_in_the_moment_of_the_close_is_delivered() -> None:
     ]
 
 
+def test_sigterm_drains_by_default(serve: Start) -> None:
+    server = serve()
+    with server.connect() as one, server.connect() as two:
+        for raw in (one, two):
+            raw.open(headers=[NATIVE])
+            assert json.loads(raw.message())["type"] == "connected"
+        start = time.monotonic()
+        server.signal(signal.SIGTERM)
+        slots = {}
+        for raw in (one, two):
+            notice = json.loads(raw.message())
+            assert notice["type"] == "server_shutdown"
+            slots[notice["reconnectDelay"]] = raw
+        # The first is closed when both were told, the second in the middle of the window.
+        (soon, first), (late, second) = sorted(slots.items())
+        assert (soon, late) == (pytest.approx(1, abs=0.1), pytest.approx(14.9, abs=0.1))
+        first.closed(1012)
+        assert 0.9 < time.monotonic() - start < 5
+        first.send_close(1012)
+        server.wait_open(1)
+        second.send_close(1000)
+        assert server.process.wait(5) == 0
+    assert "draining connections=2 window=30.0" in server.log
+
+
 def test_newcomers_are_refused_politely_to_the_end(serve: Start) -> None:
     server = serve(settings(2))
     with server.connect() as stays, server.connect() as native:
@@ -301,8 +333,9 @@ def test_the_admin_api_begins_it_and_shows_it(serve: Start) -> None:
         # One more changes nothing, and so does the signal that an orchestrator sends then.
         assert begin(server, "?window=1")[1]["window"] == 30.0
         server.signal(signal.SIGTERM)
-        one.closed(1012)
-        one.send_close(1012)
+        first, _ = in_turn(one, two)
+        first.closed(1012)
+        first.send_close(1012)
         wait_until(lambda: server.get("/drain")[1]["open"] == 1)
         status, body = server.get("/drain")
         assert status == 200
@@ -320,11 +353,12 @@ def test_ctrl_c_after_the_admin_api_closes_at_once(serve: Start) -> None:
         one.open()
         two.open()
         assert begin(server)[0] == 202
-        one.closed(1012)
-        one.send_close(1012)
+        first, second = in_turn(one, two)
+        first.closed(1012)
+        first.send_close(1012)
         server.signal(signal.SIGINT)
-        two.closed(1001)
-        two.send_close(1001)
+        second.closed(1001)
+        second.send_close(1001)
         assert server.process.wait(5) == 0
 
 

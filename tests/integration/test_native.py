@@ -112,7 +112,7 @@ def test_connected(server: Process) -> None:
         "settings": {
             "pingInterval": 20,
             "maxMessageSize": 1000,
-            "messagesPerSecond": 0,
+            "messagesPerSecond": 100,
             "broadcast": True,
         },
         "degraded": False,

@@ -33,7 +33,6 @@ def test_a_peer_that_never_reads_and_a_thousand_others(serve: Start) -> None:
             "limits": {"per_ip": 2000},
             "pacing": {"enabled": False},
             "outbox": {"max_bytes": OUTBOX},
-            "messages": {"bytes_per_second": 0},
             "server": {"close_timeout": 0.5},
         }
     )

@@ -189,7 +189,12 @@ def test_who_leaves_the_line_or_is_cut_off_gives_its_place_up(serve: Start) -> N
 
 
 def test_the_wait_is_bounded_and_so_are_the_places(serve: Start) -> None:
-    server = serve({"limits": {"connections": 1}, "waiting_room": {"places": 1, "max_wait": 1.0}})
+    server = serve(
+        {
+            "limits": {"connections": 1},
+            "waiting_room": {"enabled": True, "places": 1, "max_wait": 1.0},
+        }
+    )
     protocol = [("Sec-WebSocket-Protocol", "tidegate.v1.json")]
     with server.connect().open(), server.connect().open(headers=protocol) as waits:
         with server.connect().open(headers=protocol) as refused:

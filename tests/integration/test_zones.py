@@ -31,7 +31,6 @@ def settings(**shedding: Any) -> dict[str, Any]:
     return {
         "auth": {"secret": SECRET},
         "limits": {"connections": LIMIT},
-        "messages": {"per_second": 100},
         "shedding": {"enabled": True, "hold": 0.5, **others, **shedding},
     }
 

@@ -48,8 +48,6 @@ class Process:
         merged: dict[str, dict[str, Any]] = {key: dict(of) for key, of in (settings or {}).items()}
         merged.setdefault("server", {}).setdefault("port", self.port)
         merged.setdefault("admin", {}).setdefault("port", self.admin_port)
-        if "drain" in merged:
-            merged["drain"].setdefault("on_sigterm", True)
         self.tls = "certificate" in merged.get("tls", {})
         self.url = f"{'wss' if self.tls else 'ws'}://127.0.0.1:{self.port}/ws"
         self.expects_errors = False
@@ -163,10 +161,10 @@ class Process:
         self.process.send_signal(number)
 
     def stop(self, timeout: float = 15.0) -> int:
-        """End it with SIGTERM; its exit code."""
+        """End it with SIGINT, which waits for no window; its exit code."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGCONT)
-            self.process.terminate()
+            self.process.send_signal(signal.SIGINT)
         return self.process.wait(timeout)
 
     def kill(self) -> None:

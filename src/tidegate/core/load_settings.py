@@ -87,11 +87,11 @@ class PacingSettings(Section):
 
     section: ClassVar[str] = "pacing"
     enabled: bool = setting(
-        True, "Whether new connections are paced; on, since who comes back must not stall who is in."
+        True, "Whether new connections are paced; on, since a herd would stall those who are in."
     )
     rate: float = setting(
         2000.0,
-        "New connections a second; half of what a core takes with tokens, 10,000 in 5 s.",
+        "New connections a second; half of what a core takes with tokens; 10,000 are back in 5 s.",
         low=0.1,
         high=_FASTEST,
     )
@@ -384,7 +384,8 @@ class DrainSettings(Section):
 
     section: ClassVar[str] = "drain"
     on_sigterm: bool = setting(
-        True, "Whether SIGTERM drains; else it closes all at once, as SIGINT does, and all return."
+        True,
+        "Whether SIGTERM drains, lest all clients return at once; else it closes, as SIGINT does.",
     )
     window: float = setting(
         30.0,

@@ -43,6 +43,11 @@ _BUSY = 1  # an async handler is at work
 _BACKLOG = 2  # many small frames came at once; the rest waits for the next turn
 _EARLY = 4  # more came than the rates allow
 
+_TOO_FAST = (
+    "a connection sends more than messages.per_second, messages.bytes_per_second or the zone"
+    " allows; it is read later"
+)
+
 # A timer is not cancelled when its connection ends, so it must not keep it for long.
 _LONGEST_WAIT = 1.0
 
@@ -221,6 +226,7 @@ class Receiver(Sender):
         if meter.ready_at > now and engine.on_excess is None and not engine.rates_are_dry:
             self._held |= _EARLY
             engine.stats.messages_limited["delayed"] += 1
+            engine.warn(_TOO_FAST)  # the peer is not told, so nobody else would say why it waits
             self._wait_until_ready(now)
         return False
 

@@ -139,7 +139,7 @@ class Server:
             runner.run(self.serve())
 
     async def serve(self) -> None:
-        """Serve in the running loop until SIGTERM, which may drain, or SIGINT, which stops.
+        """Serve in the running loop until SIGTERM, which drains, or SIGINT, which stops.
 
         A second signal ends the process at once.
         """
@@ -218,7 +218,7 @@ class Server:
         return self.leaving
 
     def begin_leaving(self) -> None:
-        """Begin what SIGTERM asks for: a drain with `drain.on_sigterm`, else a stop."""
+        """Begin what SIGTERM asks for: a drain, or a stop without `drain.on_sigterm`."""
         if self.settings.drain.on_sigterm:
             self.begin_drain()
         else:

@@ -26,9 +26,10 @@ def facts(node: Server, admin: tuple[str, int] | None) -> dict[str, str]:
 
 
 def _limits(settings: Settings) -> str:
-    limits = settings.limits
+    limits, pacing = settings.limits, settings.pacing
+    pace = f"{pacing.rate:,.7g} new ones a second, " if pacing.enabled else ""
     return (
-        f"{limits.connections:,} connections, {limits.per_ip:,} per IP, "
+        f"{limits.connections:,} connections, {pace}{limits.per_ip:,} per IP, "
         f"{limits.per_user:,} per user, {limits.per_room:,} per room, "
         f"{limits.rooms_per_connection:,} rooms per connection"
     )

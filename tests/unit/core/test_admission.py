@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.support.policies import switched_on
+from tests.support.policies import with_a_line
 
 from tidegate.core.admission import Admission, outcome
 from tidegate.core.attempt import ANONYMOUS, Attempt, Identity, Lease, Rejection
@@ -33,7 +33,7 @@ CLOSED = {"anonymous": False, "secret": SECRET}
 def build(
     chance: float = 0.0, **sections: dict[str, Any]
 ) -> tuple[Admission, ConnectionTracker, Stats]:
-    settings = Settings.from_mapping(switched_on(sections))
+    settings = Settings.from_mapping(with_a_line(sections))
     tracker, stats = ConnectionTracker(settings.limits, settings.tiers), Stats()
     shedder = LoadShedder(settings, 0.0)
     return Admission(settings, tracker, stats, shedder, lambda: chance), tracker, stats

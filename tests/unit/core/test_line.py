@@ -6,7 +6,7 @@ import pytest
 from hypothesis import settings as profile
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from tests.support.policies import switched_on
+from tests.support.policies import with_a_line
 
 from tidegate.core.admission import Admission
 from tidegate.core.attempt import ANONYMOUS, Attempt, Identity, Lease, Rejection
@@ -20,7 +20,7 @@ OFF = {"enabled": False}
 
 
 def build(**sections: Any) -> tuple[Admission, ConnectionTracker]:
-    settings = Settings.from_mapping(switched_on({"pacing": OFF, **sections}))
+    settings = Settings.from_mapping(with_a_line({"pacing": OFF, **sections}))
     tracker = ConnectionTracker(settings.limits, settings.tiers)
     shedder = LoadShedder(settings, 0.0)
     return Admission(settings, tracker, Stats(), shedder, lambda: 0.5), tracker

@@ -90,6 +90,17 @@ def test_what_is_allowed(data: Any) -> None:
             assert getattr(getattr(made, section), key) == expected
 
 
+def test_what_is_on_by_default() -> None:
+    made = Settings()
+    assert (made.pacing.enabled, made.pacing.rate, made.pacing.burst) == (True, 2000.0, 1000)
+    assert made.drain.on_sigterm
+    messages = made.messages
+    assert (messages.per_second, messages.burst) == (100.0, 200)
+    assert (messages.joins_per_second, messages.control_per_second) == (20.0, 20.0)
+    assert messages.bytes_per_second == 0
+    assert not any(policy.enabled for policy in (made.waiting_room, made.shedding, made.breaker))
+
+
 @pytest.mark.parametrize(
     ("dry_run", "dry"),
     [((), ()), (("pacing", "per_ip"), ("pacing", "per_ip")), (("all",), POLICIES)],

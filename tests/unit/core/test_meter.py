@@ -7,17 +7,15 @@ import math
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.support.policies import MESSAGES
 
 from tidegate.core.meter import ABUSE_SECONDS, Meter, Rates
 from tidegate.core.settings import MessagesSettings
 
 NOW = 12_345.678
-USUAL = {"per_second": 100, "burst": 200}
 
 
 def rates(join_burst: int = 100, **values: float) -> Rates:
-    return Rates(MessagesSettings(**{**MESSAGES, **values}), join_burst)  # type: ignore[arg-type]
+    return Rates(MessagesSettings(**values), join_burst)  # type: ignore[arg-type]
 
 
 def meter(**values: float) -> Meter:
@@ -36,7 +34,7 @@ def sent_at_once(meter: Meter, size: int, now: float, most: int = 1000) -> int:
 @pytest.mark.parametrize(
     ("values", "size", "at_once", "wait"),
     [
-        (USUAL, 10, 200, 0.01),
+        ({}, 10, 200, 0.01),  # the defaults
         ({"per_second": 10, "burst": 5}, 10, 5, 0.1),
         ({"per_second": 10, "burst": 1}, 10, 1, 0.1),
         ({"per_second": 0.5, "burst": 2}, 10, 2, 2.0),
@@ -134,11 +132,11 @@ def test_who_waits_as_told_gets_the_whole_rate_of_bytes(sizes: list[int]) -> Non
 @pytest.mark.parametrize(
     ("values", "most", "at_once", "wait"),
     [
-        (USUAL, 50, 100, 1 / 50),
-        (USUAL, 5, 10, 1 / 5),
-        (USUAL, 0.1, 1, 10),
-        (USUAL, 1000, 200, 1 / 100),
-        (USUAL, math.inf, 200, 1 / 100),
+        ({}, 50, 100, 1 / 50),
+        ({}, 5, 10, 1 / 5),
+        ({}, 0.1, 1, 10),
+        ({}, 1000, 200, 1 / 100),
+        ({}, math.inf, 200, 1 / 100),
         ({"per_second": 3, "burst": 7}, 5, 7, 1 / 3),
         ({"per_second": 0, "burst": 7}, 5, 7, 1 / 5),
     ],
@@ -154,7 +152,7 @@ def test_a_lower_rate_for_all(
 
 
 def test_the_rate_may_change_at_any_time() -> None:
-    shared = rates(**USUAL)
+    shared = rates()
     own = Meter(shared)
     assert sent_at_once(own, 1, NOW) == 200
     shared.limit(5)

@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
-from tests.support.policies import switched_on
 
 from tidegate.core.settings import Settings
 from tidegate.core.shedding import Change, LoadShedder, Profile, Signals, Zone
@@ -21,7 +20,7 @@ MIB = 1 << 20
 
 def shedder(data: Any = None, **own: Any) -> LoadShedder:
     sections = {"shedding": {"enabled": True, **own}} | (data or {})
-    return LoadShedder(Settings.from_mapping(switched_on(sections)), 0.0)
+    return LoadShedder(Settings.from_mapping(sections), 0.0)
 
 
 def at(pressure: float, **own: Any) -> LoadShedder:

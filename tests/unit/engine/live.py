@@ -82,7 +82,7 @@ class Live:
     def __init__(self, settings: dict[str, dict[str, Any]] | None = None) -> None:
         merged: dict[str, dict[str, Any]] = {key: dict(of) for key, of in (settings or {}).items()}
         merged["server"] = {"port": 0, "shutdown_timeout": 1.0, **merged.get("server", {})}
-        merged.setdefault("messages", {"per_second": 0, "bytes_per_second": 0})
+        merged.setdefault("messages", {"per_second": 0, "control_per_second": 0})
         self.recorder = Recorder()
         self.server = Server(
             merged,

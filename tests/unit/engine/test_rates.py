@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from time import monotonic
 
 import pytest
@@ -12,6 +13,10 @@ from tests.support.raw import CLOSE, PING, PONG, frame
 from tidegate import Connection
 
 FEW = {"messages": {"per_second": 50, "burst": 5}}
+SAID = (
+    "a connection sends more than messages.per_second, messages.bytes_per_second or the zone "
+    "allows; it is read later"
+)
 
 
 async def never() -> None:
@@ -40,6 +45,23 @@ def test_what_is_too_fast_is_read_later(apart: bool) -> None:
             assert live.recorder.texts() == said
             assert live.server.stats.messages_limited["delayed"] > 0
             assert connection.open
+
+    run(main())
+
+
+def test_the_operator_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    """A client that waits without a word is a riddle to whoever wrote it."""
+
+    async def main() -> None:
+        async with Live(FEW) as live:
+            client, _ = await live.open()
+            await client.say("1", "2", "3", "4")
+            await until(lambda: len(live.recorder.messages) == 4)
+            assert caplog.messages == []
+            await client.say("5", "6", "7")
+            await until(lambda: len(live.recorder.messages) == 7)
+            assert live.server.stats.messages_limited["delayed"] > 0
+            assert caplog.record_tuples[0] == ("tidegate", logging.WARNING, SAID)
 
     run(main())
 
@@ -139,7 +161,7 @@ def test_an_async_handler_and_a_rate_hold_together() -> None:
     run(main())
 
 
-def test_an_application_may_refuse_instead() -> None:
+def test_an_application_may_refuse_instead(caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
         refused: list[tuple[str | bytes, float]] = []
         async with Live(FEW) as live:
@@ -152,6 +174,7 @@ def test_an_application_may_refuse_instead() -> None:
             assert live.recorder.texts() == ["0", "1", "2", "3", "4"]
             assert [message for message, _ in refused] == ["5", "6"]
             assert all(0 < delay <= 1 / 50 for _, delay in refused)
+            assert caplog.messages == []
 
     run(main())
 

@@ -50,9 +50,8 @@ class Door:
         **sections: Mapping[str, object],
     ) -> None:
         auth = {"secret": SECRET, **sections.pop("auth", {})}
-        off = {"enabled": False}
         self.settings = Settings.from_mapping(
-            {"pacing": off, "waiting_room": off, **sections, "auth": auth}
+            {"pacing": {"enabled": False}, **sections, "auth": auth}
         )
         self.stats = Stats()
         self.soon: list[Callable[[], None]] = []

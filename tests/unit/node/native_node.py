@@ -7,8 +7,6 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, cast
 
-from tests.support.policies import switched_on
-
 from tidegate.core.attempt import ANONYMOUS, Identity, Lease
 from tidegate.core.codes import REASONS
 from tidegate.core.rooms import Rooms
@@ -106,7 +104,7 @@ class Node:
 
     def __init__(self, **sections: Mapping[str, object]) -> None:
         values: dict[str, Mapping[str, object]] = {"auth": {"secret": SECRET}, **sections}
-        self.settings = Settings.from_mapping(switched_on(values))
+        self.settings = Settings.from_mapping(values)
         self.tracker = ConnectionTracker(self.settings.limits, self.settings.tiers)
         limits = self.settings.limits
         self.rooms: Rooms[Any] = Rooms(limits.per_room, limits.rooms_per_connection)

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 from native_node import Node, error
-from tests.support.policies import switched_on
 
 from tidegate.core.attempt import Identity, Lease
 from tidegate.core.settings import Settings
@@ -42,9 +41,7 @@ class Place:
 
     def __init__(self, hook: Any = None, **sections: dict[str, Any]) -> None:
         sections["shedding"] = {"enabled": True, **sections.get("shedding", {})}
-        settings = Settings.from_mapping(
-            switched_on({"limits": {"connections": 100_000}, **sections})
-        )
+        settings = Settings.from_mapping({"limits": {"connections": 100_000}, **sections})
         self.now = 1000.0
         self.pressure = 0.0
         self.samples: list[float] = []

@@ -24,10 +24,22 @@ def test_the_defaults() -> None:
         "websocket": "ws://127.0.0.1:8000/ws",
         "health": "http://127.0.0.1:8000/health, /ready",
         "admin": "http://127.0.0.1:8001/metrics, /stats, /connections",
-        "limits": "10,000 connections, 100 per IP, 10 per user, 10,000 per room, "
-        "100 rooms per connection",
+        "limits": "10,000 connections, 2,000 new ones a second, 100 per IP, 10 per user, "
+        "10,000 per room, 100 rooms per connection",
         "clients": "anonymous; tokens are not accepted",
     }
+
+
+@pytest.mark.parametrize(
+    ("pacing", "limits"),
+    [
+        ({"rate": 0.5}, "10,000 connections, 0.5 new ones a second, 100 per IP"),
+        ({"rate": 1_000_000}, "10,000 connections, 1,000,000 new ones a second, 100 per IP"),
+        ({"enabled": False}, "10,000 connections, 100 per IP"),
+    ],
+)
+def test_the_pace(pacing: dict[str, Any], limits: str) -> None:
+    assert told(pacing=pacing)["limits"].startswith(limits)
 
 
 def test_the_real_addresses() -> None:

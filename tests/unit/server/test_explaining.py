@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from starlette.datastructures import QueryParams
 from starlette.exceptions import HTTPException
-from tests.support.policies import switched_on
+from tests.support.policies import with_a_line
 
 from tidegate.core.attempt import ANONYMOUS, Attempt, Lease
 from tidegate.core.codes import IP_LIMIT, RATE_LIMITED
@@ -17,7 +17,7 @@ from tidegate.server.explaining import explanation, last_refusals
 
 
 def ask(query: str, **sections: Any) -> dict[str, Any]:
-    node = NativeServer(Settings.from_mapping(switched_on(sections)))
+    node = NativeServer(Settings.from_mapping(with_a_line(sections)))
     lease = node.admission.admit(Attempt("192.0.2.1", "/ws", ANONYMOUS), 0.0)
     assert isinstance(lease, Lease)
     try:
