@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 __all__ = ["Door", "Grant", "Listener"]
 
 _ACCEPTS_PER_TURN = 64
-_ACCEPT_SECONDS = 0.001
+# Of a turn: at least, or a quarter of what the others took, and at most, while nobody else waits.
+_ACCEPT_SECONDS = (0.00005, 0.001)
 _DEFERRED_SECONDS = 1 if sys.platform == "linux" else 0
 _PAUSE_SECONDS = 0.2
 _PACE_SECONDS = (0.005, 1.0)  # at least as long as a timer is worth, at most until another look
@@ -123,12 +124,21 @@ class Listener:
         """Go on accepting: what failed was one attempt."""
 
     def on_readable(self) -> None:
-        """Accept what waits, at most a batch, and answer each whose request is there."""
+        """Accept at the end of the turn, when those who are connected have been served."""
+        self.poller.newcomers.append(self._accept)
+
+    def _accept(self) -> None:
+        """Accept what waits and answer each whose request is there, until others wait for us."""
+        if self._paused or self._sock.fileno() < 0:
+            return  # since then, in the same turn
         # accept() of the standard library makes an object that costs as much as the system call.
         accept = self._sock._accept  # type: ignore[attr-defined]
         wait_for_accept = self.door.wait_for_accept
-        now = self.poller.now
-        until = min(self.poller.until, monotonic() + _ACCEPT_SECONDS)
+        others_wait = self.poller.others_wait
+        own = self._sock.fileno()
+        now = monotonic()
+        look = now + max(_ACCEPT_SECONDS[0], (now - self.poller.now) / 4)
+        until = now + _ACCEPT_SECONDS[1]
         for _ in range(_ACCEPTS_PER_TURN):
             wait = wait_for_accept(now)
             if wait:
@@ -148,7 +158,7 @@ class Listener:
                 return
             self._accepted(fd, peer[0])
             now = monotonic()
-            if now >= until:
+            if now >= look and (now >= until or others_wait(own)):
                 return
 
     def _accepted(self, fd: int, peer: str) -> None:

@@ -6,6 +6,10 @@ no transport, protocol, handle or future stands between a socket and its connect
 
 Every turn is bounded in time (:data:`TURN_SECONDS`), and what a turn could not do comes first in
 the next one, so that no burst holds the loop and nobody is served twice before the others.
+
+Newcomers come last: first whoever is connected is served and everything is written, then newcomers
+are let in for a moment, and then the selector is asked again. A message that comes in a storm of
+newcomers waits for one or two of them, not for the storm.
 """
 
 from __future__ import annotations
@@ -60,6 +64,8 @@ class Poller(ABC):
         """Work to continue in the next turn: connections with frames left over."""
         self.background: Callable[[float], bool] | None = None
         """Called at the end of a turn with the time to stop at; True asks for another turn."""
+        self.newcomers: list[Callable[[], None]] = []
+        """Work for the end of this turn, that others are not to wait for; once for each entry."""
         self._left: Iterator[tuple[int, int]] = iter(())
         self._loop: asyncio.AbstractEventLoop | None = None
         self._scheduled = False
@@ -73,6 +79,10 @@ class Poller(ABC):
     @abstractmethod
     def _poll(self) -> list[tuple[int, int]]:
         """Return what is ready now, without waiting."""
+
+    @abstractmethod
+    def others_wait(self, fd: int) -> bool:
+        """Return whether anything but ``fd`` is ready. HOT."""
 
     @abstractmethod
     def _add(self, fd: int) -> None:
@@ -119,9 +129,21 @@ class Poller(ABC):
             self.turn()
 
     def turn(self) -> None:
-        """Handle what is ready, for about :data:`TURN_SECONDS`, then work left from before."""
-        now = self.now = monotonic()
-        until = self.until = now + TURN_SECONDS
+        """Serve what is ready, then newcomers, and both again for about :data:`TURN_SECONDS`."""
+        until = self.until = monotonic() + TURN_SECONDS
+        while True:
+            more = self._serve(until)
+            if not self.newcomers:
+                break
+            self._let_in()
+            if monotonic() >= until:
+                break
+        if more:
+            self.wake()
+
+    def _serve(self, until: float) -> bool:
+        """Handle what is ready, then work left from before; True when something is left over."""
+        self.now = monotonic()
         table = self.table
         left = self._left
         polled = False
@@ -156,8 +178,15 @@ class Poller(ABC):
             self._crashed(error, None)
         background = self.background
         more = background(monotonic() + TURN_SECONDS) if background is not None else False
-        if more or ready or not polled:
-            self.wake()
+        return more or bool(ready) or not polled
+
+    def _let_in(self) -> None:
+        work, self.newcomers = self.newcomers, []
+        try:
+            for let_in in work:
+                let_in()
+        except Exception as error:
+            self._crashed(error, None)
 
     def _crashed(self, error: Exception, entry: Entry | None) -> None:
         """Report an error of ours and end the one entry that it came from, if it is known."""
@@ -182,6 +211,11 @@ class _EpollPoller(Poller):
 
     def _poll(self) -> list[tuple[int, int]]:
         return self._epoll.poll(0, _EVENTS_PER_POLL)
+
+    def others_wait(self, fd: int) -> bool:
+        # What is reported here is reported again when a turn asks.
+        ready = self._epoll.poll(0, 2)
+        return len(ready) == 2 or (bool(ready) and ready[0][0] != fd)
 
     def _add(self, fd: int) -> None:
         self._epoll.register(fd, READ)
@@ -229,6 +263,9 @@ class _SelectorPoller(Poller):
             )
             for key, mask in found
         ]
+
+    def others_wait(self, fd: int) -> bool:
+        return any(key.fd != fd for key, _ in self._selector.select(0))
 
     def _add(self, fd: int) -> None:
         self._selector.register(fd, selectors.EVENT_READ)

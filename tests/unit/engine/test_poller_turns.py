@@ -165,3 +165,83 @@ def test_background_work(poller: Poller, loop: AbstractEventLoop, clock: Clock) 
     for _ in range(3):
         loop.run_until_complete(asyncio.sleep(0))
     assert len(deadlines) == 3
+
+
+# Newcomers.
+
+
+def test_newcomers_come_last_and_then_the_others_again(
+    poller: Poller, pairs: Pair, clock: Clock
+) -> None:
+    """Between two newcomers, whoever has something to say is served and what was said goes out."""
+    order: list[str] = []
+    mine, peer = pairs()
+    watch(poller, mine, order)
+    door, queue = pairs()
+    listener = watch(poller, door, [])
+    queue.send(b"xxx")
+
+    def let_in() -> None:
+        order.append("newcomer")
+        door.recv(1)
+        peer.send(b"x")  # said while the newcomer was let in
+
+    listener.reads = False
+    listener.do = lambda: poller.newcomers.append(let_in)
+
+    def work(until: float) -> bool:
+        order.append("out")
+        return False
+
+    poller.background = work
+    poller.turn()
+    assert order == ["out", *["newcomer", "read", "out"] * 3]
+
+
+def test_newcomers_end_with_the_turn(
+    poller: Poller, loop: AbstractEventLoop, pairs: Pair, clock: Clock
+) -> None:
+    door, queue = pairs()
+    listener = watch(poller, door)
+    listener.reads = False
+    queue.send(b"x")
+    in_turn: list[int] = [0]
+
+    def let_in() -> None:
+        in_turn[-1] += 1
+        clock.now += 0.3 * TURN_SECONDS
+
+    listener.do = lambda: poller.newcomers.append(let_in)
+    for _ in range(3):
+        poller.turn()
+        in_turn.append(0)
+    assert in_turn == [4, 4, 4, 0]
+
+
+def test_an_error_in_letting_in(
+    poller: Poller, loop: AbstractEventLoop, errors: Errors, clock: Clock
+) -> None:
+    error = RuntimeError("ours")
+
+    def fail() -> None:
+        raise error
+
+    poller.newcomers.append(fail)
+    poller.turn()
+    assert errors == [error]
+    assert poller.newcomers == []
+    errors.clear()
+
+
+@pytest.mark.parametrize("ready", [(), (0,), (1,), (2,), (0, 1), (0, 2), (1, 2), (0, 1, 2)])
+def test_whether_others_wait(poller: Poller, pairs: Pair, ready: tuple[int, ...]) -> None:
+    """And asking takes nothing."""
+    entries = []
+    for number in range(3):
+        mine, peer = pairs()
+        entries.append(watch(poller, mine))
+        if number in ready:
+            peer.send(b"x")
+    assert poller.others_wait(entries[0].sock.fileno()) == bool(set(ready) - {0})
+    poller.turn()
+    assert [len(entry.calls) for entry in entries] == [int(n in ready) for n in range(3)]
