@@ -104,6 +104,10 @@ class Abuse:
         times.append(now)
         return len(times) == times.maxlen and now - times[0] <= self._window
 
+    def is_over(self, now: float) -> bool:
+        """Whether the last time is so long ago that it does not matter any more."""
+        return not self._times or now - self._times[-1] > self._window
+
 
 class _Claim(list[float]):
     """The slots of one key, earliest first, and when there was last an attempt with that key."""

@@ -1,10 +1,9 @@
 """What one connection may send: messages, bytes, joins and control frames, by the second.
 
 ``Rates`` is what is allowed to everybody and may change at any time; a ``Meter`` is what one
-connection has used of it. Messages and bytes are counted on every message, so their buckets are
-kept as one number each: the theoretical arrival time of the generic cell rate algorithm (ITU-T
-I.371, annex A), which is when the bucket is full again. Joins and control frames are rare, and
-have a ``TokenBucket`` from the first one on.
+connection has used of it lately. Each of its buckets is one number: the theoretical arrival time of
+the generic cell rate algorithm (ITU-T I.371, annex A), which is when the bucket is full again. A
+meter whose buckets are all full says nothing, and may be thrown away.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from __future__ import annotations
 import math
 from typing import Final
 
-from tidegate.core.buckets import Abuse, TokenBucket
+from tidegate.core.buckets import Abuse
 from tidegate.core.settings import MessagesSettings
 
 __all__ = ["ABUSE_SECONDS", "Meter", "Rates"]
@@ -32,9 +31,10 @@ class Rates:
         "abuse_after",
         "byte_slack",
         "byte_step",
-        "controls",
-        "join_burst",
-        "joins",
+        "control_slack",
+        "control_step",
+        "join_slack",
+        "join_step",
         "message_slack",
         "message_step",
         "metered",
@@ -43,9 +43,9 @@ class Rates:
     def __init__(self, settings: MessagesSettings, join_burst: int) -> None:
         self._settings = settings
         self.abuse_after = settings.abuse_after
-        self.joins = settings.joins_per_second
-        self.join_burst = max(1, join_burst)
-        self.controls = settings.control_per_second
+        self.join_step, self.join_slack = _steps(settings.joins_per_second, max(1, join_burst))
+        rate = settings.control_per_second
+        self.control_step, self.control_slack = _steps(rate, max(1.0, rate))
         rate = settings.bytes_per_second
         self.byte_step, self.byte_slack = _steps(rate, settings.bytes_at_once)
         self.message_step, self.message_slack = 0.0, 0.0
@@ -80,8 +80,8 @@ class Meter:
         self._rates = rates
         self._messages = 0.0
         self._bytes = 0.0
-        self._joins: TokenBucket | None = None
-        self._controls: TokenBucket | None = None
+        self._joins = 0.0
+        self._controls = 0.0
         self._abuse: Abuse | None = None
         self.ready_at = 0.0
         """When the next message may come, of whatever size."""
@@ -96,31 +96,40 @@ class Meter:
         full = self._messages
         self._messages = full = (full if full > now else now) + rates.message_step
         ready = full - rates.message_slack
-        full = self._bytes
-        self._bytes = full = (full if full > now else now) + size * rates.byte_step
-        full -= rates.byte_slack
-        self.ready_at = ready if ready > full else full
+        if rates.byte_step:
+            full = self._bytes
+            self._bytes = full = (full if full > now else now) + size * rates.byte_step
+            full -= rates.byte_slack
+            if full > ready:
+                ready = full
+        self.ready_at = ready
 
     def take_join(self, now: float) -> float:
         """Count a join: 0.0, or the seconds until the next one may come, and it is not counted."""
         rates = self._rates
-        if not rates.joins:
-            return 0.0
-        if self._joins is None:
-            self._joins = TokenBucket(rates.joins, rates.join_burst)
-        return self._joins.take(1, now)
+        full = max(self._joins, now)
+        delay = full - rates.join_slack - now
+        if delay > 0:
+            return delay
+        self._joins = full + rates.join_step
+        return 0.0
 
     def take_control(self, now: float) -> bool:
         """Count a ping or pong of the peer; False when there are too many."""
-        rate = self._rates.controls
-        if not rate:
-            return True
-        if self._controls is None:
-            self._controls = TokenBucket(rate, max(1.0, rate))
-        return not self._controls.take(1, now)
+        rates = self._rates
+        full = max(self._controls, now)
+        if full - rates.control_slack > now:
+            return False
+        self._controls = full + rates.control_step
+        return True
 
     def refused(self, now: float) -> bool:
         """Count a message that was refused; True when that happened too often."""
         if self._abuse is None:
             self._abuse = Abuse(self._rates.abuse_after, ABUSE_SECONDS)
         return self._abuse.happened(now)
+
+    def is_full(self, now: float) -> bool:
+        """Whether nothing was used lately, so that a new meter would say the same."""
+        latest = max(self._messages, self._bytes, self._joins, self._controls)
+        return latest <= now and (self._abuse is None or self._abuse.is_over(now))

@@ -55,7 +55,7 @@ _LONGEST_WAIT = 1.0
 class Receiver(Sender):
     """The receiving half of a connection."""
 
-    __slots__ = ("_held", "_meter", "_reader", "last_active", "last_seen")
+    __slots__ = ("_held", "_meter", "_pinged", "_reader", "last_active", "last_seen")
 
     def __init__(self, engine: Engine, sock: Socket, deflate: Deflate | None) -> None:
         super().__init__(engine, sock, deflate)
@@ -63,6 +63,7 @@ class Receiver(Sender):
         self._reader: Reader | None = None
         self._meter: Meter | None = None
         self._held = 0
+        self._pinged = False
 
     @property
     def busy(self) -> bool:
@@ -191,13 +192,13 @@ class Receiver(Sender):
                 self._handle(payload, size)
             elif opcode == CLOSE:
                 self._peer_closed(*payload)
+            elif opcode == PONG and self._pinged:
+                self._pinged = False
+                engine.on_pong(payload)
             elif not self._takes_control():
                 return
-            elif opcode == PING:
-                if self._state <= OPEN:
-                    self._send_control(encode(PONG, payload))
-            else:
-                engine.on_pong(payload)
+            elif opcode == PING and self._state <= OPEN:
+                self._send_control(encode(PONG, payload))
             if self._state >= FAILED or (self._held and self._state <= OPEN):
                 return
         self._held |= _BACKLOG
@@ -214,7 +215,14 @@ class Receiver(Sender):
             self._paused = False
             self._watch()
 
-    # Rates. A connection has a meter only where there is a rate.
+    def ping(self, frame: bytes) -> None:
+        """Send the heartbeat's ping frame, ahead of what waits; one pong counts for no rate."""
+        self._pinged = True
+        if self._meter is not None and self._meter.is_full(self.engine.poller.now):
+            self._meter = None  # few of those who are connected have sent anything lately
+        self._send_control(frame)
+
+    # Rates. A connection has a meter only where there is a rate, and when it has sent something.
 
     def _comes_too_early(self, message: str | bytes, size: int, now: float) -> bool:
         """Count a message; True when it was refused for its rate."""
@@ -232,7 +240,7 @@ class Receiver(Sender):
 
     def join_delay(self) -> float:
         """Count a join of this connection: 0.0, or the seconds until it may join again."""
-        if not self.engine.rates.joins:
+        if not self.engine.rates.join_step:
             return 0.0
         delay = self._own_meter().take_join(self.engine.poller.now)
         if delay and self.engine.rates_are_dry:
@@ -261,7 +269,8 @@ class Receiver(Sender):
 
     def _takes_control(self) -> bool:
         """Count a ping or pong; False when there were so many that the connection was closed."""
-        if not self.engine.rates.controls or self._own_meter().take_control(self.engine.poller.now):
+        engine = self.engine
+        if not engine.rates.control_step or self._own_meter().take_control(engine.poller.now):
             return True
         if self.engine.rates_are_dry:
             self._let_through("control frames")

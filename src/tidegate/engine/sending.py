@@ -158,10 +158,6 @@ class Sender(ABC):
         elif self._state <= OPEN:
             self._outbox.urge(frame)
 
-    def ping(self, frame: bytes) -> None:
-        """Send the heartbeat's ping frame, ahead of what waits."""
-        self._send_control(frame)
-
     def _watch(self) -> None:
         events = 0 if self._paused else READ
         if self._outbox is not None:

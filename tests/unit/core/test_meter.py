@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given, settings
@@ -195,3 +196,23 @@ def test_repeated_refusals_are_abuse() -> None:
     own = meter(abuse_after=3)
     assert [own.refused(NOW + at) for at in (0, 1, ABUSE_SECONDS + 0.5)] == [False, False, False]
     assert own.refused(NOW + ABUSE_SECONDS + 0.75)
+
+
+@pytest.mark.parametrize(
+    ("use", "full_after"),
+    [
+        (lambda own: own.charge(10, NOW), 0.5),
+        (lambda own: own.charge(300, NOW), 3.0),  # its bytes take longer
+        (lambda own: own.take_join(NOW), 0.25),
+        (lambda own: own.take_control(NOW), 0.2),
+        (lambda own: own.refused(NOW), ABUSE_SECONDS),
+    ],
+)
+def test_a_meter_is_of_no_use_once_everything_is_full(
+    use: Callable[[Meter], object], full_after: float
+) -> None:
+    own = meter(per_second=2, bytes_per_second=100, joins_per_second=4, control_per_second=5)
+    assert own.is_full(NOW)
+    use(own)
+    assert not own.is_full(NOW + full_after - 1e-3)
+    assert own.is_full(NOW + full_after + 1e-3)

@@ -11,6 +11,7 @@ from live import Live, masked, run, until
 from tests.support.raw import CLOSE, PING, PONG, frame
 
 from tidegate import Connection
+from tidegate.wire.frames import encode
 
 FEW = {"messages": {"per_second": 50, "burst": 5}}
 SAID = (
@@ -226,6 +227,38 @@ def test_as_many_control_frames_as_allowed() -> None:
             for _ in range(4):
                 assert (await client.frame()).opcode == PONG
             await until(lambda: live.recorder.messages)
+
+    run(main())
+
+
+def test_the_answer_to_our_ping_counts_for_nothing() -> None:
+    async def main() -> None:
+        async with Live({"messages": {"control_per_second": 1}}) as live:
+            client, connection = await live.open()
+            for number in range(5):
+                connection.ping(encode(PING, b"%d" % number))
+                assert (await client.frame()).opcode == PING
+                await client.send(frame(PONG, b"%d" % number))
+                await until(lambda: not connection._pinged)
+            assert connection._meter is None
+            # But only one answer to each.
+            await client.send(frame(PONG) * 2)
+            assert await client.closed() == (1008, "too many pings or pongs")
+
+    run(main())
+
+
+def test_a_rate_that_has_recovered_is_not_kept() -> None:
+    async def main() -> None:
+        async with Live({"messages": {"per_second": 0.01, "burst": 2}}) as live:
+            client, connection = await live.open()
+            await client.say("one")
+            await until(lambda: live.recorder.messages)
+            connection.ping(b"")
+            assert connection._meter is not None
+            connection.engine.poller.now += 200.0
+            connection.ping(b"")
+            assert connection._meter is None
 
     run(main())
 
