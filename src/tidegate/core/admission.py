@@ -148,7 +148,7 @@ class Admission:
         if not delay:
             return None
         self.breaker.rejected(now)
-        return Rejection(RATE_LIMITED, ceil(delay))
+        return Rejection(RATE_LIMITED, _told(delay))
 
     def wait_for_accept(self, now: float) -> float:
         """Seconds for which nobody is to be accepted, so that the pace is kept; 0.0 for none."""
@@ -250,6 +250,11 @@ class Admission:
             return self._pacer.explain(address, now)
         detail = "dry run" if self._dry_pace is not None else "pacing is off"
         return Step("pacing", True, detail, {})
+
+
+def _told(delay: float) -> float:
+    """A slot's delay as its client is told it, never less: in tenths, and a second at least."""
+    return max(10, ceil(delay * 10)) / 10
 
 
 def outcome(steps: list[Step]) -> str:

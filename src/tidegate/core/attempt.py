@@ -56,12 +56,13 @@ class Lease:
 class Rejection(NamedTuple):
     """An attempt is refused: why, when to come back, and how much there is.
 
-    ``retry_after`` is in seconds, None for not at all. ``limit`` is the limit that was reached
-    (None when the reason is not a limit) and ``remaining`` what is left of it.
+    ``retry_after`` is in seconds, None for not at all. (HTTP has whole seconds only: round up.)
+    ``limit`` is the limit that was reached (None when the reason is not a limit) and ``remaining``
+    what is left of it.
     """
 
     reason: Reason
-    retry_after: int | None
+    retry_after: float | None
     limit: int | None = None
     remaining: int = 0
 

@@ -42,7 +42,7 @@ HORIZON: Final = 600.0
 SLOTS: Final = 1 << 17
 """The most slots that are remembered, for all keys together: about 40 MB."""
 
-# Delays are told in whole seconds, so nobody who was told one is back within the first.
+# Nobody is told less than a second, so nobody who was told is back within the first.
 _APART: Final = 1.0
 
 # Lapsed slots looked at in one call: more than a call can add, so that they never pile up, and few,
@@ -114,8 +114,8 @@ class _Claim(list[float]):
 
     __slots__ = ("seen",)
 
-    def __init__(self, now: float) -> None:
-        super().__init__()
+    def __init__(self, slot: float, now: float) -> None:
+        super().__init__((slot,))  # with room for one, which is all that nearly every key has
         self.seen = now
 
 
@@ -147,10 +147,11 @@ class Pacer:
         "_burst",
         "_claims",
         "_full",
+        "_keys",
         "_next",
-        "_order",
         "_per_key",
         "_rate",
+        "_slots",
         "_spread",
         "_step",
         "_vacant",
@@ -167,7 +168,9 @@ class Pacer:
         self._next = 0.0
         self._claims: dict[Hashable, _Claim] = {}
         # Every slot in the order of time, until it has lapsed, whether or not it was used.
-        self._order: deque[tuple[float, Hashable]] = deque()
+        # Two lines side by side, which take half the memory of one of pairs.
+        self._slots: deque[float] = deque()
+        self._keys: deque[Hashable] = deque()
         # Slots that lapsed unused: others may come in for them, when the bucket has room.
         self._vacant = 0
         self._spread = 0.0
@@ -176,7 +179,7 @@ class Pacer:
         """Whether an attempt may come in, 0.0, or in how many seconds it is to come back. HOT.
 
         ``now`` is in monotonic seconds. The client may be told the delay rounded up to whole
-        seconds, and must not be told less.
+        seconds, and must not be told less, nor less than a second.
         """
         soon = now + _INSTANT
         claim = self._claim(key, now)
@@ -247,7 +250,7 @@ class Pacer:
 
     def _claim(self, key: Hashable, now: float) -> _Claim | None:
         """The slots of a key that have not lapsed; None when there are none."""
-        if self._order:
+        if self._slots:
             self._lapse(now)
         claim = self._claims.get(key)
         if claim is not None and claim[0] < now - GRACE:
@@ -260,29 +263,32 @@ class Pacer:
 
     def _reserve(self, key: Hashable, slot: float, now: float) -> float:
         delay = slot - now
-        if delay > HORIZON or len(self._order) >= SLOTS:
+        if delay > HORIZON or len(self._slots) >= SLOTS:
             # Beyond the line, at no exact time, and not remembered.
             self._spread = (self._spread + _GOLDEN) % 1.0
             return delay * (1.0 + self._spread)
-        if not self._order:
+        if not self._slots:
             # Nobody of an earlier herd makes room in this one.
             self._vacant = 0
         claim = self._claims.get(key)
         if claim is None:
-            claim = self._claims[key] = _Claim(now)
-        claim.append(slot)
-        self._order.append((slot, key))
+            self._claims[key] = _Claim(slot, now)
+        else:
+            claim.append(slot)
+        self._slots.append(slot)
+        self._keys.append(key)
         self._next = slot + self._step
         return delay
 
     def _lapse(self, now: float) -> None:
         """Forget some of the slots whose time is over."""
-        order = self._order
-        for _ in range(min(_SWEEP, len(order))):
-            slot, key = order[0]
+        slots = self._slots
+        for _ in range(min(_SWEEP, len(slots))):
+            slot = slots[0]
             if slot >= now - GRACE:
                 break
-            order.popleft()
+            slots.popleft()
+            key = self._keys.popleft()
             claim = self._claims.get(key)
             if claim is not None and claim[0] == slot:
                 self._vacate(key, claim, 1)

@@ -190,7 +190,7 @@ REASONS: Final[Mapping[str, Reason]] = MappingProxyType(_rows)
 
 # A storm of refusals says the same few things over and over; the bound is for delays that vary.
 @lru_cache(maxsize=512)
-def close_reason(reason: Reason, retry_after: int | None) -> str:
+def close_reason(reason: Reason, retry_after: float | None) -> str:
     """The text of a close frame that refuses in-band: compact JSON of at most 123 bytes.
 
     That is what a control frame has room for beside the code (RFC 6455 5.5.1).
@@ -200,11 +200,11 @@ def close_reason(reason: Reason, retry_after: int | None) -> str:
 
 
 @lru_cache(maxsize=512)
-def http_body(reason: Reason, retry_after: int | None) -> bytes:
+def http_body(reason: Reason, retry_after: float | None) -> bytes:
     """The JSON body of an HTTP refusal; ``retry_after`` in seconds, or None (null) for never."""
     body = {"error": reason.name, "message": reason.message, "retryAfter": retry_after}
     return _compact(body).encode()
 
 
-def _compact(value: dict[str, str | int | None]) -> str:
+def _compact(value: dict[str, str | float | None]) -> str:
     return json.dumps(value, separators=(",", ":"))

@@ -277,7 +277,7 @@ def _send(connection: Connection, message: ServerMessage) -> None:
     connection.send(encode_server(message).decode())
 
 
-def _end(connection: Connection, reason: Reason, retry_after: int | None = None) -> None:
+def _end(connection: Connection, reason: Reason, retry_after: float | None = None) -> None:
     assert reason.close is not None
     connection.close(reason.close, close_reason(reason, retry_after), reason.name)
 

@@ -11,6 +11,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from math import ceil
 from sys import intern
 from time import time
 from typing import Any, NamedTuple
@@ -59,7 +60,7 @@ class Refusal(NamedTuple):
     user: str | None
     tier: str | None
     reason: Reason
-    retry_after: int | None
+    retry_after: float | None
     limit: int | None
 
 
@@ -276,7 +277,8 @@ class Gate:
             # A browser cannot see the status of a failed upgrade, but it sees a close frame.
             response = accept_response(upgrade.key, JSON_V1)
             return response + _close_frame(reason, retry_after)
-        return _refusal(reason, retry_after, limit)
+        # Retry-After is in whole seconds (RFC 9110, section 10.2.3).
+        return _refusal(reason, None if retry_after is None else ceil(retry_after), limit)
 
     def _count(self, reason: Reason) -> None:
         self._stats.rejected[reason.name] = self._stats.rejected.get(reason.name, 0) + 1
@@ -305,6 +307,6 @@ def _refusal(reason: Reason, retry_after: int | None, limit: int | None) -> byte
 
 
 @lru_cache(maxsize=512)
-def _close_frame(reason: Reason, retry_after: int | None) -> bytes:
+def _close_frame(reason: Reason, retry_after: float | None) -> bytes:
     assert reason.close is not None
     return encode_close(reason.close, close_reason(reason, retry_after))

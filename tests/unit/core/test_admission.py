@@ -123,9 +123,9 @@ def test_whoever_is_too_early_is_told_its_own_slot() -> None:
     admission, tracker, _ = build(pacing={"rate": 2.0, "burst": 1})
     assert admission.precheck("192.0.2.1", 10.0) is None
     assert isinstance(admission.admit(attempt(1), 10.0), Lease)
-    told = [admission.precheck(f"192.0.2.{n}", 10.0) for n in range(2, 6)]
-    # 0.5, 1.0, 1.5 and 2.0 s, rounded up.
-    assert told == [Rejection(RATE_LIMITED, seconds) for seconds in (1, 1, 2, 2)]
+    told = [admission.precheck(f"192.0.2.{n}", 9.96) for n in range(2, 6)]
+    # 0.54, 1.04, 1.54 and 2.04 s, rounded up to tenths; nobody is told less than a second.
+    assert told == [Rejection(RATE_LIMITED, seconds) for seconds in (1.0, 1.1, 1.6, 2.1)]
     assert admission.precheck("192.0.2.2", 11.0) is None
     assert tracker.open == 1
 

@@ -121,7 +121,7 @@ class TestSlots:
         monkeypatch.setattr(buckets, "SLOTS", 50)
         pacer = Pacer(1000.0, 1, per_key=10)
         delays = herd(pacer, 500)
-        assert len(pacer._order) == 50
+        assert len(pacer._slots) == 50
         assert len(pacer._claims) == 50
         assert min(delays[51:]) > max(delays[:51])
         assert take(pacer, "client 50", T0 + 0.05) == 0.0
@@ -180,7 +180,7 @@ class TestAHerdThatStaysAway:
         for tick in range(300):
             assert take(pacer, f"new {tick}", T0 + 100 + tick) == 0.0
         assert not pacer._claims
-        assert not pacer._order
+        assert not pacer._slots
 
     def test_makes_no_room_in_the_next_one(self) -> None:
         pacer = Pacer(1.0, 5, per_key=1)

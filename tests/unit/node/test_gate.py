@@ -132,6 +132,16 @@ def test_limits(
         assert refusal.headers["X-RateLimit-Remaining"] == "0"
 
 
+def test_a_slot_is_told_in_tenths_where_that_can_be_said() -> None:
+    """HTTP has whole seconds: rounded up, never down."""
+    door = Door(subprotocols=(JSON_V1,), pacing={"enabled": True, "rate": 0.8, "burst": 1})
+    door.let_in(bearer(door.token("ann")))
+    native = door.refused(bearer(door.token("ann")), protocols=JSON_V1)
+    assert native.close == (1013, {"error": "rate_limited", "retryAfter": 1.3})
+    other = door.refused(bearer(door.token("ann")))
+    assert (other.headers["Retry-After"], other.body["retryAfter"]) == ("3", 3)
+
+
 @pytest.mark.parametrize(
     ("reason", "headers", "close"),
     [
