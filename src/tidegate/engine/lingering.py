@@ -24,7 +24,7 @@ __all__ = ["Lingerers"]
 _SECONDS = 2.0
 _REST_SECONDS = 0.02  # between two looks at the same: time for the peer to read and to end
 _LOOKS_PER_ADD = 2  # more than an add can add, so that the line does not grow when peers end
-_LOOKS_PER_SWEEP = 64
+_LOOKS_PER_SWEEP = 32
 _MOST = 1024  # more than this and the oldest goes at once: a storm must not eat the descriptors
 
 

@@ -8,6 +8,8 @@ import os
 import socket
 import ssl
 import sys
+from collections.abc import Callable
+from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
@@ -27,7 +29,7 @@ __all__ = ["Door", "Grant", "Listener"]
 
 _ACCEPTS_PER_TURN = 64
 # Of a turn: at least, or a quarter of what the others took, and at most, while nobody else waits.
-_ACCEPT_SECONDS = (0.00005, 0.001)
+_ACCEPT_SECONDS = (0.0001, 0.001)
 _DEFERRED_SECONDS = 1 if sys.platform == "linux" else 0
 _PAUSE_SECONDS = 0.2
 _PACE_SECONDS = (0.005, 1.0)  # at least as long as a timer is worth, at most until another look
@@ -97,6 +99,7 @@ class Listener:
         self._direct = self.tls is None and not proxy_protocol
         self._reserve = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         self._paused = False
+        self._next: Callable[[], None] | None = None  # the next step of the last one accepted
 
     @property
     def address(self) -> tuple[str, int]:
@@ -113,6 +116,8 @@ class Listener:
         if self._sock.fileno() >= 0:
             self.poller.forget(self._sock.fileno())
             self._sock.close()
+            while self._next is not None:
+                self._go_on()
             if self._reserve >= 0:
                 os.close(self._reserve)
 
@@ -125,11 +130,16 @@ class Listener:
 
     def on_readable(self) -> None:
         """Accept at the end of the turn, when those who are connected have been served."""
-        self.poller.newcomers.append(self._accept)
+        if not self.poller.newcomers:
+            self.poller.newcomers.append(self._accept)
 
     def _accept(self) -> None:
-        """Accept what waits and answer each whose request is there, until others wait for us."""
-        if self._paused or self._sock.fileno() < 0:
+        """Accept what waits and answer each whose request is there, until others wait for us.
+
+        That goes in steps, so that others need not wait for all of them: reading the request,
+        deciding, and opening the connection.
+        """
+        if self._sock.fileno() < 0:
             return  # since then, in the same turn
         # accept() of the standard library makes an object that costs as much as the system call.
         accept = self._sock._accept  # type: ignore[attr-defined]
@@ -137,29 +147,42 @@ class Listener:
         others_wait = self.poller.others_wait
         own = self._sock.fileno()
         now = monotonic()
-        look = now + max(_ACCEPT_SECONDS[0], (now - self.poller.now) / 4)
         until = now + _ACCEPT_SECONDS[1]
-        for _ in range(_ACCEPTS_PER_TURN):
-            wait = wait_for_accept(now)
-            if wait:
+        look = min(now + max(_ACCEPT_SECONDS[0], (now - self.poller.now) / 4), until)
+        for _ in range(3 * _ACCEPTS_PER_TURN):
+            if self._next is not None:
+                self._go_on()
+            elif self._paused:
+                return
+            elif wait := wait_for_accept(now):
                 self._rest(min(max(wait, _PACE_SECONDS[0]), _PACE_SECONDS[1]))
                 return
-            try:
-                fd, peer = accept()
-            except BlockingIOError:
-                return
-            except ConnectionAbortedError:
-                continue
-            except OSError as error:
-                if error.errno in (errno.EMFILE, errno.ENFILE):
-                    self._out_of_descriptors()
-                else:
-                    self._pause(f"accept failed: {error.strerror}")
-                return
-            self._accepted(fd, peer[0])
+            else:
+                try:
+                    fd, peer = accept()
+                except BlockingIOError:
+                    return
+                except ConnectionAbortedError:
+                    continue
+                except OSError as error:
+                    if error.errno in (errno.EMFILE, errno.ENFILE):
+                        self._out_of_descriptors()
+                    else:
+                        self._pause(f"accept failed: {error.strerror}")
+                    return
+                self._accepted(fd, peer[0])
             now = monotonic()
-            if now >= look and (now >= until or others_wait(own)):
-                return
+            if now >= look:
+                if now >= until or others_wait(own):
+                    break
+                look = now + _ACCEPT_SECONDS[0]
+        if self._next is not None:
+            self.poller.newcomers.append(self._accept)
+
+    def _go_on(self) -> None:
+        step, self._next = self._next, None
+        if step is not None:
+            step()
 
     def _accepted(self, fd: int, peer: str) -> None:
         started = monotonic()
@@ -195,7 +218,7 @@ class Listener:
         if request is None:
             self._wait(sock, peer, started).receive(data)
         else:
-            self.answer(sock, peer, request, started)
+            self._next = partial(self.answer, sock, peer, request, started)
 
     def _wait(self, sock: Socket, peer: str, started: float) -> Opening:
         fd = sock.fileno()  # known before TLS takes the socket over
@@ -207,8 +230,10 @@ class Listener:
     def answer(
         self, sock: Socket, peer: str, request: Request, started: float, registered: bool = False
     ) -> None:
-        """Ask the door about a whole request and do what it says."""
-        engine = self.engine
+        """Ask the door about a whole request and do what it says.
+
+        A socket that is not ``registered`` with the poller becomes a connection in the next step.
+        """
         try:
             answer = self.door.decide(request, peer, self.poller.now)
         except Exception as error:
@@ -217,6 +242,15 @@ class Listener:
             self.refuse(sock, answer, registered)
             return
         grant = cast(Grant, answer)
+        if registered:
+            self._open(sock, request, started, grant, registered)
+        else:
+            self._next = partial(self._open, sock, request, started, grant, registered)
+
+    def _open(
+        self, sock: Socket, request: Request, started: float, grant: Grant, registered: bool
+    ) -> None:
+        engine = self.engine
         engine.count += 1
         connection = Connection(
             engine,

@@ -9,7 +9,7 @@ the next one, so that no burst holds the loop and nobody is served twice before 
 
 Newcomers come last: first whoever is connected is served and everything is written, then newcomers
 are let in for a moment, and then the selector is asked again. A message that comes in a storm of
-newcomers waits for one or two of them, not for the storm.
+newcomers waits for one of them, not for the storm.
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ class Poller(ABC):
             self._let_in()
             if monotonic() >= until:
                 break
-        if more:
+        if more or self.newcomers:
             self.wake()
 
     def _serve(self, until: float) -> bool:

@@ -103,10 +103,10 @@ def test_looks_at_those_who_stay_are_spread_out(line: list[Refused]) -> None:
         before = sum(one.looks for one in line)
         lingerers.sweep(NOW + tick / 10)
         looks.append(sum(one.looks for one in line) - before)
-    assert looks == [64] * 8
+    assert looks == [32] * 8
     # Nobody is looked at twice before the others.
     assert max(one.looks for one in line) - min(one.looks for one in line) <= 1
-    for tick in range(9, 40):
+    for tick in range(9, 60):
         lingerers.sweep(NOW + tick / 10)
     assert len(lingerers) == 0
 

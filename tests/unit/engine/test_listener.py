@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 from live import Client, Live, run, until
 from tests.support.raw import upgrade
 
-from tidegate.engine import lingering
+from tidegate.engine import lingering, listener
 from tidegate.engine.listener import listening_socket
 from tidegate.errors import ConfigError
 
@@ -126,6 +129,71 @@ def test_while_nobody_is_to_be_accepted_clients_wait_in_the_kernel() -> None:
             # Each look came after the pause that the one before had asked for.
             assert asked[2] - asked[0] >= 0.035
             assert live.server.tracker.open == 1
+
+    run(main())
+
+
+# Steps.
+
+
+def in_steps(live: Live, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Have a listener make one step in each turn, and note which those are."""
+    steps: list[str] = []
+    monkeypatch.setattr(listener, "_ACCEPT_SECONDS", (0.0, 0.0))
+    door = live.server.engine.listeners[0]
+
+    def noted(name: str, do: Callable[..., None]) -> Callable[..., None]:
+        def step(*args: object) -> None:
+            steps.append(name)
+            do(*args)
+
+        return step
+
+    for name in ("_accepted", "answer", "_open"):
+        monkeypatch.setattr(door, name, noted(name, getattr(door, name)))
+    return steps
+
+
+def test_others_are_served_between_the_steps_of_an_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        async with Live() as live:
+            steps = in_steps(live, monkeypatch)
+            poller = live.server.engine.poller
+            serve = poller._serve
+
+            def noted(until: float) -> bool:
+                steps.append("others")
+                return serve(until)
+
+            monkeypatch.setattr(poller, "_serve", noted)
+            client = await live.client()
+            await client.send(upgrade())
+            assert await client.status() == 101
+            first = steps.index("_accepted")
+            assert steps[first : first + 5] == ["_accepted", "others", "answer", "others", "_open"]
+
+    run(main())
+
+
+@pytest.mark.parametrize(("settings", "status"), [({}, 101), (REFUSED, 503)])
+def test_an_attempt_between_two_steps_is_answered_when_the_listener_closes(
+    settings: dict[str, dict[str, Any]], status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        async with Live(settings) as live:
+            steps = in_steps(live, monkeypatch)
+            client = await live.client()
+            await client.send(upgrade())
+            engine = live.server.engine
+            turn = engine.poller._let_in
+
+            def close_then() -> None:
+                turn()
+                engine.stop_listening()
+
+            monkeypatch.setattr(engine.poller, "_let_in", close_then)
+            assert await client.status() == status
+            assert steps[:2] == ["_accepted", "answer"]
 
     run(main())
 
