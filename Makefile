@@ -52,7 +52,7 @@ bench-storm: $(READY) ## Cut 15,000 connections that all come back at once (3 mi
 	@$(BIN)/python -m bench.storm $(ARGS)
 
 .PHONY: bench-overload
-bench-overload: $(READY) ## Twice what the pace lets in, and a room with members who do not read (5 minutes)
+bench-overload: $(READY) ## Twice as many as the pace lets in, and a room with members who do not read (8 minutes)
 	@$(BIN)/python -m bench.overload $(ARGS)
 
 .PHONY: soak

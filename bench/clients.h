@@ -17,7 +17,7 @@
 
 #include "figures.h"
 
-enum { MOST = 65536, CLIENTS = 1 << 18, GROUPS = 16, HEADS = 8, HEAD = 2048, FLIGHT = 64 };
+enum { MOST = 65536, CLIENTS = 1 << 18, GROUPS = 16, HEADS = 8, HEAD = 2048, FLIGHT = 1024 };
 enum { EVENTS = 64, STARTS = 8 }; /* few at a time: those that measure latency must not wait here */
 enum state { AWAY, CONNECTING, UPGRADING, REFUSED, OPEN, SETTLED, GONE };
 
@@ -25,7 +25,7 @@ static const double PATIENCE = 10, USUAL_DELAY = 1;
 static const char KEY[] = "dGhlIHNhbXBsZSBub25jZQ==", ACCEPT[] = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
 struct flight {
-    double sent[FLIGHT];
+    double sent[FLIGHT];   /* by the kernel's clock */
     unsigned first, count; /* messages on their way, the oldest first */
 };
 
@@ -45,7 +45,7 @@ struct client {
 };
 
 struct group {
-    int first, n, answers, silent, settled, gone;
+    int first, n, answers, silent, again, settled, gone;
     char *path, *greeting, *text, *heads[HEADS], **tokens;
     int head_count;
     double rate, stay, every;
@@ -62,11 +62,23 @@ static struct client *clients;
 static struct group groups[GROUPS];
 static struct heap sending, others; /* those that send come first when the time of many is due */
 static int group_count, client_count, owner[MOST], poller, port;
+static double came; /* when what is being read came in, by the kernel's clock */
+
+static double seconds(const struct timespec *t) {
+    return (double)t->tv_sec + (double)t->tv_nsec / 1e9;
+}
 
 static double clock_now(void) {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+    return seconds(&t);
+}
+
+/* The kernel's own clock for what comes in. */
+static double kernel_now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_REALTIME, &t);
+    return seconds(&t);
 }
 
 static void set_timer(int who, double at) {
@@ -112,6 +124,11 @@ static void drop(int who, int reset) {
 
 static void leave(int who) {
     drop(who, 1);
+    if (groups[clients[who].group].again) {
+        clients[who].since = 0; /* it comes as if it had never been there */
+        set_timer(who, clock_now());
+        return;
+    }
     clients[who].state = GONE, groups[clients[who].group].gone++;
 }
 
@@ -219,7 +236,9 @@ static void settled(int who) {
     c->timer++; /* its patience is not needed any more */
     if (g->silent) watch(who, EPOLL_CTL_MOD, 0);
     if (g->every) {
+        int one = 1;
         if (!c->flight) c->flight = calloc(1, sizeof *c->flight);
+        setsockopt(c->fd, SOL_SOCKET, SO_TIMESTAMPNS, &one, sizeof one);
         /* Evenly spread, so that their messages are no burst. */
         c->next = now + g->every * ((who - g->first) % g->n + 1) / g->n;
         set_timer(who, c->next);
@@ -240,7 +259,8 @@ static void turn_of(int who) {
         seen.gave_up[second_of(clock_now())]++, come_again(who, USUAL_DELAY);
     } else if (g->every) {
         struct flight *f = c->flight;
-        if (f->count < FLIGHT) f->sent[(f->first + f->count++) % FLIGHT] = c->next;
+        keep(&seen.late, clock_now() - c->next);
+        if (f->count < FLIGHT) f->sent[(f->first + f->count++) % FLIGHT] = kernel_now();
         if (say_text(who, g->text) < 0) seen.failed++;
         set_timer(who, c->next += g->every);
     } else leave(who);
@@ -259,11 +279,12 @@ static void heard_text(int who) {
         if (strstr(payload_text(&c->frame), "\"queue_status\"")) return; /* it is not in yet */
         if (!c->texts++) admitted(who);
         if ((int)c->texts >= g->answers) settled(who);
-    } else if (c->flight && c->flight->count) {
+    } else if (c->flight) {
         struct flight *f = c->flight;
-        double sent = f->sent[f->first];
+        if (!f->count) return;
+        double took = came - f->sent[f->first];
         f->first = (f->first + 1) % FLIGHT, f->count--;
-        keep(&seen.latency[second_of(sent)], clock_now() - sent);
+        keep(&seen.latency[second_of(clock_now() - took)], took);
     } else {
         const char *number = strstr(payload_text(&c->frame), "\"n\":");
         if (!number) return;
@@ -318,13 +339,30 @@ static void read_head(int who, const uint8_t *data, size_t n) {
     read_frames(who, rest, left);
 }
 
+/* Reads, and notes when the kernel had what was read: what these clients do takes time as well. */
+static ssize_t read_some(int fd, uint8_t *into, size_t room) {
+    char notes[CMSG_SPACE(sizeof(struct timespec))];
+    struct iovec part = {into, room};
+    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = notes,
+                             .msg_controllen = sizeof notes};
+    ssize_t n = recvmsg(fd, &message, 0);
+    if (n <= 0) return n;
+    struct cmsghdr *note = CMSG_FIRSTHDR(&message);
+    if (note && note->cmsg_type == SCM_TIMESTAMPNS) {
+        struct timespec t;
+        memcpy(&t, CMSG_DATA(note), sizeof t);
+        came = seconds(&t);
+    } else came = kernel_now();
+    return n;
+}
+
 static void ready(int fd, uint32_t events) {
     static uint8_t input[1 << 16];
     int who = owner[fd];
     struct client *c = &clients[who];
     if (c->fd != fd) return;
     if (c->state == CONNECTING && !(events & (EPOLLERR | EPOLLHUP))) { request(who); return; }
-    ssize_t n = recv(fd, input, sizeof input, 0);
+    ssize_t n = read_some(fd, input, sizeof input);
     if (n < 0 && errno == EAGAIN) return;
     if (n <= 0) {
         if (c->state == SETTLED) seen.lost++;

@@ -19,6 +19,7 @@ static struct {
     struct list latency[SECONDS]; /* of messages, in the second in which they were sent */
     struct list admissions;       /* when each was */
     struct list back;             /* how long each client took from its cut, or coming, to be settled */
+    struct list late;             /* how much later than due each of those messages was sent */
     struct list closes;           /* when each close frame of a settled client came */
     long messages, gaps, lost, failed;
 } seen;
@@ -81,6 +82,7 @@ static void write_times(const char *name, struct list *times) {
 static void forget_seen(double now) {
     for (int i = 0; i < SECONDS; i++) free(seen.latency[i].values);
     free(seen.admissions.values), free(seen.back.values), free(seen.closes.values);
+    free(seen.late.values);
     memset(&seen, 0, sizeof seen);
     seen.began = now;
 }
@@ -104,6 +106,7 @@ static void write_seen(double now) {
         for (size_t j = 0; j < seen.latency[i].count; j++) keep(&all, seen.latency[i].values[j]);
     }
     printf("],"), sort(&all), write_spread("latency", &all);
+    printf(","), sort(&seen.late), write_spread("late", &seen.late);
     printf(",\"messages\":%ld,\"gaps\":%ld,\"lost\":%ld,\"failed\":%ld", seen.messages, seen.gaps,
            seen.lost, seen.failed);
     free(all.values);

@@ -4,11 +4,12 @@
  *
  * Commands on stdin, fields separated by tabs; one JSON object a line on stdout in answer to each.
  *
- *   group   n path head* tokens first answers rate stay text every silent
+ *   group   n path head* tokens first answers rate stay again text every silent
  *           n clients, each with an address of its own. They come all at once, or `rate` a second.
  *           `first` is sent with the first text that comes, or with the 101 if `answers` is 0; who
  *           got `answers` texts is settled. The settled leave after `stay` seconds, if given, and
- *           send `text` every `every` seconds; the time to the next text that comes is its latency.
+ *           with `again` they come again at once; or they send `text` every `every` seconds, and the
+ *           time to the next text that comes is its latency.
  *           In what is sent, @ is a client's number and # counts what it sent.
  *           With `silent` they read nothing any more once they are settled.
  *   cut     group    resets all of them; each comes back at once
@@ -27,7 +28,7 @@
 
 #include "clients.h"
 
-struct command { char *name, *heads[HEADS]; int head_count, silent, n, answers, group; char *path,
+struct command { char *name, *heads[HEADS]; int head_count, silent, again, n, answers, group; char *path,
     *tokens, *first, *text; double rate, stay, every, t; };
 
 static char **read_tokens(const char *path, int n) {
@@ -52,7 +53,7 @@ static void do_group(struct command *said) {
     }
     struct group *g = &groups[group_count];
     *g = (struct group){.first = client_count, .n = said->n, .answers = said->answers,
-                        .silent = said->silent, .path = strdup(said->path), .rate = said->rate,
+                        .silent = said->silent, .again = said->again, .path = strdup(said->path), .rate = said->rate,
                         .stay = said->stay, .every = said->every, .head_count = said->head_count};
     if (said->first) g->greeting = strdup(said->first);
     if (said->text) g->text = strdup(said->text);
@@ -137,6 +138,7 @@ static void obey(char *line) {
         else if (!strcmp(field, "text")) said.text = value;
         else if (!strcmp(field, "answers")) said.answers = atoi(value);
         else if (!strcmp(field, "silent")) said.silent = atoi(value);
+        else if (!strcmp(field, "again")) said.again = atoi(value);
         else if (!strcmp(field, "group")) said.group = atoi(value);
         else if (!strcmp(field, "rate")) said.rate = atof(value);
         else if (!strcmp(field, "stay")) said.stay = atof(value);
