@@ -93,7 +93,7 @@ def _crowd(coming: int, seconds: float, *, again: bool) -> Figures:
         last = time.monotonic()
         herd.end(group)
         settling = herd.run(SETTLING)
-        after = herd.run(5)
+        after = herd.run(QUIET)
         memory = watch.memory(first, last)
     return {
         "clients": coming,
@@ -106,7 +106,15 @@ def _crowd(coming: int, seconds: float, *, again: bool) -> Figures:
         "after": after["latency"],
         "late_quiet": quiet["late"],
         "late_loud": loud["late"],
-        "settling_by_second": [second["s"]["p99"] for second in settling["latencies"]],
+        "p99_by_second": {
+            when: [second["s"]["p99"] for second in seen["latencies"]]
+            for when, seen in (
+                ("quiet", quiet),
+                ("loud", loud),
+                ("settling", settling),
+                ("after", after),
+            )
+        },
         "admitted_by_second": loud["admitted"],
         "refused_by_second": loud["refused"],
         "busiest_second": loud["admissions"]["busiest"],
@@ -120,13 +128,15 @@ def _usual(figures: Figures) -> list[Check]:
     even = figures["admitted_by_second"][3 : int(figures["seconds"])]
     quiet, loud, after = (figures[when]["p99"] for when in ("quiet", "loud", "after"))
     low, high = 0.95 * RATE, 1.05 * RATE
+    # Before and after, because a machine that is shared changes its speed meanwhile.
+    usual = (quiet + after) / 2
     return [
-        Check("p99 latency, of the quiet one", loud / quiet, 0, 2, " x"),
+        Check("p99 latency, of the quiet one before and after", loud / usual, 0, 2, " x"),
         Check("admitted a second, mean", statistics.mean(even), low, high),
         Check("admitted a second, least", min(even), low, high),
         Check("admitted a second, most", max(even), low, high),
         Check("admitted in the busiest second", figures["busiest_second"], 0, RATE + BURST + 1),
-        Check("p99 latency 10 s after, of the quiet one", after / quiet, 0, 1.5, " x"),
+        Check("p99 latency 10 s after, of the one before", after / quiet, 0, 1.5, " x"),
     ]
 
 
