@@ -117,7 +117,7 @@ class Listener:
             self.poller.forget(self._sock.fileno())
             self._sock.close()
             while self._next is not None:
-                self._go_on()
+                self.poller.guard(self._go_on)
             if self._reserve >= 0:
                 os.close(self._reserve)
 
@@ -130,7 +130,7 @@ class Listener:
 
     def on_readable(self) -> None:
         """Accept at the end of the turn, when those who are connected have been served."""
-        if not self.poller.newcomers:
+        if self._accept not in self.poller.newcomers:
             self.poller.newcomers.append(self._accept)
 
     def _accept(self) -> None:

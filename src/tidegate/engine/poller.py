@@ -182,9 +182,13 @@ class Poller(ABC):
 
     def _let_in(self) -> None:
         work, self.newcomers = self.newcomers, []
+        for let_in in work:
+            self.guard(let_in)
+
+    def guard(self, work: Callable[[], None]) -> None:
+        """Do ``work``; an error of ours in it is reported, and goes no further."""
         try:
-            for let_in in work:
-                let_in()
+            work()
         except Exception as error:
             self._crashed(error, None)
 

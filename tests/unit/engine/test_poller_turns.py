@@ -222,14 +222,15 @@ def test_an_error_in_letting_in(
     poller: Poller, loop: AbstractEventLoop, errors: Errors, clock: Clock
 ) -> None:
     error = RuntimeError("ours")
+    done: list[int] = []
 
     def fail() -> None:
         raise error
 
-    poller.newcomers.append(fail)
+    poller.newcomers += [fail, lambda: done.append(1)]
     poller.turn()
     assert errors == [error]
-    assert poller.newcomers == []
+    assert (done, poller.newcomers) == ([1], [])
     errors.clear()
 
 
