@@ -7,12 +7,14 @@ nor their causes contain the token or a part of it.
 from __future__ import annotations
 
 import sys
+from base64 import urlsafe_b64encode
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
 import jwt
+from jwt.algorithms import HMACAlgorithm
 from jwt.exceptions import InvalidSubjectError
 
 from tidegate.core.attempt import Identity
@@ -252,4 +254,27 @@ def _load_key(auth: AuthSettings) -> Any:
             raise ConfigError(f"{setting} has {key.key_size} bits; {name} needs {MIN_RSA_BITS}")
     if hasattr(key, "private_bytes"):
         raise ConfigError(f"{setting} holds a private key; give the public one")
+    if symmetric and len(auth.algorithms) == 1:
+        return _secret(key, auth.algorithms[0])
     return key
+
+
+def _secret(key: bytes, algorithm: str) -> jwt.PyJWK:
+    """A secret for one algorithm that is not looked at again for each token."""
+    encoded = urlsafe_b64encode(key).rstrip(b"=").decode()
+    secret = jwt.PyJWK.from_dict({"kty": "oct", "k": encoded, "alg": algorithm})
+    assert isinstance(secret.Algorithm, HMACAlgorithm)
+    secret.Algorithm = _Prepared(secret.Algorithm.hash_alg)
+    return secret
+
+
+class _Prepared(HMACAlgorithm):
+    """HMAC with a secret that :func:`_load_key` has looked at.
+
+    PyJWT asks for every token anew whether its secret is a public key by mistake, which takes nearly
+    half of the time.
+    """
+
+    def prepare_key(self, key: str | bytes) -> bytes:
+        assert isinstance(key, bytes)
+        return key
