@@ -29,7 +29,7 @@ __all__ = ["Door", "Grant", "Listener"]
 
 _ACCEPTS_PER_TURN = 64
 # Of a turn: at least, or a quarter of what the others took, and at most, while nobody else waits.
-_ACCEPT_SECONDS = (0.0001, 0.001)
+_ACCEPT_SECONDS = (0.00005, 0.001)
 _DEFERRED_SECONDS = 1 if sys.platform == "linux" else 0
 _PAUSE_SECONDS = 0.2
 _PACE_SECONDS = (0.005, 1.0)  # at least as long as a timer is worth, at most until another look
