@@ -271,8 +271,8 @@ def _secret(key: bytes, algorithm: str) -> jwt.PyJWK:
 class _Prepared(HMACAlgorithm):
     """HMAC with a secret that :func:`_load_key` has looked at.
 
-    PyJWT asks for every token anew whether its secret is a public key by mistake, which takes nearly
-    half of the time.
+    PyJWT asks for every token anew whether its secret is a public key by mistake, which takes
+    nearly half of the time.
     """
 
     def prepare_key(self, key: str | bytes) -> bytes:
