@@ -1,8 +1,9 @@
 """How fast things may come: token buckets, and the reservation of future slots.
 
-A ``TokenBucket`` limits one connection: what is too fast is not taken. The ``Pacer`` limits new
-connections: what is too fast gets a time to come back at, and every client another one, so that a
-herd is spread over the line exactly as fast as the server lets it in, whatever jitter it has.
+A ``TokenBucket`` says what is too fast, and no more: enough to try a pace out without refusing.
+The ``Pacer`` limits new connections: what is too fast gets a time to come back at, and every client
+another one, so that a herd is spread over the line exactly as fast as the server lets it in,
+whatever jitter it has. (What one connection sends is limited by its ``Meter``.)
 
 The Pacer keeps two points in time. One is the theoretical arrival time of the generic cell rate
 algorithm (ITU-T I.371, annex A): when the bucket of those who were let in is full again. The other

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 __all__ = ["Door", "Grant", "Listener"]
 
 _ACCEPTS_PER_TURN = 64
-# Of a turn: at least, or a quarter of what the others took, and at most, while nobody else waits.
+# Of a turn: at least (or a quarter of what the others took, if that is more), and at most, while
+# nobody else waits.
 _ACCEPT_SECONDS = (0.00005, 0.001)
 _DEFERRED_SECONDS = 1 if sys.platform == "linux" else 0
 _PAUSE_SECONDS = 0.2
