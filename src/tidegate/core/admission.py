@@ -150,9 +150,9 @@ class Admission:
         self.breaker.rejected(now)
         return Rejection(RATE_LIMITED, _told(delay))
 
-    def wait_for_accept(self, now: float) -> float:
+    def wait_to_decide(self, now: float) -> float:
         """Seconds for which nobody is to be accepted, so that the pace is kept; 0.0 for none."""
-        return 0.0 if self._pacer is None else self._pacer.wait_for_accept(now)
+        return 0.0 if self._pacer is None else self._pacer.wait_to_decide(now)
 
     def admit(self, attempt: Attempt, now: float) -> Verdict:
         """All further steps, for an attempt that is valid in full and whose identity is known.

@@ -138,7 +138,7 @@ class Pacer:
 
     However clients behave, in any ``w`` seconds no more are let in than
     ``rate * (w + GRACE + EARLY) + burst + 1``. That takes holders who are late by as much as they
-    may be and then all come at once. A caller that heeds ``wait_for_accept`` lets in no more than
+    may be and then all come at once. A caller that heeds ``wait_to_decide`` lets in no more than
     ``rate * w + burst + 1``.
 
     An operation is O(1), or O(log n) for a key with n slots, and moving their times in memory.
@@ -211,7 +211,7 @@ class Pacer:
         wait = self._free() - now
         return wait if wait > _INSTANT else 0.0
 
-    def wait_for_accept(self, now: float) -> float:
+    def wait_to_decide(self, now: float) -> float:
         """Seconds for which the listener should accept nobody, 0.0 for none.
 
         Delays that are rounded up to whole seconds bring all the holders of one second at once.

@@ -101,7 +101,7 @@ class Connection(Receiver):
 
     # Opening.
 
-    def start(self, response: bytes, request: Request, registered: bool) -> None:
+    def start(self, response: bytes, request: Request) -> None:
         """Answer the handshake, call the connect handler and take up early frames.
 
         The 101 and whatever a plain handler sends go out in one system call.
@@ -131,11 +131,7 @@ class Connection(Receiver):
             failed = True
             sent = len(data)
         # Registered even when that failed, so that every end takes the same way.
-        fd = self._sock.fileno()
-        if registered:
-            engine.poller.table[fd] = self
-        else:
-            engine.poller.register(fd, self)
+        engine.poller.register(self._sock.fileno(), self)
         engine.heartbeat.add(self, engine.poller.now)
         if sent != len(data):
             closing = self._close is not None

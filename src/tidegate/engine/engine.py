@@ -17,9 +17,10 @@ from tidegate.core.meter import Rates
 from tidegate.core.settings import Settings
 from tidegate.core.stats import Stats
 from tidegate.engine.connection import Connection
+from tidegate.engine.door import Door, Grant
 from tidegate.engine.fanout import Fanout
 from tidegate.engine.lingering import Lingerers
-from tidegate.engine.listener import Door, Grant, Listener, listening_socket
+from tidegate.engine.listener import Listener, listening_socket
 from tidegate.engine.opening import Opening
 from tidegate.engine.poller import make_poller
 from tidegate.engine.receiving import Receiver

@@ -8,26 +8,27 @@ import os
 import socket
 import ssl
 import sys
-from collections.abc import Callable
-from functools import partial
+from collections import deque
+from collections.abc import Iterator
 from time import monotonic
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
+from typing import TYPE_CHECKING, cast
 
 from tidegate.engine.connection import Connection
+from tidegate.engine.door import Grant
 from tidegate.engine.opening import Opening
+from tidegate.engine.poller import READ
 from tidegate.errors import ConfigError
 from tidegate.wire.forwarded import normalise
 from tidegate.wire.handshake import MAX_HEAD_BYTES, HandshakeError, Request, parse_request
 
 if TYPE_CHECKING:
-    from tidegate.core.attempt import Lease
     from tidegate.engine.engine import Engine
     from tidegate.engine.sending import Socket
-    from tidegate.wire.deflate import Deflate
 
-__all__ = ["Door", "Grant", "Listener"]
+__all__ = ["Listener"]
 
-_ACCEPTS_PER_TURN = 64
+_BATCH = 16
+_REFUSALS_PER_TURN = 64  # without a descriptor
 # Of a turn: at least (or a quarter of what the others took, if that is more), and at most, while
 # nobody else waits.
 _ACCEPT_SECONDS = (0.00005, 0.001)
@@ -37,51 +38,19 @@ _PACE_SECONDS = (0.005, 1.0)  # at least as long as a timer is worth, at most un
 _MORE_TO_COME = getattr(socket, "MSG_MORE", 0)
 
 
-class Grant(NamedTuple):
-    """What the gate gives to an attempt that becomes a connection: the answer, and what was agreed.
-
-    The lease of one that still has to wait is not held.
-    """
-
-    response: bytes
-    lease: Lease
-    path: str
-    subprotocol: str | None = None
-    deflate: Deflate | None = None
-    pending_auth: bool = False
-    expires_in: float | None = None
-    """Seconds until the token expires, None when it does not."""
-    place: Any = None
-    """The place of a connection that waits to be let in; it means nothing to the engine."""
-
-
-class Door(Protocol):
-    """Who decides about attempts. It returns what to write; the engine does the writing."""
-
-    def decide(self, request: Request, peer: str, now: float) -> Grant | bytes:
-        """Return a grant, or the whole response with which to refuse (or answer plain HTTP)."""
-
-    def malformed(self, error: HandshakeError) -> bytes:
-        """Return the response to a request that is not valid HTTP."""
-
-    def timed_out(self) -> bytes:
-        """Return the response to a request that did not come in time."""
-
-    def no_descriptor(self) -> bytes:
-        """Return the response when the process is out of file descriptors."""
-
-    def failed(self, error: Exception) -> bytes:
-        """Return the response when :meth:`decide` raised; no lease may be held then."""
-
-    def wait_for_accept(self, now: float) -> float:
-        """Return the seconds for which nobody is to be accepted; 0.0 for none. HOT."""
-
-    def trusts(self, peer: str) -> bool:
-        """Return whether ``peer`` is a proxy that may speak for others."""
-
-
 class Listener:
     """One listening socket on the poller.
+
+    Attempts go through three phases, from one queue to the next: those that arrived have their
+    request read, those that ask are decided about, those that were granted become connections.
+
+        kernel's queue -> arrived -> asking -> granted -> connection
+                             |          |
+                             |          +-> refused
+                             +-> Opening, until the request is whole
+
+    A batch goes through each phase together, because that costs half as much as one after the
+    other: the code and the tables of one phase fit the processor's caches, those of all do not.
 
     Out of file descriptors it gives up its reserve to accept and refuse one connection at a time,
     so that the kernel's queue drains, nobody waits in vain, and the processor stays idle.
@@ -99,8 +68,13 @@ class Listener:
         self._family = int(sock.family)
         self._direct = self.tls is None and not proxy_protocol
         self._reserve = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        self._closed = False
         self._paused = False
-        self._next: Callable[[], None] | None = None  # the next step of the last one accepted
+        # When it arrived, in monotonic seconds, stands last in each.
+        self._arrived: deque[tuple[int, str, float]] = deque()
+        self._asking: deque[tuple[Socket, str, Request, float]] = deque()
+        self._granted: deque[tuple[Socket, Request, Grant, float]] = deque()
+        self._steps: Iterator[None] | None = None  # what is left of the last turn
 
     @property
     def address(self) -> tuple[str, int]:
@@ -114,11 +88,12 @@ class Listener:
 
     def close(self) -> None:
         """Stop accepting. Attempts that wait in the kernel's queue are reset."""
-        if self._sock.fileno() >= 0:
+        if not self._closed:
+            self._closed = True
             self.poller.forget(self._sock.fileno())
             self._sock.close()
-            while self._next is not None:
-                self.poller.guard(self._go_on)
+            while self._arrived or self._asking or self._granted:
+                self.poller.guard(self._finish)
             if self._reserve >= 0:
                 os.close(self._reserve)
 
@@ -130,63 +105,90 @@ class Listener:
         """Go on accepting: what failed was one attempt."""
 
     def on_readable(self) -> None:
-        """Accept at the end of the turn, when those who are connected have been served."""
-        if self._accept not in self.poller.newcomers:
-            self.poller.newcomers.append(self._accept)
+        """Let newcomers in at the end of the turn, when those who are connected were served."""
+        if self._let_in not in self.poller.newcomers:
+            self.poller.newcomers.append(self._let_in)
 
-    def _accept(self) -> None:
-        """Accept what waits and answer each whose request is there, until others wait for us.
+    def ask(self, sock: Socket, peer: str, request: Request, arrived: float) -> None:
+        """Take an attempt whose request is whole; no poller may watch its socket."""
+        self._asking.append((sock, peer, request, arrived))
+        self.on_readable()
 
-        That goes in steps, so that others need not wait for all of them: reading the request,
-        deciding, and opening the connection.
-        """
-        if self._sock.fileno() < 0:
-            return  # since then, in the same turn
-        # accept() of the standard library makes an object that costs as much as the system call.
-        accept = self._sock._accept  # type: ignore[attr-defined]
-        wait_for_accept = self.door.wait_for_accept
+    def _let_in(self) -> None:
+        """Go from step to step until others wait for us, or nobody is left."""
+        steps, self._steps = self._steps or self._work(), None
         others_wait = self.poller.others_wait
         own = self._sock.fileno()
         now = monotonic()
         until = now + _ACCEPT_SECONDS[1]
         look = min(now + max(_ACCEPT_SECONDS[0], (now - self.poller.now) / 4), until)
-        for _ in range(3 * _ACCEPTS_PER_TURN):
-            if self._next is not None:
-                self._go_on()
-            elif self._paused:
+        try:
+            for _ in steps:
+                now = monotonic()
+                if now >= look:
+                    if now >= until or others_wait(own):
+                        self._steps = steps
+                        self.poller.newcomers.append(self._let_in)
+                        return
+                    look = now + _ACCEPT_SECONDS[0]
+        except Exception:
+            self.on_readable()  # what failed was one attempt; the others go on
+            raise
+
+    def _finish(self) -> None:
+        for _ in self._work():
+            pass
+
+    def _work(self) -> Iterator[None]:
+        """Yield after every step. It ends when nobody is left who may come in now."""
+        arrived, asking, granted = self._arrived, self._asking, self._granted
+        while True:
+            while arrived:
+                self._read(*arrived.popleft())
+                yield
+            held = False
+            while asking and not (held := self._is_to_wait()):
+                self._decide(*asking.popleft())
+                yield
+            while granted:
+                self._open(*granted.popleft())
+                yield
+            while not asking and len(arrived) < _BATCH and self._accept():
+                yield
+            # While others were served, one whose request came late may have asked.
+            if not arrived and (held or not asking):
                 return
-            elif wait := wait_for_accept(now):
-                self._rest(min(max(wait, _PACE_SECONDS[0]), _PACE_SECONDS[1]))
-                return
+
+    def _is_to_wait(self) -> bool:
+        """Whether nobody is to be decided about for now; then it goes on by itself later."""
+        wait = self.door.wait_to_decide(monotonic())
+        if not wait or self._closed:
+            return False
+        self._rest(min(max(wait, _PACE_SECONDS[0]), _PACE_SECONDS[1]))
+        return True
+
+    def _accept(self) -> bool:
+        """Accept one from the kernel's queue; False when there is none, or not to be for now."""
+        if self._paused or self._closed:
+            return False
+        try:
+            # accept() of the standard library makes an object that costs as much as the call.
+            fd, peer = self._sock._accept()  # type: ignore[attr-defined]
+        except BlockingIOError:
+            return False
+        except ConnectionAbortedError:
+            return True
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                self._out_of_descriptors()
             else:
-                try:
-                    fd, peer = accept()
-                except BlockingIOError:
-                    return
-                except ConnectionAbortedError:
-                    continue
-                except OSError as error:
-                    if error.errno in (errno.EMFILE, errno.ENFILE):
-                        self._out_of_descriptors()
-                    else:
-                        self._pause(f"accept failed: {error.strerror}")
-                    return
-                self._accepted(fd, peer[0])
-            now = monotonic()
-            if now >= look:
-                if now >= until or others_wait(own):
-                    break
-                look = now + _ACCEPT_SECONDS[0]
-        if self._next is not None:
-            self.poller.newcomers.append(self._accept)
+                self._pause(f"accept failed: {error.strerror}")
+            return False
+        self._arrived.append((fd, peer[0], monotonic()))
+        return True
 
-    def _go_on(self) -> None:
-        step, self._next = self._next, None
-        if step is not None:
-            step()
-
-    def _accepted(self, fd: int, peer: str) -> None:
-        started = monotonic()
+    def _read(self, fd: int, peer: str, arrived: float) -> None:
+        """Read the request; if it is not there in whole, the attempt waits on the poller."""
         family = self._family
         if family == socket.AF_INET6:
             peer = normalise(peer)  # a dual-stack socket says ::ffff:192.0.2.1
@@ -194,7 +196,7 @@ class Listener:
             full = socket.socket(family, socket.SOCK_STREAM, 0, fileno=fd)
             full.setblocking(False)
             with contextlib.suppress(OSError):  # TLS finds that the peer is gone already
-                self._wait(full, peer, started)
+                self._wait(full, peer, arrived)
             return
         sock = socket.SocketType(family, socket.SOCK_STREAM, 0, fd)
         sock.setblocking(False)
@@ -203,7 +205,7 @@ class Listener:
         except BlockingIOError:
             # The kernel has waited for the request already, and that time counts.
             waited = min(_DEFERRED_SECONDS, self.engine.handshake_timeout / 2)
-            self._wait(sock, peer, started - waited)
+            self._wait(sock, peer, arrived - waited)
             return
         except OSError:
             sock.close()
@@ -217,40 +219,29 @@ class Listener:
             self.refuse(sock, self.door.malformed(error))
             return
         if request is None:
-            self._wait(sock, peer, started).receive(data)
+            self._wait(sock, peer, arrived).receive(data)
         else:
-            self._next = partial(self.answer, sock, peer, request, started)
+            self._asking.append((sock, peer, request, arrived))
 
-    def _wait(self, sock: Socket, peer: str, started: float) -> Opening:
+    def _wait(self, sock: Socket, peer: str, arrived: float) -> Opening:
         fd = sock.fileno()  # known before TLS takes the socket over
-        opening = Opening(self, sock, peer, started)
+        opening = Opening(self, sock, peer, arrived)
         self.poller.register(fd, opening)
-        self.openings.set(opening, started + self.engine.handshake_timeout)
+        self.openings.set(opening, arrived + self.engine.handshake_timeout)
         return opening
 
-    def answer(
-        self, sock: Socket, peer: str, request: Request, started: float, registered: bool = False
-    ) -> None:
-        """Ask the door about a whole request and do what it says.
-
-        A socket that is not ``registered`` with the poller becomes a connection in the next step.
-        """
+    def _decide(self, sock: Socket, peer: str, request: Request, arrived: float) -> None:
+        """Ask the door about a whole request."""
         try:
             answer = self.door.decide(request, peer, self.poller.now)
         except Exception as error:
             answer = self.door.failed(error)
         if type(answer) is bytes:
-            self.refuse(sock, answer, registered)
-            return
-        grant = cast(Grant, answer)
-        if registered:
-            self._open(sock, request, started, grant, registered)
+            self.refuse(sock, answer)
         else:
-            self._next = partial(self._open, sock, request, started, grant, registered)
+            self._granted.append((sock, request, cast(Grant, answer), arrived))
 
-    def _open(
-        self, sock: Socket, request: Request, started: float, grant: Grant, registered: bool
-    ) -> None:
+    def _open(self, sock: Socket, request: Request, grant: Grant, arrived: float) -> None:
         engine = self.engine
         engine.count += 1
         connection = Connection(
@@ -265,14 +256,17 @@ class Listener:
         )
         try:
             engine.granted(connection, grant)
-            connection.start(grant.response, request, registered)
+            connection.start(grant.response, request)
         except Exception:
             connection.abort()  # gives the lease back
             raise
-        engine.stats.handshake_duration.observe(monotonic() - started)
+        engine.stats.handshake_duration.observe(monotonic() - arrived)
 
-    def refuse(self, sock: Socket, response: bytes, registered: bool = False) -> None:
-        """Write a response that ends the attempt, and make sure that it can be read."""
+    def refuse(self, sock: Socket, response: bytes) -> None:
+        """Write a response that ends the attempt, and make sure that it can be read.
+
+        No poller may watch the socket.
+        """
         # A fresh socket's buffer takes it whole; if not, the peer is of no such kind anyway.
         with contextlib.suppress(OSError):
             if type(sock) is socket.SocketType:
@@ -280,13 +274,11 @@ class Listener:
                 self.stats.bytes_sent += sock.send(response, _MORE_TO_COME)
             else:
                 self.stats.bytes_sent += sock.send(response)
-        if registered:
-            self.poller.forget(sock.fileno())
         self.engine.lingerers.add(sock, self.poller.now)
 
     def _out_of_descriptors(self) -> None:
         self.engine.warn("out of file descriptors; refusing connections until some are free")
-        for _ in range(_ACCEPTS_PER_TURN):
+        for _ in range(_REFUSALS_PER_TURN):
             if self._reserve >= 0:
                 os.close(self._reserve)
                 self._reserve = -1
@@ -331,12 +323,15 @@ class Listener:
             self.engine.loop.call_later(seconds, self._resume)
 
     def _resume(self) -> None:
-        if self._sock.fileno() < 0:
+        if self._closed:
             return
         if self._reserve < 0:
             self._take_reserve()
         self._paused = False
-        self.poller.modify(self._sock.fileno(), 1)
+        self.poller.modify(self._sock.fileno(), READ)
+        if self._asking:
+            self.on_readable()
+            self.poller.wake()
 
 
 def listening_socket(host: str, port: int, backlog: int) -> socket.socket:

@@ -81,14 +81,13 @@ class Opening:
         if self._stage == _HEAD:
             self._leave()
             listener = self._listener
-            listener.refuse(self._sock, listener.door.timed_out(), registered=True)
+            listener.refuse(self._sock, listener.door.timed_out())
         else:
             self.drop()
 
     def drop(self) -> None:
         """Close without an answer."""
         self._leave()
-        self._listener.poller.forget(self._sock.fileno())
         self._sock.close()
 
     def receive(self, data: bytes) -> None:
@@ -101,14 +100,15 @@ class Opening:
         except HandshakeError as error:
             self._leave()
             listener = self._listener
-            listener.refuse(self._sock, listener.door.malformed(error), registered=True)
+            listener.refuse(self._sock, listener.door.malformed(error))
             return
         if request is not None:
             self._leave()
-            self._listener.answer(self._sock, self._peer, request, self._started, registered=True)
+            self._listener.ask(self._sock, self._peer, request, self._started)
 
     def _leave(self) -> None:
         self._listener.openings.discard(self)
+        self._listener.poller.release(self._sock.fileno())
 
     def _read_head(self) -> None:
         data = self._sock.recv(65536)

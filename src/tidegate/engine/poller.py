@@ -96,6 +96,10 @@ class Poller(ABC):
     def forget(self, fd: int) -> None:
         """Stop calling anybody for ``fd``, which the caller closes soon."""
 
+    @abstractmethod
+    def release(self, fd: int) -> None:
+        """Stop watching ``fd``, which stays open and may be registered again."""
+
     def close(self) -> None:
         """Leave the loop and give the selector back. Entries are the caller's to close."""
         if self._loop is not None:
@@ -232,6 +236,10 @@ class _EpollPoller(Poller):
         # it be reported before, `_stale` takes it out.
         self.table[fd] = None
 
+    def release(self, fd: int) -> None:
+        self.table[fd] = None
+        self._stale(fd)
+
     def _stale(self, fd: int) -> None:
         # It is not closed yet, or a child process holds a copy: epoll would go on reporting it.
         try:
@@ -295,6 +303,9 @@ class _SelectorPoller(Poller):
         else:
             with contextlib.suppress(KeyError):  # never registered
                 self._selector.unregister(fd)
+
+    def release(self, fd: int) -> None:
+        self.forget(fd)
 
     def _stale(self, fd: int) -> None:
         """Nothing to do: what is forgotten is out of a selector at once."""

@@ -23,7 +23,7 @@ from tidegate.core.codes import Reason, close_reason, http_body
 from tidegate.core.settings import Settings
 from tidegate.core.stats import Stats
 from tidegate.core.tickets import Ticket
-from tidegate.engine.listener import Grant
+from tidegate.engine.door import Grant
 from tidegate.node.auth import Authenticator, Unauthorized, token_of
 from tidegate.node.line import Away, WaitingLine
 from tidegate.wire.codecs import JSON_V1
@@ -98,7 +98,7 @@ class Gate:
         self._auth = settings.auth
         self._no_descriptor = _refusal(codes.SERVER_LIMIT, codes.SERVER_LIMIT.retry_after, None)
 
-    # What the engine asks (engine.listener.Door).
+    # What the engine asks (engine.door.Door).
 
     def decide(self, request: Request, peer: str, now: float) -> Grant | bytes:
         """Return a grant, or the response that refuses. HOT."""
@@ -172,9 +172,9 @@ class Gate:
         self._count(codes.INTERNAL_ERROR)
         return _refusal(codes.INTERNAL_ERROR, codes.INTERNAL_ERROR.retry_after, None)
 
-    def wait_for_accept(self, now: float) -> float:
+    def wait_to_decide(self, now: float) -> float:
         """Return the seconds for which nobody is to be accepted; 0.0 for none. HOT."""
-        return self._admission.wait_for_accept(now)
+        return self._admission.wait_to_decide(now)
 
     def trusts(self, peer: str) -> bool:
         """Return whether ``peer`` is a trusted proxy."""

@@ -23,8 +23,8 @@ from tidegate.core.shedding import LoadShedder
 from tidegate.core.stats import Stats
 from tidegate.core.tracker import ConnectionTracker
 from tidegate.engine.connection import Connection
+from tidegate.engine.door import Grant
 from tidegate.engine.engine import Engine
-from tidegate.engine.listener import Grant
 from tidegate.node.auth import Authenticator
 from tidegate.node.drain import Drain, leave_on_signals
 from tidegate.node.gate import Gate

@@ -165,11 +165,11 @@ def test_accepting_waits_only_while_there_is_pacing() -> None:
     for now in (0.0, 1.0):
         assert admission.precheck("192.0.2.1", now) is None
         assert isinstance(admission.admit(attempt(1), now), Lease)
-    assert admission.wait_for_accept(2.0) == 0.0
+    assert admission.wait_to_decide(2.0) == 0.0
     off, _, _ = build(pacing=OFF)
     for _ in range(1000):
         assert off.precheck("192.0.2.1", 0.0) is None
-    assert off.wait_for_accept(0.0) == 0.0
+    assert off.wait_to_decide(0.0) == 0.0
 
 
 # The breaker.

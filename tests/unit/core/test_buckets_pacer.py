@@ -236,7 +236,7 @@ class PacerMachine(RuleBasedStateMachine):
 
     def attempt(self, key: int) -> None:
         if self.heeds:
-            self.now += self.pacer.wait_for_accept(self.now)
+            self.now += self.pacer.wait_to_decide(self.now)
         now = self.now
         for holder in [holder for holder, slot in self.slots.items() if slot < now - GRACE]:
             del self.slots[holder]
@@ -335,7 +335,7 @@ def test_shared_keys_keep_the_bounds(
     now = T0
     admitted: list[float] = []
     for wait, key in attempts:
-        now += wait + (pacer.wait_for_accept(now + wait) if heeds else 0.0)
+        now += wait + (pacer.wait_to_decide(now + wait) if heeds else 0.0)
         if take(pacer, key, now) == 0.0:
             admitted.append(now)
         assert all(0 < len(claim) <= per_key for claim in pacer._claims.values())

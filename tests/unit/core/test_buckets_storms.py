@@ -38,7 +38,7 @@ class Storm:
             arrives, client = heapq.heappop(queue)
             now = max(now, arrives)
             if self.heeds:
-                now += self.pacer.wait_for_accept(now)
+                now += self.pacer.wait_to_decide(now)
             delay = take(self.pacer, key(client), now)
             if delay:
                 self.told[client] += 1
@@ -104,10 +104,10 @@ class TestStorm:
     def test_a_listener_does_not_wait_for_newcomers(self) -> None:
         pacer = Pacer(10.0, 5, per_key=1)
         for number in range(100):
-            assert pacer.wait_for_accept(T0) == 0.0
+            assert pacer.wait_to_decide(T0) == 0.0
             take(pacer, str(number), T0)
         for number in range(5, 15):
             take(pacer, str(number), T0 + 1.0)
-        assert pacer.wait_for_accept(T0 + 1.0) == pytest.approx(0.5)
-        assert pacer.wait_for_accept(T0 + 1.25) == pytest.approx(0.25)
-        assert pacer.wait_for_accept(T0 + 1.5) == 0.0
+        assert pacer.wait_to_decide(T0 + 1.0) == pytest.approx(0.5)
+        assert pacer.wait_to_decide(T0 + 1.25) == pytest.approx(0.25)
+        assert pacer.wait_to_decide(T0 + 1.5) == 0.0

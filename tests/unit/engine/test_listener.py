@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import chain, repeat
 from typing import Any
 
 import pytest
-from live import Client, Live, run, until
+from live import Client, Live, masked, run, until
 from tests.support.raw import upgrade
 
 from tidegate.engine import lingering, listener
@@ -108,92 +109,251 @@ def test_an_error_in_opening_a_connection_gives_its_lease_back() -> None:
     run(main())
 
 
-# Pace.
+# Phases.
 
 
-def test_while_nobody_is_to_be_accepted_clients_wait_in_the_kernel() -> None:
-    async def main() -> None:
-        async with Live() as live:
-            asked: list[float] = []
-
-            def wait_for_accept(now: float) -> float:
-                asked.append(now)
-                return 0.02 if len(asked) < 3 else 0.0
-
-            gate = live.server.engine.door
-            gate.wait_for_accept = wait_for_accept  # type: ignore[method-assign]
-            client = await live.client()
-            await client.send(upgrade())
-            assert await client.status() == 101
-            assert len(asked) >= 3
-            # Each look came after the pause that the one before had asked for.
-            assert asked[2] - asked[0] >= 0.035
-            assert live.server.tracker.open == 1
-
-    run(main())
-
-
-# Steps.
-
-
-def in_steps(live: Live, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Have a listener make one step in each turn, and note which those are."""
+def noted(live: Live, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The phases that attempts go through from now on, one entry for each attempt in each."""
     steps: list[str] = []
-    monkeypatch.setattr(listener, "_ACCEPT_SECONDS", (0.0, 0.0))
     door = live.server.engine.listeners[0]
 
-    def noted(name: str, do: Callable[..., None]) -> Callable[..., None]:
+    def note(name: str, do: Callable[..., None]) -> Callable[..., None]:
         def step(*args: object) -> None:
             steps.append(name)
             do(*args)
 
         return step
 
-    for name in ("_accepted", "answer", "_open"):
-        monkeypatch.setattr(door, name, noted(name, getattr(door, name)))
+    for name in ("_read", "_decide", "_open"):
+        monkeypatch.setattr(door, name, note(name, getattr(door, name)))
     return steps
 
 
-def test_others_are_served_between_the_steps_of_an_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
+async def ask(live: Live, count: int) -> list[Client]:
+    """Have so many clients send their request before the server can do anything."""
+    clients = [await live.client() for _ in range(count)]
+    for client in clients:
+        client.sock.send(upgrade())
+    return clients
+
+
+def one_step_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listener, "_ACCEPT_SECONDS", (0.0, 0.0))
+
+
+def test_a_batch_goes_through_each_phase_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listener, "_BATCH", 3)
+    monkeypatch.setattr(listener, "_ACCEPT_SECONDS", (1.0, 1.0))
+
     async def main() -> None:
         async with Live() as live:
-            steps = in_steps(live, monkeypatch)
+            steps = noted(live, monkeypatch)
+            for client in await ask(live, 5):
+                assert await client.status() == 101
+            phases = ["_read", "_decide", "_open"]
+            assert steps == [name for n in (3, 2) for name in phases for _ in range(n)]
+
+    run(main())
+
+
+def test_others_are_served_between_the_steps_of_an_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
+    one_step_a_turn(monkeypatch)
+
+    async def main() -> None:
+        async with Live() as live:
+            steps = noted(live, monkeypatch)
             poller = live.server.engine.poller
             serve = poller._serve
 
-            def noted(until: float) -> bool:
+            def others(until: float) -> bool:
                 steps.append("others")
                 return serve(until)
 
-            monkeypatch.setattr(poller, "_serve", noted)
+            monkeypatch.setattr(poller, "_serve", others)
             client = await live.client()
             await client.send(upgrade())
             assert await client.status() == 101
-            first = steps.index("_accepted")
-            assert steps[first : first + 5] == ["_accepted", "others", "answer", "others", "_open"]
+            first = steps.index("_read")
+            assert steps[first : first + 5] == ["_read", "others", "_decide", "others", "_open"]
+
+    run(main())
+
+
+def test_a_late_request_that_comes_between_two_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    one_step_a_turn(monkeypatch)
+
+    async def main() -> None:
+        async with Live() as live:
+            late = await live.client()
+            await late.send(upgrade()[:20])
+            await until(lambda: live.server.engine.openings)
+            door = live.server.engine.listeners[0]
+            open_ = door._open
+
+            def then(*args: Any) -> None:
+                open_(*args)
+                monkeypatch.setattr(door, "_open", open_)
+                late.sock.send(upgrade()[20:])
+
+            monkeypatch.setattr(door, "_open", then)
+            client = await live.client()
+            await client.shake_hands()
+            assert await late.status() == 101
+
+    run(main())
+
+
+def test_an_attempt_that_fails_does_not_keep_the_others_of_its_batch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def main() -> None:
+        async with Live() as live:
+            errors: list[object] = []
+            engine = live.server.engine
+            handler = engine.loop.get_exception_handler()
+            engine.loop.set_exception_handler(lambda _, context: errors.append(context))
+            door = engine.listeners[0]
+            decide, asked = door._decide, iter(range(5))
+
+            def fail(*args: Any) -> None:
+                if next(asked) % 2:
+                    args[0].close()
+                    raise RuntimeError
+                decide(*args)
+
+            monkeypatch.setattr(door, "_decide", fail)
+            clients = await ask(live, 5)
+            for client in clients[::2]:
+                assert await client.status() == 101
+            for client in clients[1::2]:
+                assert await client.end() == b""
+            assert len(errors) == 2
+            engine.loop.set_exception_handler(handler)
 
     run(main())
 
 
 @pytest.mark.parametrize(("settings", "status"), [({}, 101), (REFUSED, 503)])
-def test_an_attempt_between_two_steps_is_answered_when_the_listener_closes(
+def test_attempts_between_two_phases_are_answered_when_the_listener_closes(
     settings: dict[str, dict[str, Any]], status: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    one_step_a_turn(monkeypatch)
+
     async def main() -> None:
         async with Live(settings) as live:
-            steps = in_steps(live, monkeypatch)
-            client = await live.client()
-            await client.send(upgrade())
+            steps = noted(live, monkeypatch)
+            clients = await ask(live, 3)
             engine = live.server.engine
-            turn = engine.poller._let_in
+            let_in = engine.poller._let_in
 
             def close_then() -> None:
-                turn()
-                engine.stop_listening()
+                let_in()
+                if "_read" in steps:
+                    engine.stop_listening()
 
             monkeypatch.setattr(engine.poller, "_let_in", close_then)
-            assert await client.status() == status
-            assert steps[:2] == ["_accepted", "answer"]
+            for client in clients:
+                assert await client.status() == status
+            assert steps[:6] == ["_read"] * 3 + ["_decide"] * 3
+
+    run(main())
+
+
+# Pace.
+
+
+def paced(live: Live, waits: Iterator[float]) -> list[float]:
+    """Have the gate say how long to wait, and note when it was asked."""
+    asked: list[float] = []
+
+    def wait_to_decide(now: float) -> float:
+        asked.append(now)
+        return next(waits, 0.0)
+
+    gate = live.server.engine.door
+    gate.wait_to_decide = wait_to_decide  # type: ignore[method-assign]
+    return asked
+
+
+def test_while_nobody_is_to_be_decided_about_clients_wait() -> None:
+    async def main() -> None:
+        async with Live() as live:
+            asked = paced(live, iter((0.02, 0.02)))
+            client = await live.client()
+            await client.send(upgrade())
+            assert await client.status() == 101
+            # Each look came after the pause that the one before had asked for.
+            assert len(asked) == 3
+            assert asked[2] - asked[0] >= 0.035
+            assert live.server.tracker.open == 1
+
+    run(main())
+
+
+def test_who_was_let_in_does_not_wait_for_those_who_may_not_come_in_yet() -> None:
+    async def main() -> None:
+        async with Live() as live:
+            paced(live, chain((0.0, 0.0), repeat(0.01)))
+            clients = await ask(live, 3)
+            for client in clients[:2]:
+                assert await client.status() == 101
+            assert live.server.tracker.open == 2
+
+    run(main())
+
+
+def test_only_a_batch_is_accepted_while_nobody_is_to_be_decided_about(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(listener, "_BATCH", 3)
+
+    async def main() -> None:
+        async with Live() as live:
+            steps = noted(live, monkeypatch)
+            asked = paced(live, iter([0.005] * 5))
+            clients = await ask(live, 8)
+            await until(lambda: len(asked) >= 4)
+            assert steps == ["_read"] * 3
+            for client in clients:
+                assert await client.status() == 101
+
+    run(main())
+
+
+def test_an_attempt_whose_request_came_in_parts_heeds_the_pace_too() -> None:
+    async def main() -> None:
+        async with Live() as live:
+            asked = paced(live, iter((0.01,)))
+            client = await live.client()
+            await client.send(upgrade()[:20])
+            await until(lambda: live.server.engine.openings)
+            await client.send(upgrade()[20:] + masked("early"))
+            await until(lambda: asked)
+            assert len(live.server.engine.openings) == 0
+            assert live.server.tracker.open == 0
+            # What it sends meanwhile is read when it is in.
+            await client.send(masked("later"))
+            assert await client.status() == 101
+            await until(lambda: live.recorder.texts() == ["early", "later"])
+
+    run(main())
+
+
+@pytest.mark.parametrize("how", ["leave", "reset"])
+@pytest.mark.parametrize("parts", [1, 2])
+def test_a_peer_that_leaves_while_it_waits_to_be_decided_about(how: str, parts: int) -> None:
+    async def main() -> None:
+        async with Live() as live:
+            asked = paced(live, iter((0.01,)))
+            client = await live.client()
+            if parts == 2:
+                await client.send(upgrade()[:20])
+                await until(lambda: live.server.engine.openings)
+            await client.send(upgrade()[20 if parts == 2 else 0 :])
+            await until(lambda: asked)
+            getattr(client, how)()
+            await until(lambda: live.recorder.ends)
+            assert live.server.tracker.open == 0
 
     run(main())
 

@@ -97,6 +97,24 @@ def test_forgetting_what_was_never_watched(poller: Poller, pairs: Pair) -> None:
     poller.forget(pairs()[0].fileno())
 
 
+@pytest.mark.parametrize("events", [READ, 0, WRITE])
+def test_release(poller: Poller, pairs: Pair, events: int) -> None:
+    """What came meanwhile is reported when it is registered again."""
+    mine, peer = pairs()
+    first = watch(poller, mine)
+    poller.modify(mine.fileno(), events)
+    poller.release(mine.fileno())
+    peer.send(b"x")
+    poller.turn()
+    second = watch(poller, mine)
+    poller.turn()
+    assert (first.calls, second.calls) == ([], ["read"])
+
+
+def test_releasing_what_is_not_watched(poller: Poller, pairs: Pair) -> None:
+    poller.release(pairs()[0].fileno())
+
+
 def test_a_peer_that_left(poller: Poller, pairs: Pair) -> None:
     """However the system says it, the entry is called."""
     mine, peer = pairs()

@@ -16,7 +16,7 @@ from tidegate.core.settings import Settings
 from tidegate.core.shedding import LoadShedder
 from tidegate.core.stats import Stats
 from tidegate.core.tracker import ConnectionTracker
-from tidegate.engine.listener import Grant
+from tidegate.engine.door import Grant
 from tidegate.node.auth import Authenticator, create_token
 from tidegate.node.gate import Gate
 from tidegate.node.line import WaitingLine

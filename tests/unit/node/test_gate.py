@@ -14,7 +14,7 @@ from tests.support.raw import KEY
 
 from tidegate.core.attempt import Identity
 from tidegate.core.codes import REASONS
-from tidegate.engine.listener import Grant
+from tidegate.engine.door import Grant
 from tidegate.wire.codecs import JSON_V1
 from tidegate.wire.handshake import HandshakeError, accept_response, http_response
 

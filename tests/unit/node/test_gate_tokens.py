@@ -6,7 +6,7 @@ import pytest
 from door import Door, as_protocol, bearer
 from tests.support.raw import KEY
 
-from tidegate.engine.listener import Grant
+from tidegate.engine.door import Grant
 from tidegate.wire.codecs import JSON_V1
 from tidegate.wire.handshake import accept_response
 

@@ -14,7 +14,7 @@ import uvloop
 from tidegate import ConfigError, Server, Settings
 from tidegate.core.attempt import ANONYMOUS, Identity, Lease
 from tidegate.engine.connection import Connection
-from tidegate.engine.listener import Grant
+from tidegate.engine.door import Grant
 from tidegate.node import server as module
 
 SECRET = "a secret of thirty-two bytes, or more"
