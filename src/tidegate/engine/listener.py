@@ -42,11 +42,11 @@ class Listener:
     """One listening socket on the poller.
 
     Attempts go through three phases, from one queue to the next: those that arrived have their
-    request read, those that ask are decided about, those that were granted become connections.
+    request read, those that ask are decided about, and then they are told, or let in.
 
         kernel's queue -> arrived -> asking -> granted -> connection
-                             |          |
-                             |          +-> refused
+                             |        ^   |
+                             |        |   +--> refused -> lingerer
                              +-> Opening, until the request is whole
 
     A batch goes through each phase together, because that costs half as much as one after the
@@ -70,9 +70,10 @@ class Listener:
         self._reserve = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         self._closed = False
         self._paused = False
-        # When it arrived, in monotonic seconds, stands last in each.
+        # When it arrived, in monotonic seconds, stands last where it is needed.
         self._arrived: deque[tuple[int, str, float]] = deque()
         self._asking: deque[tuple[Socket, str, Request, float]] = deque()
+        self._refused: deque[tuple[Socket, bytes]] = deque()
         self._granted: deque[tuple[Socket, Request, Grant, float]] = deque()
         self._steps: Iterator[None] | None = None  # what is left of the last turn
 
@@ -92,7 +93,7 @@ class Listener:
             self._closed = True
             self.poller.forget(self._sock.fileno())
             self._sock.close()
-            while self._arrived or self._asking or self._granted:
+            while self._arrived or self._asking or self._refused or self._granted:
                 self.poller.guard(self._finish)
             if self._reserve >= 0:
                 os.close(self._reserve)
@@ -141,7 +142,8 @@ class Listener:
 
     def _work(self) -> Iterator[None]:
         """Yield after every step. It ends when nobody is left who may come in now."""
-        arrived, asking, granted = self._arrived, self._asking, self._granted
+        arrived, asking = self._arrived, self._asking
+        refused, granted = self._refused, self._granted
         while True:
             while arrived:
                 self._read(*arrived.popleft())
@@ -149,6 +151,9 @@ class Listener:
             held = False
             while asking and not (held := self._is_to_wait()):
                 self._decide(*asking.popleft())
+                yield
+            while refused:
+                self.refuse(*refused.popleft())
                 yield
             while granted:
                 self._open(*granted.popleft())
@@ -237,7 +242,7 @@ class Listener:
         except Exception as error:
             answer = self.door.failed(error)
         if type(answer) is bytes:
-            self.refuse(sock, answer)
+            self._refused.append((sock, answer))
         else:
             self._granted.append((sock, request, cast(Grant, answer), arrived))
 

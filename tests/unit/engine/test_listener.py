@@ -124,7 +124,7 @@ def noted(live: Live, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
         return step
 
-    for name in ("_read", "_decide", "_open"):
+    for name in ("_read", "_decide", "refuse", "_open"):
         monkeypatch.setattr(door, name, note(name, getattr(door, name)))
     return steps
 
