@@ -151,7 +151,7 @@ class Admission:
         return Rejection(RATE_LIMITED, _told(delay))
 
     def wait_to_decide(self, now: float) -> float:
-        """Seconds for which nobody is to be accepted, so that the pace is kept; 0.0 for none."""
+        """Seconds for which no attempt is to be decided about, for the pace; 0.0 for none."""
         return 0.0 if self._pacer is None else self._pacer.wait_to_decide(now)
 
     def admit(self, attempt: Attempt, now: float) -> Verdict:

@@ -212,11 +212,11 @@ class Pacer:
         return wait if wait > _INSTANT else 0.0
 
     def wait_to_decide(self, now: float) -> float:
-        """Seconds for which the listener should accept nobody, 0.0 for none.
+        """Seconds for which no attempt is to be decided about, 0.0 for none.
 
         Delays that are rounded up to whole seconds bring all the holders of one second at once.
-        They wait in the kernel's queue then, and come in at the rate. Ask before every accept;
-        newcomers who are too early do not make it wait, since they must be told when to come.
+        They wait then, and come in at the rate. Call it before every ``ask``; newcomers who are
+        too early do not make it wait, since they must be told when to come.
         """
         wait = self._full - now - self._burst * self._step
         return wait if wait > _INSTANT else 0.0

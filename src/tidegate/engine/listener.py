@@ -149,7 +149,7 @@ class Listener:
                 self._read(*arrived.popleft())
                 yield
             held = False
-            while asking and not (held := self._is_to_wait()):
+            while asking and not (held := self._hold()):
                 self._decide(*asking.popleft())
                 yield
             while refused:
@@ -164,8 +164,8 @@ class Listener:
             if not arrived and (held or not asking):
                 return
 
-    def _is_to_wait(self) -> bool:
-        """Whether nobody is to be decided about for now; then it goes on by itself later."""
+    def _hold(self) -> bool:
+        """Rest if the door wants nobody to be decided about for now; True when it does."""
         wait = self.door.wait_to_decide(monotonic())
         if not wait or self._closed:
             return False

@@ -173,7 +173,7 @@ class Gate:
         return _refusal(codes.INTERNAL_ERROR, codes.INTERNAL_ERROR.retry_after, None)
 
     def wait_to_decide(self, now: float) -> float:
-        """Return the seconds for which nobody is to be accepted; 0.0 for none. HOT."""
+        """Return the seconds for which no attempt is to be decided about; 0.0 for none. HOT."""
         return self._admission.wait_to_decide(now)
 
     def trusts(self, peer: str) -> bool:
