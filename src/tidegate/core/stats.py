@@ -11,7 +11,10 @@ from tidegate.core.settings import POLICIES
 from tidegate.core.shedding import Zone
 from tidegate.core.tracker import ConnectionTracker
 
-__all__ = ["Histogram", "Stats"]
+__all__ = ["SMALL", "Histogram", "Stats", "Traffic"]
+
+SMALL: Final = 126
+"""Messages of fewer bytes have their length in the first two bytes of a frame (RFC 6455, 5.2)."""
 
 _SIZES: Final = (16.0, 64.0, 256.0, 1024.0, 4096.0, 16384.0, 65536.0, 262144.0, 1048576.0)
 _DURATIONS: Final = (1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14400.0, 43200.0, 86400.0)
@@ -53,6 +56,46 @@ class Histogram:
         return sum(self.counts)
 
 
+class Traffic:
+    """The messages of one direction by size, and the bytes on the wire with all else that went.
+
+    Nearly every message is small and in a frame of its own. Such a one costs one addition,
+    ``small[size] += 1``; what it adds to everything else is worked out when that is read. All
+    others are counted in ``others`` by size, and in ``other_bytes`` with their frames, as are
+    handshakes and control frames. ``header`` is how many bytes stand before a small message.
+    """
+
+    __slots__ = ("_header", "other_bytes", "others", "small")
+
+    def __init__(self, header: int) -> None:
+        self.small = [0] * SMALL
+        self.others = Histogram(_SIZES)
+        self.other_bytes = 0
+        self._header = header
+
+    @property
+    def messages(self) -> int:
+        """How many messages there were."""
+        return sum(self.small) + self.others.count
+
+    @property
+    def bytes(self) -> int:
+        """How many bytes there were on the wire."""
+        header = self._header
+        small = sum(times * (header + size) for size, times in enumerate(self.small))
+        return small + self.other_bytes
+
+    @property
+    def sizes(self) -> Histogram:
+        """The sizes of all messages; a copy."""
+        sizes = Histogram(_SIZES)
+        sizes.counts = self.others.counts.copy()
+        sizes.sum = self.others.sum
+        for size, times in enumerate(self.small):
+            sizes.observe_many(size, times)
+        return sizes
+
+
 class Stats:
     """The counters of one node. Durations are in seconds, sizes in bytes.
 
@@ -62,21 +105,18 @@ class Stats:
 
     __slots__ = (
         "accepted",
-        "bytes_received",
-        "bytes_sent",
         "disconnected",
         "dry_run",
         "duration",
         "handshake_duration",
         "heartbeat_latency",
+        "incoming",
         "loop_lag",
         "messages_dropped",
         "messages_limited",
         "messages_received",
-        "messages_sent",
+        "outgoing",
         "rejected",
-        "size_received",
-        "size_sent",
         "tls_handshake_duration",
         "waited",
         "zone_changes",
@@ -95,15 +135,12 @@ class Stats:
         self.dry_run: Counter[str] = Counter(dict.fromkeys(POLICIES, 0))
         self.waited: Counter[str] = Counter(dict.fromkeys(_WAITS, 0))
         self.messages_received: dict[str, int] = {}
-        self.messages_sent = 0
         # What came too fast: how often a message was refused, or reading stopped for a while.
         self.messages_limited: Counter[str] = Counter(refused=0, delayed=0)
         # Messages of rooms that a slow connection did not get, by outbox.policy.
         self.messages_dropped: Counter[str] = Counter(drop_oldest=0, drop_newest=0)
-        self.bytes_received = 0
-        self.bytes_sent = 0
-        self.size_received = Histogram(_SIZES)
-        self.size_sent = Histogram(_SIZES)
+        self.incoming = Traffic(header=6)  # with the mask
+        self.outgoing = Traffic(header=2)
         self.duration = Histogram(_DURATIONS)
         self.heartbeat_latency = Histogram(_ROUND_TRIPS)
         self.handshake_duration = Histogram(_HANDSHAKES)
@@ -130,9 +167,9 @@ class Stats:
             "waited": dict(self.waited),
             "messages": {
                 "received": sum(self.messages_received.values()),
-                "sent": self.messages_sent,
-                "bytesReceived": self.bytes_received,
-                "bytesSent": self.bytes_sent,
+                "sent": self.outgoing.messages,
+                "bytesReceived": self.incoming.bytes,
+                "bytesSent": self.outgoing.bytes,
                 "limited": dict(self.messages_limited),
                 "dropped": dict(self.messages_dropped),
             },

@@ -82,7 +82,7 @@ class Fanout:
 
     def __init__(self, poller: Poller, stats: Stats) -> None:
         self._poller = poller
-        self._stats = stats
+        self._traffic = stats.outgoing
         self._rooms: dict[str, deque[_Batch]] = {}
         self._turns: deque[str] = deque()  # rooms with frames, each once, in order of service
         self.backlog = 0
@@ -210,7 +210,7 @@ class Fanout:
                 else:
                     if sent != size:
                         connection.hold_back(data, sent)
-            self._stats.bytes_sent += served * size
+            self._traffic.other_bytes += served * size
             self._count(batch.frames, served)
             if looked_at < _MEMBERS_PER_LOOK:
                 return True
@@ -223,8 +223,6 @@ class Fanout:
             self._count(frames, 1)
 
     def _count(self, frames: list[bytes], members: int) -> None:
-        stats = self._stats
-        stats.messages_sent += members * len(frames)
-        observe = stats.size_sent.observe_many
+        observe = self._traffic.others.observe_many
         for frame in frames:
             observe(len(frame), members)

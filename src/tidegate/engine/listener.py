@@ -276,9 +276,9 @@ class Listener:
         with contextlib.suppress(OSError):
             if type(sock) is socket.SocketType:
                 # Held back for an instant, so that the end of the stream goes in the same packet.
-                self.stats.bytes_sent += sock.send(response, _MORE_TO_COME)
+                self.stats.outgoing.other_bytes += sock.send(response, _MORE_TO_COME)
             else:
-                self.stats.bytes_sent += sock.send(response)
+                self.stats.outgoing.other_bytes += sock.send(response)
         self.engine.lingerers.add(sock, self.poller.now)
 
     def _out_of_descriptors(self) -> None:

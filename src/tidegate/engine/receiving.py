@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from abc import abstractmethod
-from bisect import bisect_left
 from collections.abc import Awaitable
 from inspect import iscoroutine
 from time import monotonic
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tidegate.core.codes import MESSAGE_ABUSE
 from tidegate.core.meter import Meter
+from tidegate.core.stats import SMALL
 from tidegate.engine.poller import READ, WRITE
 from tidegate.engine.sending import CLOSED, CLOSING, FAILED, OPEN, OPENING, Sender, Socket
 from tidegate.wire.frames import (
@@ -102,14 +102,14 @@ class Receiver(Sender):
         engine = self.engine
         self.last_seen = engine.poller.now
         size = len(data)
-        engine.stats.bytes_received += size
+        traffic = engine.stats.incoming
         if self._reader is None and self._state == OPEN and not self._held:
             # The common case first: one whole, final, small data frame and nothing else.
             first = data[0]
             if (first == 0x81 or first == 0x82) and size > 5:
                 length = data[1] - 128  # the mask bit, without which this is no length
                 payload = None
-                if length < 126:
+                if length < SMALL:
                     if size == length + 6:
                         payload = apply_mask(data[6:], data[2:6])
                 elif length == 126 and size > 133:
@@ -117,9 +117,11 @@ class Receiver(Sender):
                     if size == length + 8:
                         payload = apply_mask(data[8:], data[4:8])
                 if payload is not None and length <= engine.max_message:
-                    sizes = engine.stats.size_received
-                    sizes.counts[bisect_left(sizes.bounds, length)] += 1
-                    sizes.sum += length
+                    if length < SMALL:
+                        traffic.small[length] += 1
+                    else:
+                        traffic.others.observe(length)
+                        traffic.other_bytes += size
                     if first == 0x82:
                         self._handle(payload, length)
                         return
@@ -130,6 +132,7 @@ class Receiver(Sender):
                     else:
                         self._handle(text, length)
                     return
+        traffic.other_bytes += size
         self.receive(data)
 
     def _pause(self) -> None:
@@ -188,7 +191,7 @@ class Receiver(Sender):
                 size = len(payload)
                 if opcode == TEXT and not payload.isascii():
                     size = len(payload.encode())
-                engine.stats.size_received.observe(size)
+                engine.stats.incoming.others.observe(size)
                 self._handle(payload, size)
             elif opcode == CLOSE:
                 self._peer_closed(*payload)

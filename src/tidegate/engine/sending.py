@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import socket
 from abc import ABC, abstractmethod
-from bisect import bisect_left
 from typing import TYPE_CHECKING, Protocol
 
+from tidegate.core.stats import SMALL
 from tidegate.engine.outbox import LOOKS, Outbox, Sink
 from tidegate.engine.poller import READ, WRITE
 from tidegate.wire.frames import BINARY, BINARY_HEADS, TEXT, TEXT_HEADS, encode
@@ -90,23 +90,24 @@ class Sender(ABC):
         deflate = self.deflate
         engine = self.engine
         length = len(payload)
+        traffic = engine.stats.outgoing
         if deflate is not None and length >= engine.deflate_min_size:
             frame = encode(opcode, deflate.compress(payload), True)
-        elif length < 126:
-            frame = heads[length] + payload
+        elif length < SMALL:
+            traffic.small[length] += 1
+            self._write(heads[length] + payload)
+            return
         else:
             frame = encode(opcode, payload)
-        stats = engine.stats
-        stats.messages_sent += 1
-        sizes = stats.size_sent
-        sizes.counts[bisect_left(sizes.bounds, length)] += 1
-        sizes.sum += length
+        traffic.others.observe(length)
         self.transmit(frame)
 
     def transmit(self, frame: bytes) -> None:
         """Send an already encoded frame (or several, joined)."""
-        size = len(frame)
-        self.engine.stats.bytes_sent += size
+        self.engine.stats.outgoing.other_bytes += len(frame)
+        self._write(frame)
+
+    def _write(self, frame: bytes) -> None:
         try:
             sent = self.sink.send(frame)
         except BlockingIOError:
@@ -114,7 +115,7 @@ class Sender(ABC):
         except OSError:
             self.lost("reset")
         else:
-            if sent != size:
+            if sent != len(frame):
                 self.hold_back(frame, sent)
 
     def hold_back(self, frame: bytes, sent: int) -> None:

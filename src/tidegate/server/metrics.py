@@ -134,7 +134,7 @@ METRICS = (
         "counter",
         "",
         "Messages that were sent; one for each receiver.",
-        lambda node: node.stats.messages_sent,
+        lambda node: node.stats.outgoing.messages,
     ),
     Description(
         "websocket_messages_limited_total",
@@ -155,14 +155,14 @@ METRICS = (
         "histogram",
         "direction",
         "Size of messages, received or sent.",
-        lambda node: {"received": node.stats.size_received, "sent": node.stats.size_sent},
+        lambda node: {"received": node.stats.incoming.sizes, "sent": node.stats.outgoing.sizes},
     ),
     Description(
         "websocket_bytes_total",
         "counter",
         "direction",
         "Bytes on the wire, received or sent.",
-        lambda node: {"received": node.stats.bytes_received, "sent": node.stats.bytes_sent},
+        lambda node: {"received": node.stats.incoming.bytes, "sent": node.stats.outgoing.bytes},
     ),
     Description(
         "websocket_heartbeat_latency_seconds",

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tidegate.core.attempt import Identity
 from tidegate.core.codes import REASONS
 from tidegate.core.settings import LimitsSettings
-from tidegate.core.stats import Histogram, Stats
+from tidegate.core.stats import SMALL, Histogram, Stats, Traffic
 from tidegate.core.tracker import ConnectionTracker
 
 
@@ -38,7 +38,7 @@ def test_observe_many_is_observe_many_times() -> None:
 @given(st.lists(st.integers(0, 2_000_000)))
 @settings(max_examples=50, deadline=None)
 def test_every_value_is_in_the_range_that_holds_it(values: list[int]) -> None:
-    histogram = Stats().size_received
+    histogram = Stats().incoming.others
     for value in values:
         histogram.observe(value)
     bounds = histogram.bounds
@@ -49,10 +49,28 @@ def test_every_value_is_in_the_range_that_holds_it(values: list[int]) -> None:
     assert histogram.sum == sum(values)
 
 
+@given(st.lists(st.integers(0, 300)))
+@settings(max_examples=50, deadline=None)
+def test_small_messages_count_as_all_others(values: list[int]) -> None:
+    traffic, plain = Traffic(header=6), Histogram(Traffic(header=6).sizes.bounds)
+    for value in values:
+        plain.observe(value)
+        if value < SMALL:
+            traffic.small[value] += 1
+        else:
+            traffic.others.observe(value)
+            traffic.other_bytes += value + 8
+    assert traffic.messages == len(values)
+    assert traffic.bytes == sum(value + (6 if value < SMALL else 8) for value in values)
+    sizes = traffic.sizes
+    assert (sizes.counts, sizes.sum) == (plain.counts, plain.sum)
+
+
 def test_bounds_rise() -> None:
     stats = Stats()
     histograms = [getattr(stats, name) for name in Stats.__slots__]
     bounds = [value.bounds for value in histograms if isinstance(value, Histogram)]
+    bounds += [traffic.sizes.bounds for traffic in (stats.incoming, stats.outgoing)]
     assert len(bounds) == 7
     assert all(list(b) == sorted(set(b)) for b in bounds)
 
@@ -67,8 +85,8 @@ def test_every_reason_has_its_counter_from_the_start() -> None:
 def test_nodes_do_not_share_counters() -> None:
     first, second = Stats(), Stats()
     first.rejected["ip_limit"] += 1
-    first.size_sent.observe(1)
-    assert second.rejected["ip_limit"] == second.size_sent.count == 0
+    first.outgoing.small[1] += 1
+    assert second.rejected["ip_limit"] == second.outgoing.messages == 0
 
 
 def test_snapshot() -> None:
@@ -82,11 +100,12 @@ def test_snapshot() -> None:
     stats.disconnected["eof"] += 1
     stats.messages_received["join"] = 2
     stats.messages_received["text"] = 3
-    stats.messages_sent = 7
+    stats.outgoing.small[10] += 5
+    stats.outgoing.others.observe_many(200, 2)
     stats.messages_limited["delayed"] += 4
     stats.messages_dropped["drop_oldest"] += 9
-    stats.bytes_received = 50
-    stats.bytes_sent = 70
+    stats.incoming.other_bytes = 50
+    stats.outgoing.other_bytes = 10
     snapshot = json.loads(json.dumps(stats.snapshot(tracker)))
     assert snapshot["connections"] == {
         "current": 2,

@@ -134,8 +134,8 @@ def test_sending(message: Any, opcode: int, payload: bytes) -> None:
             connection.send(message)
             got = await client.frame()
             assert (got.opcode, got.payload, got.final, got.rsv) == (opcode, payload, True, 0)
-            assert live.server.stats.messages_sent == 1
-            assert live.server.stats.size_sent.sum == len(payload)
+            assert live.server.stats.outgoing.messages == 1
+            assert live.server.stats.outgoing.sizes.sum == len(payload)
 
     run(main())
 
@@ -278,16 +278,16 @@ def test_a_slow_handler_stops_reading_from_its_connection_alone() -> None:
             client, connection = await live.open()
             await client.say("wait")
             await until(lambda: gate.inside)
-            received = live.server.stats.bytes_received
+            received = live.server.stats.incoming.bytes
             client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536)
             flood = asyncio.create_task(client.say(*[b"x" * 1000] * 2000))
             await until(lambda: connection._paused)
-            read = live.server.stats.bytes_received - received
+            read = live.server.stats.incoming.bytes - received
             assert read <= receiving._READ_AHEAD + receiving.RECEIVE_BYTES
             other, _ = await live.open()
             await other.send(frame(PING))
             assert (await other.frame()).opcode == PONG
-            assert live.server.stats.bytes_received - received - read < 1000
+            assert live.server.stats.incoming.bytes - received - read < 1000
             assert not flood.done()
             gate.let_through()
             await flood

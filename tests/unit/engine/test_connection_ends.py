@@ -49,7 +49,7 @@ def test_the_server_closes(code: int, reason: str) -> None:
             connection.close(4001, "of no effect")
             await client.send(masked("too late") + frame(PING) + frame(TEXT, b"a", final=False))
             await live.publish(connection)
-            assert live.server.stats.messages_sent == 2  # as if the published one had gone out
+            assert live.server.stats.outgoing.messages == 2  # as if the published one had gone out
             assert (await client.frame()).payload == b"last words"
             assert await client.closed() == (code, reason)
             assert await client.end() == b""

@@ -111,12 +111,12 @@ def test_closing_while_a_handler_is_at_work(waits: int, crossing: bool) -> None:
             client, connection = await live.open()
             await client.say("wait")
             await until(lambda: connection.busy)
-            read = live.server.stats.bytes_received
+            read = live.server.stats.incoming.bytes
             await client.say(*["x" * 1000] * waits)
             if crossing:
                 await client.send(frame(CLOSE))
             if waits or crossing:
-                await until(lambda: live.server.stats.bytes_received > read)
+                await until(lambda: live.server.stats.incoming.bytes > read)
             connection.close(4000)
             assert await client.closed(answer=not crossing) == (4000, "")
             await until(lambda: connection.closed)

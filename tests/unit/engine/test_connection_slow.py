@@ -116,10 +116,10 @@ def test_pings_are_answered_while_messages_wait() -> None:
         async with Live(ROOMY) as live:
             client, connection = await live.open(slow=True)
             count = fill(connection)
-            received = live.server.stats.bytes_received
+            received = live.server.stats.incoming.bytes
             pings = [frame(PING, b"%d" % number) for number in range(3)]
             await client.send(b"".join(pings))
-            await until(lambda: live.server.stats.bytes_received == received + sum(map(len, pings)))
+            await until(lambda: live.server.stats.incoming.bytes == received + sum(map(len, pings)))
             got = [await client.frame() for _ in range(count + 1)]
             (pong,) = [place for place, frame in enumerate(got) if frame.opcode == PONG]
             assert got[pong].payload == b"2"
@@ -174,9 +174,9 @@ def test_the_peer_closes_while_messages_wait(crossing: bool) -> None:
             connection.send("last words")
             if crossing:
                 connection.close(4001, "mine")
-            received = live.server.stats.bytes_received
+            received = live.server.stats.incoming.bytes
             await client.send(frame(CLOSE, b"\x0f\xa0"))
-            await until(lambda: live.server.stats.bytes_received > received)
+            await until(lambda: live.server.stats.incoming.bytes > received)
             connection.send("too late")
             *data, last = await all_frames(client)
             assert len(data) == count + 1

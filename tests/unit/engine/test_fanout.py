@@ -128,7 +128,11 @@ def test_exclusion(
     fanout.step(EVER)
     assert [member.got for member in members] == got
     assert everyone[2].got == []
-    assert stats.messages_sent == stats.size_sent.count == sum(len(b"".join(one)) for one in got)
+    assert (
+        stats.outgoing.messages
+        == stats.outgoing.sizes.count
+        == sum(len(b"".join(one)) for one in got)
+    )
 
 
 def test_what_is_sent_is_counted(fanout: Any, stats: Stats) -> None:
@@ -138,8 +142,8 @@ def test_what_is_sent_is_counted(fanout: Any, stats: Stats) -> None:
     fanout.step(NOW)
     fanout.on_leave("room", members.pop())
     fanout.step(EVER)
-    assert (stats.messages_sent, stats.bytes_sent) == (2 * 99, 8 * 99)
-    assert (stats.size_sent.count, stats.size_sent.sum) == (2 * 99, 8 * 99)
+    assert (stats.outgoing.messages, stats.outgoing.bytes) == (2 * 99, 8 * 99)
+    assert (stats.outgoing.sizes.count, stats.outgoing.sizes.sum) == (2 * 99, 8 * 99)
 
 
 # Members that cannot be sent to.

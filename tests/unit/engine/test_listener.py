@@ -43,7 +43,7 @@ def test_a_refusal_arrives(request_: bytes, status: int, first: int) -> None:
             client = await live.client()
             if first:
                 await client.send(request_[:first])
-                await until(lambda: live.server.engine.openings or live.server.stats.bytes_sent)
+                await until(lambda: live.server.engine.openings or live.server.stats.outgoing.bytes)
             await client.send(request_[first:] + bytes(100_000))
             await refused(client, status)
             assert live.recorder.opened == []

@@ -117,8 +117,9 @@ def test_the_values(node: Any) -> None:
     stats.rejected["server_limit"] += 1
     stats.disconnected["eof"] += 1
     stats.messages_received["join"] = 2
-    stats.messages_sent = 7
-    stats.bytes_received, stats.bytes_sent = 100, 200
+    stats.outgoing.others.observe_many(500, 4)
+    stats.outgoing.small[5] += 3
+    stats.incoming.other_bytes, stats.outgoing.other_bytes = 100, 179
     stats.zone_changes["critical"] += 2
     stats.dry_run["per_ip"] += 6
     stats.waited["promoted"] += 8
@@ -154,7 +155,7 @@ def test_the_values(node: Any) -> None:
 
 
 def test_histograms_are_cumulative(node: Any) -> None:
-    sizes = node.stats.size_received
+    sizes = node.stats.incoming.others
     for size in (16, 17, 1 << 20, (1 << 20) + 1):
         sizes.observe(size)
     node.stats.loop_lag.observe(0.0005)
