@@ -105,6 +105,7 @@ class Stats:
 
     __slots__ = (
         "accepted",
+        "binary_received",
         "disconnected",
         "dry_run",
         "duration",
@@ -114,7 +115,7 @@ class Stats:
         "loop_lag",
         "messages_dropped",
         "messages_limited",
-        "messages_received",
+        "native_messages",
         "outgoing",
         "rejected",
         "tls_handshake_duration",
@@ -134,12 +135,14 @@ class Stats:
                 self.disconnected[reason.name] = 0
         self.dry_run: Counter[str] = Counter(dict.fromkeys(POLICIES, 0))
         self.waited: Counter[str] = Counter(dict.fromkeys(_WAITS, 0))
-        self.messages_received: dict[str, int] = {}
+        # Messages of the native protocol by type; empty where it is not spoken.
+        self.native_messages: dict[str, int] = {}
         # What came too fast: how often a message was refused, or reading stopped for a while.
         self.messages_limited: Counter[str] = Counter(refused=0, delayed=0)
         # Messages of rooms that a slow connection did not get, by outbox.policy.
         self.messages_dropped: Counter[str] = Counter(drop_oldest=0, drop_newest=0)
         self.incoming = Traffic(header=6)  # with the mask
+        self.binary_received = 0  # how many of them were binary messages
         self.outgoing = Traffic(header=2)
         self.duration = Histogram(_DURATIONS)
         self.heartbeat_latency = Histogram(_ROUND_TRIPS)
@@ -147,6 +150,14 @@ class Stats:
         self.tls_handshake_duration = Histogram(_ROUND_TRIPS)
         self.loop_lag = Histogram(_LAGS)
         self.zone_changes: Counter[str] = Counter({zone.label: 0 for zone in Zone})
+
+    @property
+    def messages_received(self) -> dict[str, int]:
+        """Messages by type: those of the native protocol where it is spoken, else text, binary."""
+        if self.native_messages:
+            return self.native_messages
+        binary = self.binary_received
+        return {"text": self.incoming.messages - binary, "binary": binary}
 
     def snapshot(self, tracker: ConnectionTracker) -> dict[str, Any]:
         """The counters as a dict that can be written as JSON."""

@@ -41,13 +41,13 @@ _LAST_SECONDS = 1.0  # for what cancelled handlers and the last close handlers s
 class Application(Protocol):
     """Whom the engine tells. Each method may be plain or return an awaitable."""
 
-    def connect(self, connection: Connection, request: Request) -> Any:
+    def connect(self, connection: Connection, request: Request, /) -> Any:
         """A connection was admitted; what a plain method sends goes out with the 101."""
 
     def message(self, connection: Connection, message: str | bytes, /) -> Any:
         """A message came. The next one of this connection comes when this one is done."""
 
-    def close(self, connection: Connection, code: int, reason: str) -> Any:
+    def close(self, connection: Connection, code: int, reason: str, /) -> Any:
         """A connection ended. Called once, after its other handlers are done."""
 
     def granted(self, connection: Connection, grant: Grant) -> None:

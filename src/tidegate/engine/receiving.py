@@ -19,7 +19,6 @@ from tidegate.wire.frames import (
     CLOSE,
     PING,
     PONG,
-    TEXT,
     ProtocolError,
     Reader,
     apply_mask,
@@ -100,9 +99,9 @@ class Receiver(Sender):
                 self.lost("eof")
             return
         engine = self.engine
-        self.last_seen = engine.poller.now
+        now = self.last_seen = engine.poller.now
+        stats = engine.stats
         size = len(data)
-        traffic = engine.stats.incoming
         if self._reader is None and self._state == OPEN and not self._held:
             # The common case first: one whole, final, small data frame and nothing else.
             first = data[0]
@@ -118,34 +117,36 @@ class Receiver(Sender):
                         payload = apply_mask(data[8:], data[4:8])
                 if payload is not None and length <= engine.max_message:
                     if length < SMALL:
-                        traffic.small[length] += 1
+                        stats.incoming.small[length] += 1
                     else:
-                        traffic.others.observe(length)
-                        traffic.other_bytes += size
+                        stats.incoming.others.observe(length)
+                        stats.incoming.other_bytes += size
+                    message: str | bytes = payload
                     if first == 0x82:
-                        self._handle(payload, length)
-                        return
-                    try:
-                        text = payload.decode()
-                    except UnicodeDecodeError:
-                        self.fail(1007, "text is not UTF-8")
+                        stats.binary_received += 1
                     else:
-                        self._handle(text, length)
+                        try:
+                            message = payload.decode()
+                        except UnicodeDecodeError:
+                            self.fail(1007, "text is not UTF-8")
+                            return
+                    self._handle(message, length, now)
                     return
-        traffic.other_bytes += size
+        stats.incoming.other_bytes += size
         self.receive(data)
 
     def _pause(self) -> None:
         self._paused = True
         self._watch()
 
-    def _handle(self, message: str | bytes, size: int) -> None:
+    def _handle(self, message: str | bytes, size: int, now: float) -> None:
         engine = self.engine
-        now = self.last_active = engine.poller.now
+        self.last_active = now
         if engine.rates.metered and self._comes_too_early(message, size, now):
             return
+        handler = engine.on_message  # called as an attribute, it would be looked for in the class
         try:
-            result = engine.on_message(self, message)
+            result = handler(self, message)
         except Exception as error:
             self._handler_failed(error)
         else:
@@ -189,10 +190,12 @@ class Receiver(Sender):
                 if self._state != OPEN:
                     continue  # RFC 6455 1.4: after our close frame, data is read and dropped
                 size = len(payload)
-                if opcode == TEXT and not payload.isascii():
+                if opcode == BINARY:
+                    engine.stats.binary_received += 1
+                elif not payload.isascii():
                     size = len(payload.encode())
                 engine.stats.incoming.others.observe(size)
-                self._handle(payload, size)
+                self._handle(payload, size, engine.poller.now)
             elif opcode == CLOSE:
                 self._peer_closed(*payload)
             elif opcode == PONG and self._pinged:

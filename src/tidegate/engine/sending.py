@@ -90,24 +90,30 @@ class Sender(ABC):
         deflate = self.deflate
         engine = self.engine
         length = len(payload)
-        traffic = engine.stats.outgoing
         if deflate is not None and length >= engine.deflate_min_size:
             frame = encode(opcode, deflate.compress(payload), True)
         elif length < SMALL:
-            traffic.small[length] += 1
-            self._write(heads[length] + payload)
+            engine.stats.outgoing.small[length] += 1
+            # Nearly every message goes this way, so it has a `transmit` of its own.
+            frame = heads[length] + payload
+            try:
+                sent = self.sink.send(frame)
+            except BlockingIOError:
+                self.hold_back(frame, 0)
+            except OSError:
+                self.lost("reset")
+            else:
+                if sent != length + 2:
+                    self.hold_back(frame, sent)
             return
         else:
             frame = encode(opcode, payload)
-        traffic.others.observe(length)
+        engine.stats.outgoing.others.observe(length)
         self.transmit(frame)
 
     def transmit(self, frame: bytes) -> None:
         """Send an already encoded frame (or several, joined)."""
         self.engine.stats.outgoing.other_bytes += len(frame)
-        self._write(frame)
-
-    def _write(self, frame: bytes) -> None:
         try:
             sent = self.sink.send(frame)
         except BlockingIOError:

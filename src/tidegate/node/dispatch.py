@@ -86,7 +86,7 @@ class NativeApplication:
             SendToUser: ("direct_message", self._send_to_user),
             Authenticate: ("auth", self._authenticate),
         }
-        self._received = stats.messages_received
+        self._received = stats.native_messages
         for label in ("unknown", "invalid", *(label for label, _ in self._handlers.values())):
             self._received.setdefault(label, 0)
 

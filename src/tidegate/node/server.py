@@ -85,17 +85,16 @@ class Server:
             settings = Settings.from_mapping(settings)
         self.settings = settings
         self.stats = Stats()
-        self._received = self.stats.messages_received
-        self._received.update(text=0, binary=0)
         self.tracker = ConnectionTracker(settings.limits, settings.tiers)
         self.rooms: Rooms[Connection] = Rooms(
             settings.limits.per_room, settings.limits.rooms_per_connection
         )
         self.hub = Hub()
         self.authenticator = Authenticator(settings.auth)
-        self._on_connect = on_connect
-        self._on_message = on_message
-        self._on_close = on_close
+        # The engine calls the handlers directly: a method in between would cost every message.
+        self.connect: Callable[[Connection, Request], Any] = on_connect or _nothing
+        self.message: Callable[[Connection, str | bytes], Any] = on_message or _nothing
+        self.close: Callable[[Connection, int, str], Any] = on_close or _nothing
         self.shedder = LoadShedder(settings, monotonic())
         self.admission = Admission(settings, self.tracker, self.stats, self.shedder, random)
         self.admission.on_dry_run = self._dry_run
@@ -311,25 +310,6 @@ class Server:
 
     # What the engine tells (engine.engine.Application).
 
-    def connect(self, connection: Connection, request: Request) -> Any:
-        """Call the connect handler."""
-        if self._on_connect is not None:
-            return self._on_connect(connection, request)
-        return None
-
-    def message(self, connection: Connection, message: str | bytes) -> Any:
-        """Count a message and call its handler. HOT."""
-        self._received["text" if type(message) is str else "binary"] += 1
-        if self._on_message is not None:
-            return self._on_message(connection, message)
-        return None
-
-    def close(self, connection: Connection, code: int, reason: str) -> Any:
-        """Call the close handler."""
-        if self._on_close is not None:
-            return self._on_close(connection, code, reason)
-        return None
-
     def granted(self, connection: Connection, grant: Grant) -> None:
         """Arm the deadlines that a new connection has; seat one that waits."""
         if grant.place is not None:
@@ -393,6 +373,10 @@ class Server:
 
     def _after(self, seconds: float, work: Callable[[], None]) -> None:
         self.engine.after(seconds, work)
+
+
+def _nothing(*_: object) -> None:
+    """Stand in for a handler that was not given."""
 
 
 def _end(connection: Connection, reason: Reason) -> None:

@@ -66,6 +66,16 @@ def test_small_messages_count_as_all_others(values: list[int]) -> None:
     assert (sizes.counts, sizes.sum) == (plain.counts, plain.sum)
 
 
+def test_messages_are_of_the_native_protocol_or_text_and_binary() -> None:
+    stats = Stats()
+    stats.incoming.small[5] += 3
+    stats.incoming.others.observe(500)
+    stats.binary_received += 1
+    assert stats.messages_received == {"text": 3, "binary": 1}
+    stats.native_messages["join"] = 0
+    assert stats.messages_received == {"join": 0}
+
+
 def test_bounds_rise() -> None:
     stats = Stats()
     histograms = [getattr(stats, name) for name in Stats.__slots__]
@@ -98,8 +108,8 @@ def test_snapshot() -> None:
     stats.rejected["ip_limit"] += 3
     stats.rejected["draining"] += 1
     stats.disconnected["eof"] += 1
-    stats.messages_received["join"] = 2
-    stats.messages_received["text"] = 3
+    stats.native_messages["join"] = 2
+    stats.native_messages["leave"] = 3
     stats.outgoing.small[10] += 5
     stats.outgoing.others.observe_many(200, 2)
     stats.messages_limited["delayed"] += 4

@@ -42,6 +42,9 @@ def test_frames_in_one_write(data: bytes, messages: list[str | bytes]) -> None:
             await client.send(data)
             await until(lambda: len(live.recorder.messages) == len(messages))
             assert live.recorder.texts() == messages
+            kinds = [type(message) for message in messages]
+            received = {"text": kinds.count(str), "binary": kinds.count(bytes)}
+            assert live.server.stats.messages_received == received
 
     run(main())
 

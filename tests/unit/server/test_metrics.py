@@ -82,7 +82,6 @@ def test_the_names_and_labels() -> None:
 
 
 def test_what_is_exposed_is_what_is_described(node: Any) -> None:
-    node.stats.messages_received["text"] = 1
     text = generate_latest(NodeCollector(node)).decode()
     suffix = {"counter": "", "gauge": "", "histogram": "_bucket"}
     samples = {
@@ -116,7 +115,7 @@ def test_the_values(node: Any) -> None:
     stats.rejected["ip_limit"] += 4
     stats.rejected["server_limit"] += 1
     stats.disconnected["eof"] += 1
-    stats.messages_received["join"] = 2
+    stats.native_messages["join"] = 2
     stats.outgoing.others.observe_many(500, 4)
     stats.outgoing.small[5] += 3
     stats.incoming.other_bytes, stats.outgoing.other_bytes = 100, 179
