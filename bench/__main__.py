@@ -1,7 +1,8 @@
 """Run the benchmarks: `python -m bench [--quick] [--only NAME] [--peers NAMES] [--rounds N]`.
 
-Servers take turns within each round, and ratios are taken within a round, so that what slows the
-machine for a while slows all of them. Exit code 1 when a budget does not hold or cannot be checked.
+Within a round, servers take turns step by step, and ratios are taken within a round, so that what
+slows the machine for a while slows all of them. Exit code 1 when a budget does not hold or cannot
+be checked.
 """
 
 from __future__ import annotations
@@ -12,13 +13,12 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
 
 from rich.console import Console
 
 from bench import prepare, report
 from bench.budgets import ROWS
-from bench.measure import MEASUREMENTS, Figures, Measurement, Sizes, write_tokens
+from bench.measure import MEASUREMENTS, Figures, Measurement, Sizes, Steps, write_tokens
 from bench.peers import PEERS, PROBED
 from bench.process import HERE, LOAD_CORE, SERVER_CORE, BenchError, descriptors
 
@@ -26,7 +26,7 @@ MOST_SECONDS = 340.0
 """Nothing more is begun that would end later than this."""
 
 FULL = Sizes(others=5_000, members=10_000)
-QUICK = Sizes(others=1_000, members=2_000, refusals=3_000, fans=5, seconds=0.5)
+QUICK = Sizes(others=1_000, members=2_000, refusals=3_000, fans=5, echoes=2)
 """Shows that everything works; the budgets are meant for the full sizes."""
 
 CROWDED = 0.05
@@ -78,17 +78,27 @@ def versions_of(names: list[str]) -> dict[str, str]:
     return found
 
 
-def steps(names: list[str], wanted: set[str], number: int) -> Iterator[tuple[str, Measurement]]:
-    """Yield what to run in a round; servers without a budget run in the first one only."""
-    for measurement in MEASUREMENTS:
-        if not wanted & measurement.rows:
-            continue
-        order = [name for name in names if number == 0 or PEERS[name].compared]
-        if "stall" in measurement.rows:
-            order = [name for name in order if name == "serve"]
+def order(names: list[str], measurement: Measurement, number: int) -> list[str]:
+    """Return who takes part in a round; servers without a budget do in the first one only."""
+    if "stall" in measurement.rows:
+        return [name for name in names if name == "serve"]
+    return [name for name in names if number == 0 or PEERS[name].compared]
+
+
+def take_turns(runs: dict[str, Steps], missing: list[str]) -> None:
+    """Run one step of each server after the other until all are done."""
+    backwards = False
+    while runs:
         # Now in one order and now in the other, so that nobody always comes after the same one.
-        for name in order if number % 2 == 0 else reversed(order):
-            yield name, measurement
+        for name in sorted(runs, key=list(runs).index, reverse=backwards):
+            try:
+                next(runs[name])
+            except StopIteration:
+                del runs[name]
+            except BenchError as error:
+                missing.append(f"{name}: {error}")
+                del runs[name]
+        backwards = not backwards
 
 
 def main() -> int:
@@ -121,24 +131,27 @@ def main() -> int:
     write_tokens(sizes)
 
     results: dict[str, list[Figures]] = {name: [] for name in names}
-    took: dict[tuple[str, Measurement], float] = {}
+    took: dict[Measurement, float] = {}
     for number in range(repeats):
         for found in results.values():
             found.append({})
-        for name, measurement in steps(names, wanted, number):
-            step, started = (name, measurement), time.monotonic()
-            if started - began + took.get(step, 0) > MOST_SECONDS:
-                missing.append(f"no time left for {name} ({measurement.run.__name__})")
+        for measurement in MEASUREMENTS:
+            if not wanted & measurement.rows:
                 continue
-            console.print(
-                f"[dim]round {number + 1} of {repeats}: {measurement.run.__name__} of {name}[/]"
-            )
-            peer = PROBED if "stall" in measurement.rows else PEERS[name]
-            try:
-                measurement.run(peer, results[name][-1], sizes, wanted)
-            except BenchError as error:
-                missing.append(f"{name}, {measurement.run.__name__}: {error}")
-            took[step] = time.monotonic() - started
+            what = measurement.steps.__name__
+            part = order(names, measurement, number)
+            started = time.monotonic()
+            if started - began + took.get(measurement, 0) * len(part) > MOST_SECONDS:
+                missing.append(f"no time left for {what} in round {number + 1}")
+                continue
+            console.print(f"[dim]round {number + 1} of {repeats}: {what} of {', '.join(part)}[/]")
+            runs: dict[str, Steps] = {}
+            for name in part:
+                peer = PROBED if "stall" in measurement.rows else PEERS[name]
+                runs[name] = measurement.steps(peer, results[name][-1], sizes, wanted)
+            take_turns(runs, missing)
+            if part:
+                took[measurement] = (time.monotonic() - started) / len(part)
 
     seconds = time.monotonic() - began
     crowded = max(f.get("crowded", 0.0) for rounds in results.values() for f in rounds)

@@ -1,18 +1,22 @@
 """The measurements: each starts a server, loads it, and puts figures under the names of rows.
 
-A figure that could be taken stays even if a later one of the same server fails.
+Each is a generator that pauses after every step, so that servers which are compared take turns step
+by step: what slows the machine for a second or a minute slows all of them. A figure that could be
+taken stays even if a later one of the same server fails.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
+import re
 import signal
-import statistics
 import time
 from collections.abc import Callable, Collection, Iterator, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import jwt
 
@@ -20,7 +24,19 @@ from bench.load import Answer, Load
 from bench.peers import MESSAGE, SECRET, Peer, Start
 from bench.process import BUILD, SERVER_CORE, BenchError, Process, free_port, wait_for_port
 
-__all__ = ["MEASUREMENTS", "Figures", "Measurement", "Sizes", "join", "started", "write_tokens"]
+__all__ = [
+    "MEASUREMENTS",
+    "Figures",
+    "Measurement",
+    "Sizes",
+    "Steps",
+    "join",
+    "started",
+    "write_tokens",
+]
+
+Steps = Iterator[None]
+"""A measurement of one server: each step runs to its end when the next one is asked for."""
 
 Figures = MutableMapping[str, float]
 """By row; with `.cpu`, microseconds of the server's processor time an operation; with `.slowest`,
@@ -29,6 +45,8 @@ milliseconds that the slowest attempt took. `crowded` is the share of time that 
 BURST = 20
 _FAN_TOKENS = BUILD / "tokens-fan"
 _REST_TOKENS = BUILD / "tokens-rest"
+_MOST_SECONDS = 6.0  # for what is taken several times
+_SETTLING_SECONDS = 0.7
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +60,9 @@ class Sizes:
     refusals: int = 20_000
     fans: int = 9
     bursts: int = 3
-    seconds: float = 2.0
+    echoes: int = 8
+    seconds: float = 0.25
+    """How long each of the `echoes` is taken for."""
 
     @property
     def connections(self) -> int:
@@ -56,7 +76,7 @@ def started(peer: Peer, connections: int, heartbeat: float = 30.0) -> Iterator[t
     start = Start(free_port(), free_port(), connections, heartbeat)
     env = {name: value for name, value in os.environ.items() if not name.startswith("TIDEGATE_")}
     env.update(peer.env)
-    name = "server-" + peer.name.split()[0]
+    name = "server-" + "-".join(re.findall(r"\w+", peer.name))
     with Process(name, peer.command(start), SERVER_CORE, env) as server:
         wait_for_port(server, start.port)
         yield server, start.port
@@ -86,7 +106,7 @@ def _settled(peer: Peer, server: Process) -> int:
     """Return the memory once garbage is collected and late work is done."""
     if peer.collects:
         os.kill(server.pid, signal.SIGUSR2)
-    time.sleep(0.7)
+    time.sleep(_SETTLING_SECONDS)
     return server.memory()
 
 
@@ -106,18 +126,23 @@ def _note_crowding(figures: Figures, *processes: Process) -> None:
     figures["crowded"] = max(figures.get("crowded", 0.0), crowded)
 
 
-def _fans(
-    figures: Figures, row: str, server: Process, load: Load, group: int, frames: int, times: int
-) -> None:
-    rates: list[float] = []
-    before, delivered = server.cpu(), 0
-    until = time.monotonic() + 6
-    while len(rates) < times and (time.monotonic() < until or not rates):
-        answer = load.fan(group, MESSAGE, frames)
-        rates.append(answer["rate"])
-        delivered += answer["delivered"]
-    figures[row] = statistics.median(rates)
-    figures[f"{row}.cpu"] = (server.cpu() - before) / delivered * 1e6
+def _best(
+    figures: Figures, row: str, server: Process, operation: Callable[[], Answer], times: int
+) -> Steps:
+    """Take a figure several times, a step each, and keep the best: noise only ever slows."""
+    figures[row], figures[f"{row}.cpu"] = 0.0, math.inf
+    ran = 0.0
+    for _ in range(times):
+        began, before = time.monotonic(), server.cpu()
+        answer = operation()
+        ran += time.monotonic() - began
+        done = answer["delivered"] if "delivered" in answer else answer["echoes"]
+        cpu = (server.cpu() - before) / done * 1e6
+        figures[row] = max(figures[row], answer["rate"])
+        figures[f"{row}.cpu"] = min(figures[f"{row}.cpu"], cpu)
+        yield
+        if ran > _MOST_SECONDS:
+            return
 
 
 def _refusals(
@@ -140,18 +165,22 @@ def _refusals(
         raise BenchError(f"{row}: {found} instead of {wanted}, {answer['note']}")
 
 
-def population(peer: Peer, figures: Figures, sizes: Sizes, wanted: Collection[str]) -> None:
+def population(peer: Peer, figures: Figures, sizes: Sizes, wanted: Collection[str]) -> Steps:
     """Fill a server: accepts, memory, fan-out to the members, and refusals when it is full.
 
     The first connections come to a process that has served nobody, as after a restart, when all
     come at once; the others to one whose code is compiled and whose tables have grown. Memory is
-    what the latter add: what a process takes or keeps free at its start is not theirs.
+    what the latter add: what a process takes or keeps free at its start is not theirs. Refusals
+    are followed at once by the accepts that they are compared with.
     """
     others, members = sizes.others, sizes.members
     with started(peer, sizes.connections) as (server, port), Load(port) as load:
-        _timed(figures, "accepts", server, lambda: join(load, peer, others, members=False), others)
-        path, visits = peer.echo_path or peer.fan_path, sizes.others
-        _timed(figures, "visits", server, lambda: load.visit(visits, path), visits)
+        yield
+        answer = _timed(
+            figures, "accepts", server, lambda: join(load, peer, others, members=False), others
+        )
+        idle = answer["group"]
+        yield
         before = _settled(peer, server)
         answer = _timed(
             figures,
@@ -162,31 +191,37 @@ def population(peer: Peer, figures: Figures, sizes: Sizes, wanted: Collection[st
         )
         group = answer["group"]
         figures["memory"] = (_settled(peer, server) - before) / members
+        yield
         if "fanout" in wanted:
-            _fans(figures, "fanout", server, load, group, 1, sizes.fans)
+            one = partial(load.fan, group, MESSAGE, 1)
+            yield from _best(figures, "fanout", server, one, sizes.fans)
         if "joined" in wanted:
-            _fans(figures, "joined", server, load, group, BURST, sizes.bursts)
+            many = partial(load.fan, group, MESSAGE, BURST)
+            yield from _best(figures, "joined", server, many, sizes.bursts)
         if "refusals" in wanted:
             for row in peer.refusals:
                 _refusals(figures, server, load, peer, row, sizes.refusals)
+        load.reset(idle)
+        time.sleep(_SETTLING_SECONDS)
+        path = peer.echo_path or peer.fan_path
+        _timed(figures, "visits", server, lambda: load.visit(others, path), others)
         _note_crowding(figures, server, load)
         closes = load.stat()["unexpected_closes"]
         if closes:
             raise BenchError(f"{closes} connections were closed unexpectedly")
 
 
-def echo(peer: Peer, figures: Figures, sizes: Sizes, _wanted: Collection[str]) -> None:
+def echo(peer: Peer, figures: Figures, sizes: Sizes, _wanted: Collection[str]) -> Steps:
     """Echo 64 B and 1 KB on 200 connections, one message on the way on each."""
     if peer.echo_path is None:
         return
     with started(peer, sizes.connections) as (server, port), Load(port) as load:
         group = load.open(200, peer.echo_path)["group"]
         load.echo(group, 64, 0.5)
+        yield
         for row, size in (("echo_64", 64), ("echo_1k", 1024)):
-            before = server.cpu()
-            answer = load.echo(group, size, sizes.seconds)
-            figures[row] = answer["rate"]
-            figures[f"{row}.cpu"] = (server.cpu() - before) / answer["echoes"] * 1e6
+            burst = partial(load.echo, group, size, sizes.seconds)
+            yield from _best(figures, row, server, burst, sizes.echoes)
         _note_crowding(figures, server, load)
 
 
@@ -205,7 +240,7 @@ def _stall(server: Process) -> tuple[float, float]:
     raise BenchError("the probe in the server did not answer")
 
 
-def stall(peer: Peer, figures: Figures, sizes: Sizes, _wanted: Collection[str]) -> None:
+def stall(peer: Peer, figures: Figures, sizes: Sizes, _wanted: Collection[str]) -> Steps:
     """The longest time that the loop of `tidegate serve` did not turn, phase by phase."""
     interval = 5.0
 
@@ -234,13 +269,14 @@ def stall(peer: Peer, figures: Figures, sizes: Sizes, _wanted: Collection[str]) 
         time.sleep(1.0)
         phase("stall_leave")
         _note_crowding(figures, server, load)
+    yield
 
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
     """One start of a server and the names under which its figures are asked for."""
 
-    run: Callable[[Peer, Figures, Sizes, Collection[str]], None]
+    steps: Callable[[Peer, Figures, Sizes, Collection[str]], Steps]
     rows: frozenset[str]
 
 

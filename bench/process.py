@@ -34,6 +34,7 @@ _cores = sorted(os.sched_getaffinity(0))
 SERVER_CORE, LOAD_CORE = _cores[0], _cores[-1]
 
 _ports = itertools.cycle(range(9100, 15900))
+_numbers = itertools.count(1)  # of processes: several of one name may run at once
 
 
 class BenchError(Exception):
@@ -78,7 +79,7 @@ class Process:
         pipes: bool = False,
     ) -> None:
         BUILD.mkdir(exist_ok=True)
-        self.log = BUILD / f"{name}.log"
+        self.log = BUILD / f"{name}-{next(_numbers)}.log"
         pipe = subprocess.PIPE if pipes else None
         with self.log.open("wb") as log:
             self.child = subprocess.Popen(
