@@ -26,7 +26,7 @@ MOST_SECONDS = 340.0
 """Nothing more is begun that would end later than this."""
 
 FULL = Sizes(others=5_000, members=10_000)
-QUICK = Sizes(others=1_000, members=2_000, refusals=3_000, fans=5, echoes=2)
+QUICK = Sizes(others=1_000, members=2_000, refusals=3_000, fans=5, echoes=3)
 """Shows that everything works; the budgets are meant for the full sizes."""
 
 CROWDED = 0.05
