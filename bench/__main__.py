@@ -154,7 +154,8 @@ def main() -> int:
                 took[measurement] = (time.monotonic() - started) / len(part)
 
     seconds = time.monotonic() - began
-    crowded = max(f.get("crowded", 0.0) for rounds in results.values() for f in rounds)
+    every = [figures for rounds in results.values() for figures in rounds if figures.get("ran")]
+    crowded = max((f["waited"] / (f["ran"] + f["waited"]) for f in every), default=0.0)
     if crowded > CROWDED:
         notes.append(
             f"other processes had up to {crowded:.0%} of a core's time: the figures are too low "

@@ -40,7 +40,8 @@ Steps = Iterator[None]
 
 Figures = MutableMapping[str, float]
 """By row; with `.cpu`, microseconds of the server's processor time an operation; with `.slowest`,
-milliseconds that the slowest attempt took. `crowded` is the share of time that others had."""
+milliseconds that the slowest attempt took. `ran` and `waited` are the seconds for which the server
+had its core and waited for it, while it had work."""
 
 BURST = 20
 _FAN_TOKENS = BUILD / "tokens-fan"
@@ -109,20 +110,26 @@ def _settled(peer: Peer, server: Process) -> int:
     return server.memory()
 
 
+@contextmanager
+def _watched(figures: Figures, server: Process) -> Iterator[None]:
+    """Count for how long the server runs and waits for its core meanwhile."""
+    ran, waited = server.scheduled()
+    yield
+    ran_until, waited_until = server.scheduled()
+    figures["ran"] = figures.get("ran", 0.0) + ran_until - ran
+    figures["waited"] = figures.get("waited", 0.0) + waited_until - waited
+
+
 def _timed(
     figures: Figures, row: str, server: Process, operation: Callable[[], Answer], n: int
 ) -> Answer:
     before = server.cpu()
-    answer = operation()
+    with _watched(figures, server):
+        answer = operation()
     figures[row] = answer["rate"]
     figures[f"{row}.cpu"] = (server.cpu() - before) / n * 1e6
     figures[f"{row}.slowest"] = answer["slowest"] * 1e3
     return answer
-
-
-def _note_crowding(figures: Figures, *processes: Process) -> None:
-    crowded = max(process.crowded() for process in processes)
-    figures["crowded"] = max(figures.get("crowded", 0.0), crowded)
 
 
 def _median(
@@ -137,7 +144,8 @@ def _median(
     ran = 0.0
     while len(rates) < times and ran < _MOST_SECONDS:
         began, before = time.monotonic(), server.cpu()
-        answer = operation()
+        with _watched(figures, server):
+            answer = operation()
         ran += time.monotonic() - began
         done = answer["delivered"] if "delivered" in answer else answer["echoes"]
         rates.append(answer["rate"])
@@ -206,7 +214,6 @@ def population(peer: Peer, figures: Figures, sizes: Sizes, wanted: Collection[st
         time.sleep(_SETTLING_SECONDS)
         path = peer.echo_path or peer.fan_path
         _timed(figures, "visits", server, lambda: load.visit(others, path), others)
-        _note_crowding(figures, server, load)
         closes = load.stat()["unexpected_closes"]
         if closes:
             raise BenchError(f"{closes} connections were closed unexpectedly")
@@ -223,7 +230,6 @@ def echo(peer: Peer, figures: Figures, sizes: Sizes, _wanted: Collection[str]) -
         for row, size in (("echo_64", 64), ("echo_1k", 1024)):
             burst = partial(load.echo, group, size, sizes.seconds)
             yield from _median(figures, row, server, burst, sizes.echoes)
-        _note_crowding(figures, server, load)
 
 
 def _stall(server: Process) -> tuple[float, float]:
@@ -248,7 +254,11 @@ def stall(peer: Peer, figures: Figures, sizes: Sizes, _wanted: Collection[str]) 
     def phase(row: str) -> None:
         figures[row], figures[f"{row}.cpu"] = _stall(server)
 
-    with started(peer, sizes.connections, interval) as (server, port), Load(port) as load:
+    with (
+        started(peer, sizes.connections, interval) as (server, port),
+        Load(port) as load,
+        _watched(figures, server),
+    ):
         _stall(server)  # from here on
         others = join(load, peer, sizes.others, members=False)["group"]
         group = join(load, peer, sizes.members, members=True)["group"]
@@ -269,7 +279,6 @@ def stall(peer: Peer, figures: Figures, sizes: Sizes, _wanted: Collection[str]) 
         load.reset(others)
         time.sleep(1.0)
         phase("stall_leave")
-        _note_crowding(figures, server, load)
     yield
 
 

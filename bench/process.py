@@ -129,24 +129,23 @@ class Process:
                 return int(line.split()[1]) * 1024
         raise BenchError("no Pss in smaps_rollup")
 
-    def _scheduled(self) -> tuple[float, float]:
-        """Return for how long its threads ran, and for how long they waited for the core."""
+    def scheduled(self) -> tuple[float, float]:
+        """Return for how long its threads ran, and for how long they waited for the core.
+
+        Threads of one process wait for each other, which says nothing: then the latter is 0.
+        """
         self.check()
         ran = waited = 0
-        for thread in Path(f"/proc/{self.pid}/task").iterdir():
+        threads = list(Path(f"/proc/{self.pid}/task").iterdir())
+        for thread in threads:
             with suppress(OSError):
                 figures = (thread / "schedstat").read_text().split()
                 ran, waited = ran + int(figures[0]), waited + int(figures[1])
-        return ran / 1e9, waited / 1e9
+        return ran / 1e9, waited / 1e9 if len(threads) == 1 else 0.0
 
     def cpu(self) -> float:
         """Return the processor time that it has used, user and system, in seconds."""
-        return self._scheduled()[0]
-
-    def crowded(self) -> float:
-        """Return the share of its life as a runnable process that it had to wait for its core."""
-        ran, waited = self._scheduled()
-        return waited / (ran + waited) if ran else 0.0
+        return self.scheduled()[0]
 
 
 def wait_for_port(process: Process, port: int, seconds: float = 15.0) -> None:
