@@ -59,8 +59,8 @@ class Sizes:
     members: int
     """Those that fan-outs go to."""
     refusals: int = 20_000
-    fans: int = 9
-    echoes: int = 14
+    fans: int = 15
+    echoes: int = 20
     seconds: float = 0.15
     """How long each of the `echoes` is taken for."""
 

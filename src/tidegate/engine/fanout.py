@@ -194,13 +194,14 @@ class Fanout:
         size = len(data)
         special = batch.exceptions() if batch.excluded or batch.left else None
         while True:
-            looked_at = served = 0
-            for connection in islice(iterator, _MEMBERS_PER_LOOK):
-                looked_at += 1
+            # Taken out before: their memory is fetched for many at once, not for one by one.
+            some = list(islice(iterator, _MEMBERS_PER_LOOK))
+            served = len(some)
+            for connection in some:
                 if special is not None and connection in special:
                     self._send_some(connection, special[connection])
+                    served -= 1
                     continue
-                served += 1
                 try:
                     sent = connection.sink.send(data)
                 except BlockingIOError:
@@ -212,7 +213,7 @@ class Fanout:
                         connection.hold_back(data, sent)
             self._traffic.other_bytes += served * size
             self._count(batch.frames, served)
-            if looked_at < _MEMBERS_PER_LOOK:
+            if len(some) < _MEMBERS_PER_LOOK:
                 return True
             if monotonic() >= until:
                 return False
