@@ -82,15 +82,18 @@ def order(names: list[str], measurement: Measurement, number: int) -> list[str]:
     """Return who takes part in a round; servers without a budget do in the first one only."""
     if "stall" in measurement.rows:
         return [name for name in names if name == "serve"]
-    return [name for name in names if number == 0 or PEERS[name].compared]
+    part = [name for name in names if number == 0 or PEERS[name].compared]
+    # Now in one order and now in the other, so that nobody always comes after the same one.
+    return part if number % 2 == 0 else part[::-1]
 
 
 def take_turns(runs: dict[str, Steps], missing: list[str]) -> None:
-    """Run one step of each server after the other until all are done."""
-    backwards = False
+    """Run one step of each server after the other until all are done.
+
+    Nobody follows itself while others are there: it would find its memory in the caches.
+    """
     while runs:
-        # Now in one order and now in the other, so that nobody always comes after the same one.
-        for name in sorted(runs, key=list(runs).index, reverse=backwards):
+        for name in list(runs):
             try:
                 next(runs[name])
             except StopIteration:
@@ -98,7 +101,6 @@ def take_turns(runs: dict[str, Steps], missing: list[str]) -> None:
             except BenchError as error:
                 missing.append(f"{name}: {error}")
                 del runs[name]
-        backwards = not backwards
 
 
 def main() -> int:
