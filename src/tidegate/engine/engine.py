@@ -293,7 +293,7 @@ def _tune_collector() -> None:
 
     Connections are made without cycles and end by their reference counts, so collections find
     next to nothing; they are for the application's objects. What exists at the start is never
-    looked at again. New objects are looked at in small lots, of one to three milliseconds, and
+    looked at again. New objects are looked at in small lots, of a few milliseconds each, and
     full collections, which look at every connection, are made rare.
     """
     gc.collect()
