@@ -120,18 +120,18 @@ class Connection(Receiver):
                 work.close()
             return
         if self.sink is first:
-            self.sink = self._sock
+            self.sink = self.sock
         data = first.take()
         failed = False
         try:
-            sent = self._sock.send(data)
+            sent = self.sock.send(data)
         except BlockingIOError:
             sent = 0
         except OSError:
             failed = True
             sent = len(data)
         # Registered even when that failed, so that every end takes the same way.
-        engine.poller.register(self._sock.fileno(), self)
+        engine.poller.register(self.sock.fileno(), self)
         engine.heartbeat.add(self, engine.poller.now)
         if sent != len(data):
             closing = self._close is not None
@@ -180,6 +180,7 @@ class Connection(Receiver):
             self._half_close()
 
     def _begin_close(self, code: int, reason: str, cause: str) -> None:
+        self._uncork()
         if self._state > OPEN:
             return
         frame = encode_close(code, reason)
@@ -201,6 +202,7 @@ class Connection(Receiver):
 
     def _peer_closed(self, code: int, reason: str) -> None:
         """The peer's close frame came: answer it, or be done when it is the answer to ours."""
+        self._uncork()
         if self._state <= OPEN:
             frame = encode_close(code)  # the same code, or none (RFC 6455 7.1.5)
             self._close = (code, reason, "normal")
@@ -255,7 +257,7 @@ class Connection(Receiver):
             return
         # RST, so that the kernel does not keep bytes that nobody will read.
         with contextlib.suppress(OSError):
-            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         self._finish()
 
     def _finish(self) -> None:
@@ -268,8 +270,8 @@ class Connection(Receiver):
         self._reader = None
         self._close = self._close or (1006, "", "aborted")
         engine = self.engine
-        engine.poller.forget(self._sock.fileno())
-        self._sock.close()
+        engine.poller.forget(self.sock.fileno())
+        self.sock.close()
         engine.gone(self, self._close[2])
         # Not called at once: this may be inside one of the application's own handlers.
         engine.poller.ready.append(self._announce_close)

@@ -19,12 +19,13 @@ from tidegate.core.stats import Stats
 from tidegate.engine.connection import Connection
 from tidegate.engine.door import Door, Grant
 from tidegate.engine.fanout import Fanout
+from tidegate.engine.intake import Intake
 from tidegate.engine.lingering import Lingerers
 from tidegate.engine.listener import Listener, listening_socket
 from tidegate.engine.opening import Opening
 from tidegate.engine.poller import make_poller
 from tidegate.engine.receiving import Receiver
-from tidegate.engine.sending import Sender
+from tidegate.engine.sending import Corked, Sender
 from tidegate.engine.tls import server_context
 from tidegate.wire.frames import PING, encode
 from tidegate.wire.handshake import Request
@@ -84,6 +85,8 @@ class Engine:
         if settings.tls.certificate is not None and settings.tls.key is not None:
             self.tls = server_context(settings.tls.certificate, settings.tls.key)
         self.poller = make_poller()
+        self.corked: Corked | None = None
+        """Small messages that go out when a lot was handled; None when none is being handled."""
         self.lingerers = Lingerers()
         self.fanout = Fanout(self.poller, stats)
         self.heartbeat: Heartbeat[Connection] = Heartbeat(
@@ -140,6 +143,7 @@ class Engine:
         sock = listening_socket(server.host, server.port, server.backlog)
         self.loop = asyncio.get_running_loop()
         self.poller.attach(self.loop)
+        self.poller.handle = Intake(self).handle
         self.poller.background = self.fanout.step
         listener = Listener(self, sock, self._settings.proxies.protocol)
         self.listeners.append(listener)

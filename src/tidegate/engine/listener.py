@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, cast
 from tidegate.engine.connection import Connection
 from tidegate.engine.door import Grant
 from tidegate.engine.opening import Opening
-from tidegate.engine.poller import READ
+from tidegate.engine.poller import READ, Entry
 from tidegate.errors import ConfigError
 from tidegate.wire.forwarded import normalise
 from tidegate.wire.handshake import MAX_HEAD_BYTES, HandshakeError, Request, parse_request
@@ -38,7 +38,7 @@ _PACE_SECONDS = (0.005, 1.0)  # at least as long as a timer is worth, at most un
 _MORE_TO_COME = getattr(socket, "MSG_MORE", 0)
 
 
-class Listener:
+class Listener(Entry):
     """One listening socket on the poller.
 
     Attempts go through three phases, from one queue to the next: those that arrived have their
@@ -98,9 +98,9 @@ class Listener:
             if self._reserve >= 0:
                 os.close(self._reserve)
 
-    def on_events(self, events: int) -> None:  # noqa: ARG002 - see the text
+    def on_events(self, events: int) -> bool:  # noqa: ARG002 - see the text
         """Accept; an error on a listening socket shows itself there."""
-        self.on_readable()
+        return True
 
     def on_crash(self) -> None:
         """Go on accepting: what failed was one attempt."""

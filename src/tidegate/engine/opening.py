@@ -11,7 +11,7 @@ from socket import socket
 from time import monotonic
 from typing import TYPE_CHECKING, cast
 
-from tidegate.engine.poller import READ, WRITE
+from tidegate.engine.poller import READ, WRITE, Entry
 from tidegate.engine.tls import TlsSocket
 from tidegate.errors import PeerError
 from tidegate.wire.forwarded import parse_proxy_v2
@@ -28,7 +28,7 @@ _PROXY, _TLS, _HEAD = range(3)  # the stages, in their order
 _PROXY_FIXED_BYTES = 16  # signature, version, family and the length of the rest
 
 
-class Opening:
+class Opening(Entry):
     """One socket between accept and the answer.
 
     Args:
@@ -51,9 +51,9 @@ class Opening:
         else:
             self._stage = _HEAD
 
-    def on_events(self, events: int) -> None:  # noqa: ARG002 - see the text
+    def on_events(self, events: int) -> bool:  # noqa: ARG002 - see the text
         """Go on; what the event was shows in the next call on the socket."""
-        self.on_readable()
+        return True
 
     def on_readable(self) -> None:
         """Take the next step of this attempt, if the bytes for it are there."""

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from tidegate.core.codes import MESSAGE_ABUSE
 from tidegate.core.meter import Meter
-from tidegate.core.stats import SMALL
 from tidegate.engine.poller import READ, WRITE
 from tidegate.engine.sending import CLOSED, CLOSING, FAILED, OPEN, OPENING, Sender, Socket
 from tidegate.wire.frames import (
@@ -21,7 +20,6 @@ from tidegate.wire.frames import (
     PONG,
     ProtocolError,
     Reader,
-    apply_mask,
     encode,
 )
 
@@ -29,9 +27,7 @@ if TYPE_CHECKING:
     from tidegate.engine.engine import Engine
     from tidegate.wire.deflate import Deflate
 
-__all__ = ["RECEIVE_BYTES", "Receiver"]
-
-RECEIVE_BYTES = 65536
+__all__ = ["Receiver"]
 
 _FRAMES_PER_TURN = 64
 _READ_AHEAD = 65536
@@ -69,71 +65,30 @@ class Receiver(Sender):
         """True while an async handler of this connection is at work."""
         return bool(self._held & _BUSY)
 
-    def on_events(self, events: int) -> None:
-        """Write what waits, then read; an error or a hang-up shows itself in reading."""
+    def on_events(self, events: int) -> bool:
+        """Write what waits; True to read, in which an error or a hang-up shows itself."""
         if events & WRITE and self._outbox is not None:
             self._flush()
-        if events != WRITE and self._state != CLOSED:
-            if self._paused and events & ~(READ | WRITE):
+        if events == WRITE or self._state == CLOSED:
+            return False
+        if self._paused:
+            if events & ~(READ | WRITE):
                 # Hung up or in error while nobody reads: only its end is left to see.
                 self.lost("reset")
-            elif not self._paused:
-                self.on_readable()
+            return False
+        return True
 
-    def on_readable(self) -> None:
-        """Read once and handle the frames that are there."""
-        if self._held and self._reader is not None and self._reader.pending >= _READ_AHEAD:
-            self._pause()
-            return
-        try:
-            data = self._sock.recv(RECEIVE_BYTES)
-        except BlockingIOError:
-            return
-        except OSError:
-            self.lost("reset")
-            return
-        if not data:
-            if self._held and self._state <= OPEN and self._reader and self._reader.pending:
-                self._pause()  # what waits comes first, and then the end is read once more
-            else:
-                self.lost("eof")
-            return
-        engine = self.engine
-        now = self.last_seen = engine.poller.now
-        stats = engine.stats
-        size = len(data)
-        if self._reader is None and self._state == OPEN and not self._held:
-            # The common case first: one whole, final, small data frame and nothing else.
-            first = data[0]
-            if (first == 0x81 or first == 0x82) and size > 5:
-                length = data[1] - 128  # the mask bit, without which this is no length
-                payload = None
-                if length < SMALL:
-                    if size == length + 6:
-                        payload = apply_mask(data[6:], data[2:6])
-                elif length == 126 and size > 133:
-                    length = data[2] << 8 | data[3]
-                    if size == length + 8:
-                        payload = apply_mask(data[8:], data[4:8])
-                if payload is not None and length <= engine.max_message:
-                    if length < SMALL:
-                        stats.incoming.small[length] += 1
-                    else:
-                        stats.incoming.others.observe(length)
-                        stats.incoming.other_bytes += size
-                    message: str | bytes = payload
-                    if first == 0x82:
-                        stats.binary_received += 1
-                    else:
-                        try:
-                            message = payload.decode()
-                        except UnicodeDecodeError:
-                            self.fail(1007, "text is not UTF-8")
-                            return
-                    self._handle(message, length, now)
-                    return
-        stats.incoming.other_bytes += size
-        self.receive(data)
+    def take(self, data: bytes) -> None:
+        """Handle what was read, nothing at the end of the stream."""
+        if self._state == CLOSED:
+            return  # since it was read
+        if data:
+            self.engine.stats.incoming.other_bytes += len(data)
+            self.receive(data)
+        elif self._held and self._state <= OPEN and self._reader and self._reader.pending:
+            self._pause()  # what waits comes first, and then the end is read once more
+        else:
+            self.lost("eof")
 
     def _pause(self) -> None:
         self._paused = True
@@ -164,6 +119,8 @@ class Receiver(Sender):
         reader.feed(data)
         if not self._held or self._state == CLOSING:
             self._pump()
+        elif reader.pending >= _READ_AHEAD:
+            self._pause()
 
     def _pump(self) -> None:
         """Handle whole messages until none is left, or a handler or the turn asks to wait."""

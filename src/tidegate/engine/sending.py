@@ -4,29 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import socket
-from abc import ABC, abstractmethod
+from abc import abstractmethod
+from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
 from tidegate.core.stats import SMALL
 from tidegate.engine.outbox import LOOKS, Outbox, Sink
-from tidegate.engine.poller import READ, WRITE
+from tidegate.engine.poller import LOT, READ, WRITE, Entry, Source
 from tidegate.wire.frames import BINARY, BINARY_HEADS, TEXT, TEXT_HEADS, encode
 
 if TYPE_CHECKING:
     from tidegate.engine.engine import Engine
     from tidegate.wire.deflate import Deflate
 
-__all__ = ["CLOSED", "CLOSING", "FAILED", "OPEN", "OPENING", "Sender", "Socket"]
+__all__ = ["CLOSED", "CLOSING", "FAILED", "OPEN", "OPENING", "Corked", "Sender", "Socket", "uncork"]
 
 # The states of a connection, in the order in which it goes through them.
 OPENING, OPEN, CLOSING, FAILED, CLOSED = range(5)
 
 
-class Socket(Sink, Protocol):
+class Socket(Sink, Source, Protocol):
     """What a connection needs of its socket, plain or TLS."""
-
-    def recv(self, size: int, /) -> bytes:
-        """Return up to ``size`` bytes, or none at the end of the stream."""
 
     def shutdown(self, how: int, /) -> None:
         """Half-close."""
@@ -41,20 +39,22 @@ class Socket(Sink, Protocol):
         """Close the descriptor."""
 
 
-class Sender(ABC):
+class Sender(Entry):
     """The sending half of a connection.
 
     Frames go to ``sink``: the socket itself, the outbox while bytes wait, or nowhere once a close
     frame is out. So sending to many is a loop over ``sink.send`` without a question asked.
     """
 
-    __slots__ = ("_outbox", "_paused", "_sock", "_state", "deflate", "engine", "sink")
+    __slots__ = ("_outbox", "_paused", "_state", "deflate", "engine", "sink", "sock")
+
+    sock: Socket
 
     def __init__(self, engine: Engine, sock: Socket, deflate: Deflate | None) -> None:
         self.engine = engine
         self.deflate = deflate
         self.sink: Sink = sock
-        self._sock = sock
+        self.sock = sock
         self._outbox: Outbox | None = None
         self._paused = False
         self._state = OPENING
@@ -94,17 +94,14 @@ class Sender(ABC):
             frame = encode(opcode, deflate.compress(payload), True)
         elif length < SMALL:
             engine.stats.outgoing.small[length] += 1
-            # Nearly every message goes this way, so it has a `transmit` of its own.
             frame = heads[length] + payload
-            try:
-                sent = self.sink.send(frame)
-            except BlockingIOError:
-                self.hold_back(frame, 0)
-            except OSError:
-                self.lost("reset")
+            corked = engine.corked
+            if corked is None:
+                self._write(frame)
             else:
-                if sent != length + 2:
-                    self.hold_back(frame, sent)
+                corked.append((self, frame))
+                if len(corked) > LOT:
+                    uncork(corked)
             return
         else:
             frame = encode(opcode, payload)
@@ -114,6 +111,16 @@ class Sender(ABC):
     def transmit(self, frame: bytes) -> None:
         """Send an already encoded frame (or several, joined)."""
         self.engine.stats.outgoing.other_bytes += len(frame)
+        self._uncork()
+        self._write(frame)
+
+    def _uncork(self) -> None:
+        """Send what is corked, before anything that must come behind it."""
+        corked = self.engine.corked
+        if corked:
+            uncork(corked)
+
+    def _write(self, frame: bytes) -> None:
         try:
             sent = self.sink.send(frame)
         except BlockingIOError:
@@ -169,13 +176,13 @@ class Sender(ABC):
         events = 0 if self._paused else READ
         if self._outbox is not None:
             events |= WRITE
-        self.engine.poller.modify(self._sock.fileno(), events)
+        self.engine.poller.modify(self.sock.fileno(), events)
 
     def _flush(self) -> None:
         outbox = self._outbox
         assert outbox is not None
         try:
-            done = outbox.flush(self._sock)
+            done = outbox.flush(self.sock)
         except OSError:
             self.lost("reset")
             return
@@ -183,14 +190,14 @@ class Sender(ABC):
             return
         self._outbox = None
         if self.sink is outbox:
-            self.sink = self._sock
+            self.sink = self.sock
         self._watch()
         if self._state == FAILED:
             self._half_close()
 
     def _half_close(self) -> None:
         with contextlib.suppress(OSError):
-            self._sock.shutdown(socket.SHUT_WR)
+            self.sock.shutdown(socket.SHUT_WR)
 
     @abstractmethod
     def lost(self, cause: str) -> None:
@@ -203,3 +210,23 @@ class Sender(ABC):
     @abstractmethod
     def _give_up(self, cause: str) -> None:
         """End the connection in the next turn, without a close frame."""
+
+
+Corked = deque[tuple[Sender, bytes]]
+"""Frames and the connections they are for, in the order of sending."""
+
+
+def uncork(corked: Corked) -> None:
+    """Send what is corked, and whatever is added meanwhile."""
+    while corked:
+        sender, frame = corked.popleft()
+        while corked and corked[0][0] is sender:
+            frame += corked.popleft()[1]
+        try:
+            sent = sender.sink.send(frame)
+            if sent != len(frame):
+                sender.hold_back(frame, sent)
+        except BlockingIOError:
+            sender.hold_back(frame, 0)
+        except OSError:
+            sender.lost("reset")

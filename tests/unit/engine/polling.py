@@ -21,11 +21,11 @@ Pair = Callable[[], tuple[socket.socket, socket.socket]]
 Errors = list[Exception]
 
 
-class Entry:
+class Entry(module.Entry):
     """Reads what is there and notes its calls; ``do`` is done in each."""
 
     def __init__(self, sock: socket.socket, calls: list[Any] | None = None) -> None:
-        self.sock = sock
+        self.own = sock
         self.calls: list[Any] = [] if calls is None else calls
         self.crashes = 0
         self.do: Callable[[], None] = lambda: None
@@ -35,11 +35,12 @@ class Entry:
         self.calls.append("read")
         self.do()
         if self.reads:
-            self.sock.recv(65536)
+            self.own.recv(65536)
 
-    def on_events(self, events: int) -> None:
+    def on_events(self, events: int) -> bool:
         self.calls.append(events)
         self.do()
+        return False
 
     def on_crash(self) -> None:
         self.crashes += 1

@@ -157,7 +157,7 @@ def test_a_plain_handler_finds_the_peer_gone_and_returns_an_awaitable(
 
             def handler(connection: Connection) -> Any:
                 client.reset()
-                connection.send("thank you")
+                connection.send("thank you" * 20)  # a small one would wait for the end of the lot
                 assert connection.closed
                 if late:
                     monkeypatch.setattr(module, "monotonic", lambda: float("inf"))

@@ -159,8 +159,8 @@ def test_one_entry_closes_another_that_is_ready_too(poller: Poller, pairs: Pair)
     for entry, other in (entries, reversed(entries)):
 
         def close(other: Entry = other) -> None:
-            poller.forget(other.sock.fileno())
-            other.sock.close()
+            poller.forget(other.own.fileno())
+            other.own.close()
 
         entry.do = close
     poller.turn()
@@ -179,9 +179,9 @@ def test_a_closed_descriptor_that_serves_another_at_once(poller: Poller, pairs: 
 
         def replace(other: Entry = other) -> None:
             if not new:
-                number = other.sock.fileno()
+                number = other.own.fileno()
                 poller.forget(number)
-                other.sock.close()
+                other.own.close()
                 mine, peer = pairs()
                 assert mine.fileno() == number
                 peer.send(b"y")

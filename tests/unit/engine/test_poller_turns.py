@@ -59,8 +59,8 @@ def test_an_entry_that_raises_ends_alone(
     error = RuntimeError("ours")
 
     def fail() -> None:
-        poller.forget(entries[1].sock.fileno())
-        entries[1].sock.close()
+        poller.forget(entries[1].own.fileno())
+        entries[1].own.close()
         raise error
 
     entries[1].do = fail
@@ -114,7 +114,7 @@ def test_a_burst_does_not_keep_a_late_one_waiting(
     calls: list[Any] = []
     for _ in range(20):
         mine, _ = pairs()
-        poller.modify(watch(poller, mine, calls).sock.fileno(), WRITE)
+        poller.modify(watch(poller, mine, calls).own.fileno(), WRITE)
     late, peer = pairs()
     watch(poller, late, calls)
     clock.tick = TURN_SECONDS / 5
@@ -243,6 +243,6 @@ def test_whether_others_wait(poller: Poller, pairs: Pair, ready: tuple[int, ...]
         entries.append(watch(poller, mine))
         if number in ready:
             peer.send(b"x")
-    assert poller.others_wait(entries[0].sock.fileno()) == bool(set(ready) - {0})
+    assert poller.others_wait(entries[0].own.fileno()) == bool(set(ready) - {0})
     poller.turn()
     assert [len(entry.calls) for entry in entries] == [int(n in ready) for n in range(3)]
