@@ -2,7 +2,9 @@
 
 Each phase is done for up to :data:`~tidegate.engine.poller.LOT` connections before the next: the
 kernel's part of a read, the interpreter's of a message and the kernel's of a write are each more
-than the first cache of a processor holds, and so are fetched once for many (ADR 0015).
+than the first cache of a processor holds, and so are fetched once for many (ADR 0016).
+
+This is the inner loop of all receivers, so it looks into them.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Intake"]
 
 _ANSWER_SECONDS = 0.0002
-"""How long an answer waits for those of others, if the handler that is at work is not longer."""
+"""How long an answer waits for those of others, and then for the handler that is at work."""
 
 
 class Intake:

@@ -122,7 +122,7 @@ class Poller(ABC):
 
     @abstractmethod
     def others_wait(self, fd: int) -> bool:
-        """Return whether anything but ``fd`` is ready. HOT."""
+        """Return whether anything but ``fd`` is ready, or was read and not handled. HOT."""
 
     @abstractmethod
     def _add(self, fd: int) -> None:
@@ -281,6 +281,8 @@ class _EpollPoller(Poller):
         return self._epoll.poll(0, _EVENTS_PER_POLL)
 
     def others_wait(self, fd: int) -> bool:
+        if self.read:
+            return True
         # What is reported here is reported again when a turn asks.
         ready = self._epoll.poll(0, 2)
         return len(ready) == 2 or (bool(ready) and ready[0][0] != fd)
@@ -337,7 +339,7 @@ class _SelectorPoller(Poller):
         ]
 
     def others_wait(self, fd: int) -> bool:
-        return any(key.fd != fd for key, _ in self._selector.select(0))
+        return bool(self.read) or any(key.fd != fd for key, _ in self._selector.select(0))
 
     def _add(self, fd: int) -> None:
         self._selector.register(fd, selectors.EVENT_READ)

@@ -116,10 +116,12 @@ def test_another_turn_is_asked_for_what_was_read_and_not_handled(
     clock.tick = TURN_SECONDS
     poller.turn()
     assert len(poller.read) == 4
+    assert poller.others_wait(-1)
     clock.tick = 0.0
     loop.call_soon(loop.stop)
     loop.run_forever()
     assert not poller.read
+    assert not poller.others_wait(-1)
     assert len(handled.all) == 5
 
 
