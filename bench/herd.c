@@ -73,7 +73,7 @@ static void do_cut(int group) {
     for (int who = g->first; who < g->first + g->n; who++) {
         if (clients[who].state == SETTLED) g->settled--;
         clients[who].state = clients[who].fd < 0 ? AWAY : OPEN;
-        clients[who].cut = 1, clients[who].since = now, set_timer(who, now);
+        clients[who].cut = 1, set_timer(who, now);
     }
 }
 
@@ -92,12 +92,15 @@ static void look(void) {
     for (int i = 0; i < n; i++) ready(events[i].data.fd, events[i].events);
 }
 
-/* Between two runs nobody reads or sends: what came and was due meanwhile says nothing. */
+/* Between two runs nobody reads or sends: what came and was due meanwhile says nothing, and who was
+ * cut begins to come back now. */
 static void begin_anew(void) {
     for (double until = clock_now() + 0.2; clock_now() < until;) look();
     double now = clock_now();
     for (int who = 0; who < client_count; who++)
-        if (clients[who].state == SETTLED && clients[who].flight && clients[who].next < now) {
+        if (clients[who].cut) {
+            clients[who].since = now;
+        } else if (clients[who].state == SETTLED && clients[who].flight && clients[who].next < now) {
             struct group *g = &groups[clients[who].group];
             clients[who].next = now + g->every * (who - g->first + 1) / g->n;
             set_timer(who, clients[who].next);
