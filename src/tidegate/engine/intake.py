@@ -43,7 +43,8 @@ class Intake:
         try:
             return self._handle(until)
         finally:
-            engine.poller.guard(self._answer)
+            while self._corked:  # once, unless an error of ours came out of it
+                engine.poller.guard(self._answer)
             engine.corked = None
 
     def _answer(self) -> None:
@@ -98,6 +99,7 @@ class Intake:
                         except UnicodeDecodeError:
                             connection.fail(1007, "text is not UTF-8")
                             continue
+                    # What `Receiver._handle` does, written out: a call costs 1 % of an echo.
                     connection.last_active = now
                     if rates.metered and connection._comes_too_early(message, length, now):
                         continue

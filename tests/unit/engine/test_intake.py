@@ -294,3 +294,26 @@ def test_an_error_of_ours_ends_one_connection(monkeypatch: pytest.MonkeyPatch) -
             assert errors == ["ours"]
 
     run(main())
+
+
+def test_an_error_of_ours_while_answering_keeps_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        async with Live() as live:
+            (first, one), (second, _) = await both(live)
+            errors: list[str] = []
+            asyncio.get_running_loop().set_exception_handler(
+                lambda _, context: errors.append(str(context["exception"]))
+            )
+
+            class Broken:
+                def send(self, data: bytes, /) -> int:
+                    raise RuntimeError("ours")
+
+            one.sink = Broken()
+            live.recorder.doing["x"] = lambda connection: connection.send("answer")
+            say_together((first, ["x"]), (second, ["x"]))
+            assert (await second.frame()).payload == b"answer"
+            assert errors == ["ours"]
+            one.abort()
+
+    run(main())
