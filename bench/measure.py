@@ -58,9 +58,9 @@ class Sizes:
     """Idle ones, which come first."""
     members: int
     """Those that fan-outs go to."""
-    refusals: int = 20_000
-    fans: int = 15
-    echoes: int = 20
+    refusals: int = 10_000
+    fans: int = 11
+    echoes: int = 8
     seconds: float = 0.15
     """How long each of the `echoes` is taken for."""
 
