@@ -44,6 +44,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=4, help="even is fair; default: %(default)s")
     parser.add_argument("--quick", action="store_true", help="small sizes and one round")
     options = parser.parse_args()
+    if options.rounds < 1:
+        parser.error(f"argument --rounds: {options.rounds} is not a number of rounds from 1 on")
     options.peers = options.peers.split(",")
     unknown = [name for name in options.peers if name not in PEERS]
     if unknown:
@@ -83,7 +85,7 @@ def order(names: list[str], measurement: Measurement, number: int) -> list[str]:
     if "stall" in measurement.rows:
         return [name for name in names if name == "serve" and number % 2 == 0]
     part = [name for name in names if number == 0 or PEERS[name].compared]
-    # Who is started first is slower (README.md): as many rounds in one order as in the other.
+    # Who is started first can be slower (README.md): as many rounds in one order as in the other.
     return part if number % 2 == 0 else part[::-1]
 
 
