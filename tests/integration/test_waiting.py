@@ -192,7 +192,7 @@ def test_the_wait_is_bounded_and_so_are_the_places(serve: Start) -> None:
     server = serve(
         {
             "limits": {"connections": 1},
-            "waiting_room": {"enabled": True, "places": 1, "max_wait": 1.0},
+            "waiting_room": {"enabled": True, "size": 1, "max_wait": 1.0},
         }
     )
     protocol = [("Sec-WebSocket-Protocol", "tidegate.v1.json")]

@@ -18,7 +18,7 @@ from tests.support.process import Process
 from tests.support.raw import CLOSE, PING, PONG, TEXT, Raw
 from tests.support.tokens import SECRET, bearer
 from tidegate import Server
-from tidegate.core.shedding import Change, Zone
+from tidegate.core.admission.shedding import Change, Zone
 
 NATIVE = ("Sec-WebSocket-Protocol", "tidegate.v1.json")
 LIMIT = 20  # 14 of them are a warning, 17 critical, 19 an emergency

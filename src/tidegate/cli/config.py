@@ -51,7 +51,7 @@ def check(file: Path, /) -> None:
     file
         The TOML file.
     """
-    from tidegate.node.descriptors import raise_descriptor_limit
+    from tidegate.node.pressure.descriptors import raise_descriptor_limit
     from tidegate.server.checks import warnings
 
     loaded = load_settings(file)

@@ -6,10 +6,10 @@ from bisect import bisect_left
 from collections import Counter
 from typing import Any, Final
 
+from tidegate.core.admission.shedding import Zone
+from tidegate.core.admission.tracker import ConnectionTracker
 from tidegate.core.codes import REASONS
 from tidegate.core.settings import POLICIES
-from tidegate.core.shedding import Zone
-from tidegate.core.tracker import ConnectionTracker
 
 __all__ = ["SMALL", "Histogram", "Stats", "Traffic"]
 

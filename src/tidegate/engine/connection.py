@@ -13,7 +13,7 @@ from tidegate.engine.sending import CLOSED, CLOSING, FAILED, OPEN, OPENING, Sock
 from tidegate.wire.frames import encode_close
 
 if TYPE_CHECKING:
-    from tidegate.core.attempt import Lease
+    from tidegate.core.admission.attempt import Lease
     from tidegate.engine.engine import Engine
     from tidegate.wire.deflate import Deflate
     from tidegate.wire.handshake import Request

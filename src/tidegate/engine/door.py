@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from tidegate.core.attempt import Lease
+    from tidegate.core.admission.attempt import Lease
     from tidegate.wire.deflate import Deflate
     from tidegate.wire.handshake import HandshakeError, Request
 

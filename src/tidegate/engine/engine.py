@@ -11,11 +11,11 @@ from collections.abc import Callable, Coroutine, Iterator
 from time import monotonic
 from typing import Any, Protocol
 
-from tidegate.core.deadlines import Deadlines
-from tidegate.core.heartbeat import Heartbeat
-from tidegate.core.meter import Rates
 from tidegate.core.settings import Settings
 from tidegate.core.stats import Stats
+from tidegate.core.timing.deadlines import Deadlines
+from tidegate.core.timing.heartbeat import Heartbeat
+from tidegate.core.timing.rates import Rates
 from tidegate.engine.connection import Connection
 from tidegate.engine.door import Door, Grant
 from tidegate.engine.fanout import Fanout

@@ -1,6 +1,6 @@
 """What connections have sent: read for many of them, then handled, and then answered.
 
-Each phase is done for up to :data:`~tidegate.engine.poller.LOT` connections before the next: the
+Each phase is done for up to :data:`~tidegate.engine.poller.BATCH` connections before the next: the
 kernel's part of a read, the interpreter's of a message and the kernel's of a write are each more
 than the first cache of a processor holds, and so are fetched once for many (ADR 0016).
 

@@ -4,8 +4,8 @@ The loop sees a single file descriptor: the selector's own. When that becomes re
 calls :meth:`Poller.turn`, which asks the selector what is ready and calls those entries directly:
 no transport, protocol, handle or future stands between a socket and its connection.
 
-What connections are sent is read for up to :data:`LOT` of them, then handled for all of these, and
-then the next are read: see :mod:`.intake`.
+What connections are sent is read for up to :data:`BATCH` of them, then handled for all of these,
+and then the next are read: see :mod:`.intake`.
 
 Every turn is bounded in time (:data:`TURN_SECONDS`), and what a turn could not do comes first in
 the next one, so that no burst holds the loop and nobody is served twice before the others.
@@ -28,7 +28,7 @@ from itertools import islice
 from time import monotonic
 from typing import Any, Protocol
 
-__all__ = ["LOT", "READ", "TURN_SECONDS", "WRITE", "Entry", "Poller", "Source", "make_poller"]
+__all__ = ["BATCH", "READ", "TURN_SECONDS", "WRITE", "Entry", "Poller", "Source", "make_poller"]
 
 READ = 1
 WRITE = 4  # the values of EPOLLIN and EPOLLOUT, so that epoll needs no translation
@@ -36,7 +36,7 @@ WRITE = 4  # the values of EPOLLIN and EPOLLOUT, so that epoll needs no translat
 TURN_SECONDS = 0.004
 """How long one turn may handle events, and again how long it may do background work."""
 
-LOT = 32
+BATCH = 32
 """For how many one thing is done before the next is done for them."""
 
 _EVENTS_PER_POLL = 256
@@ -198,7 +198,7 @@ class Poller(ABC):
             over = bool(read) and self.handle(until)
             while not over:
                 fd = -1
-                for fd, events in islice(left, LOT):
+                for fd, events in islice(left, BATCH):
                     entry = table[fd]
                     if entry is None:
                         self._stale(fd)

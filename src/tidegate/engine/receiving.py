@@ -10,7 +10,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from tidegate.core.codes import MESSAGE_ABUSE
-from tidegate.core.meter import Meter
+from tidegate.core.timing.rates import Meter
 from tidegate.engine.poller import READ, WRITE
 from tidegate.engine.sending import CLOSED, CLOSING, FAILED, OPEN, OPENING, Sender, Socket
 from tidegate.wire.frames import (

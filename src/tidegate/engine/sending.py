@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from tidegate.core.stats import SMALL
 from tidegate.engine.outbox import LOOKS, Outbox, Sink
-from tidegate.engine.poller import LOT, READ, WRITE, Entry, Source
+from tidegate.engine.poller import BATCH, READ, WRITE, Entry, Source
 from tidegate.wire.frames import BINARY, BINARY_HEADS, TEXT, TEXT_HEADS, encode
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ class Sender(Entry):
                 self._write(frame)
             else:
                 corked.append((self, frame))
-                if len(corked) > LOT:
+                if len(corked) > BATCH:
                     uncork(corked)
             return
         else:

@@ -1,1 +1,1 @@
-"""One node: the gate, the hub and the dispatch of messages."""
+"""One node: the gate, the users and the dispatch of messages."""

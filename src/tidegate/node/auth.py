@@ -17,7 +17,7 @@ import jwt
 from jwt.algorithms import HMACAlgorithm
 from jwt.exceptions import InvalidSubjectError
 
-from tidegate.core.attempt import Identity
+from tidegate.core.admission.attempt import Identity
 from tidegate.core.settings import AuthSettings
 from tidegate.errors import ConfigError, PeerError, UsageError
 from tidegate.wire.codecs import TOKEN_PREFIX

@@ -31,15 +31,15 @@ from tidegate.wire.messages import (
 )
 
 if TYPE_CHECKING:
-    from tidegate.core.attempt import Identity
-    from tidegate.core.rooms import Rooms
+    from tidegate.core.admission.attempt import Identity
+    from tidegate.core.admission.shedding import Profile, Zone
+    from tidegate.core.admission.tracker import ConnectionTracker
+    from tidegate.core.messaging.rooms import Rooms
     from tidegate.core.settings import Settings
-    from tidegate.core.shedding import Profile, Zone
     from tidegate.core.stats import Stats
-    from tidegate.core.tracker import ConnectionTracker
     from tidegate.engine.connection import Connection
     from tidegate.engine.fanout import Fanout
-    from tidegate.node.hub import Hub
+    from tidegate.node.users import Users
 
 __all__ = ["NativeApplication"]
 
@@ -48,7 +48,7 @@ class NativeApplication:
     """The handlers of connections that speak the native protocol.
 
     `on_authenticated` may be set to a function that is called when a connection has shown who
-    it is with an `auth` message, once its lease and the hub know, and before it is told so.
+    it is with an `auth` message, once its lease and the users know, and before it is told so.
 
     Within a handler, whatever sends comes last: a send may find the peer gone, and then the
     connection is closed, and out of every room and count, when the send returns.
@@ -59,7 +59,7 @@ class NativeApplication:
         settings: Settings,
         tracker: ConnectionTracker,
         rooms: Rooms[Connection],
-        hub: Hub,
+        users: Users,
         fanout: Fanout,
         stats: Stats,
         authenticator: Authenticator,
@@ -68,7 +68,7 @@ class NativeApplication:
         self._tracker = tracker
         self._rooms = rooms
         self._most_rooms = settings.limits.rooms_per_connection
-        self._hub = hub
+        self._users = users
         self._fanout = fanout
         self._authenticator = authenticator
         self._first_message = settings.auth.first_message
@@ -95,7 +95,7 @@ class NativeApplication:
     def connect(self, connection: Connection, request: object) -> None:  # noqa: ARG002
         """Welcome a connection, unless it has to say first who is there."""
         if not connection.pending_auth:
-            self._hub.add(connection)
+            self._users.add(connection)
             self._welcome(connection)
 
     def message(self, connection: Connection, data: str | bytes) -> None:
@@ -140,7 +140,7 @@ class NativeApplication:
         """Take a connection that has ended out of its rooms and from under its user."""
         for room in self._rooms.leave_all(connection):
             self._fanout.on_leave(room, connection)
-        self._hub.remove(connection)
+        self._users.remove(connection)
 
     # What pressure does.
 
@@ -211,7 +211,7 @@ class NativeApplication:
         said = DirectMessage(message.data, connection.user, connection.id)
         text = encode_server(said).decode()
         delivered = 0
-        for device in self._hub.of_user(message.user):
+        for device in self._users.of_user(message.user):
             if device.open:
                 device.send(text)
                 delivered += 1
@@ -235,7 +235,7 @@ class NativeApplication:
             _end(connection, rejection.reason, rejection.retry_after)
             return
         waited, connection.pending_auth = connection.pending_auth, False
-        self._hub.add(connection)
+        self._users.add(connection)
         if self.on_authenticated is not None:
             self.on_authenticated(connection, identity)
         if waited:

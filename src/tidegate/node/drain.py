@@ -11,7 +11,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from tidegate.core.codes import DRAINED, close_reason
-from tidegate.core.drain import DrainSchedule
+from tidegate.core.timing.drain import DrainSchedule
 
 if TYPE_CHECKING:
     from tidegate.engine.connection import Connection

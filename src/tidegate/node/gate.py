@@ -17,12 +17,12 @@ from time import time
 from typing import Any, NamedTuple
 
 from tidegate.core import codes
-from tidegate.core.admission import Admission
-from tidegate.core.attempt import ANONYMOUS, Attempt, Identity, Lease, Rejection
+from tidegate.core.admission.admission import Admission
+from tidegate.core.admission.attempt import ANONYMOUS, Attempt, Identity, Lease, Reject
+from tidegate.core.admission.tickets import Ticket
 from tidegate.core.codes import Reason, close_reason, http_body
 from tidegate.core.settings import Settings
 from tidegate.core.stats import Stats
-from tidegate.core.tickets import Ticket
 from tidegate.engine.door import Grant
 from tidegate.node.auth import Authenticator, Unauthorized, token_of
 from tidegate.node.line import Away, WaitingLine
@@ -48,8 +48,8 @@ _log = logging.getLogger("tidegate")
 _CHALLENGE = (("WWW-Authenticate", 'Bearer realm="tidegate"'),)  # RFC 9110, section 11.6.1
 
 _REFUSALS = 200
-_ORIGIN = Rejection(codes.ORIGIN, None)
-_UNAUTHORIZED = Rejection(codes.UNAUTHORIZED, None)
+_ORIGIN = Reject(codes.ORIGIN, None)
+_UNAUTHORIZED = Reject(codes.UNAUTHORIZED, None)
 
 
 class Refusal(NamedTuple):
@@ -231,13 +231,13 @@ class Gate:
             verdict = self._admission.admit(attempt, now)
         else:
             verdict = self._line.back(ticket, attempt, now, time())
-        if type(verdict) is Rejection:
+        if type(verdict) is Reject:
             if verdict.reason is not codes.WAITING:
                 return self._reject(verdict, upgrade, attempt)
             if not attempt.native or self._line.let_in is None:
                 return self._send_away(upgrade, attempt, ticket, now)
             place = self._line.hold(attempt, pending, now)
-            if type(place) is Rejection:
+            if type(place) is Reject:
                 return self._reject(place, upgrade, attempt)
             stand_in = Lease(attempt.address, identity.user, identity.tier, identity.priority)
             stand_in.held = False
@@ -251,7 +251,7 @@ class Gate:
         self, upgrade: Upgrade, attempt: Attempt, ticket: Ticket | None, now: float
     ) -> bytes:
         away = self._line.send_away(attempt, ticket, now, time())
-        if type(away) is Rejection:
+        if type(away) is Reject:
             return self._reject(away, upgrade, attempt)
         assert isinstance(away, Away)
         self._count(codes.WAITING)
@@ -266,7 +266,7 @@ class Gate:
 
     # Refusals.
 
-    def _reject(self, rejection: Rejection, upgrade: Upgrade, attempt: Attempt) -> bytes:
+    def _reject(self, rejection: Reject, upgrade: Upgrade, attempt: Attempt) -> bytes:
         reason, retry_after, limit, _ = rejection
         self._count(reason)
         who = attempt.identity

@@ -15,18 +15,18 @@ from collections.abc import Callable
 from math import ceil
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from tidegate.core.attempt import Attempt, Lease, Rejection, Verdict
+from tidegate.core.admission.attempt import Attempt, Lease, Reject, Verdict
+from tidegate.core.admission.tickets import NONCE_BYTES, Spent, Ticket, check, issue
 from tidegate.core.codes import DRAINING, QUEUE_FULL, WAIT_TIMEOUT, WAITING, close_reason
-from tidegate.core.deadlines import Deadlines
-from tidegate.core.tickets import NONCE_BYTES, Spent, Ticket, check, issue
+from tidegate.core.timing.deadlines import Deadlines
 from tidegate.wire.codecs import encode_server
 from tidegate.wire.messages import QueueStatus
 
 if TYPE_CHECKING:
-    from tidegate.core.admission import Admission
+    from tidegate.core.admission.admission import Admission
+    from tidegate.core.admission.tracker import ConnectionTracker
     from tidegate.core.settings import Settings
     from tidegate.core.stats import Stats
-    from tidegate.core.tracker import ConnectionTracker
     from tidegate.engine.connection import Connection
 
 __all__ = ["Away", "Place", "WaitingLine"]
@@ -40,8 +40,8 @@ _SOON: Final = 1
 _LATE: Final = 5
 _REMEMBERED: Final = 1 << 14
 
-_QUEUE_FULL: Final = Rejection(QUEUE_FULL, QUEUE_FULL.retry_after)
-_WAIT_TIMEOUT: Final = Rejection(WAIT_TIMEOUT, WAIT_TIMEOUT.retry_after)
+_QUEUE_FULL: Final = Reject(QUEUE_FULL, QUEUE_FULL.retry_after)
+_WAIT_TIMEOUT: Final = Reject(WAIT_TIMEOUT, WAIT_TIMEOUT.retry_after)
 
 
 class Place:
@@ -87,7 +87,7 @@ class WaitingLine:
         self._stats = stats
         self._schedule = schedule
         self._clock = clock
-        self._line = admission.line
+        self._line = admission.waiting_room
         self._max_wait = settings.waiting_room.max_wait
         self._grace = settings.waiting_room.ticket_grace
         secret = settings.waiting_room.secret
@@ -113,7 +113,7 @@ class WaitingLine:
 
     # Native clients.
 
-    def hold(self, attempt: Attempt, pending_auth: bool, now: float) -> Place | Rejection:
+    def hold(self, attempt: Attempt, pending_auth: bool, now: float) -> Place | Reject:
         """Take a place for a client that is about to be connected."""
         assert self._line is not None
         place = Place(attempt, pending_auth, 0)
@@ -163,12 +163,12 @@ class WaitingLine:
             self._tracker.release(lease)
             self._spent.spend(nonce)
             verdict = self._tracker.acquire(attempt.address, attempt.identity)
-            if type(verdict) is Rejection:
+            if type(verdict) is Reject:
                 self._wake()
             return verdict
         assert self._line is not None
         if nonce in self._line:
-            return Rejection(WAITING, WAITING.retry_after)
+            return Reject(WAITING, WAITING.retry_after)
         if wall >= ticket.arrived + self._max_wait:
             self._spent.spend(nonce)
             return _WAIT_TIMEOUT
@@ -179,7 +179,7 @@ class WaitingLine:
 
     def send_away(
         self, attempt: Attempt, ticket: Ticket | None, now: float, wall: float
-    ) -> Away | Rejection:
+    ) -> Away | Reject:
         """Give a client its ticket, or the present one of its tickets a new time."""
         assert self._line is not None
         nonce = secrets.token_bytes(NONCE_BYTES) if ticket is None else ticket.nonce
@@ -264,7 +264,7 @@ class WaitingLine:
         self._wake()
 
     def _promoted(self, place: Place, verdict: Verdict, now: float) -> None:
-        if type(verdict) is Rejection:
+        if type(verdict) is Reject:
             self._end(place, verdict)
             return
         connection = place.connection
@@ -283,7 +283,7 @@ class WaitingLine:
 
     def _keep(self, nonce: bytes, verdict: Verdict) -> None:
         until = self._until.pop(nonce)
-        if type(verdict) is Rejection:
+        if type(verdict) is Reject:
             return  # it is told when it is back
         self._stats.waited["promoted"] += 1
         self._kept[nonce] = verdict  # type: ignore[assignment]
@@ -292,7 +292,7 @@ class WaitingLine:
     def _end_all(self, now: float) -> None:
         line = self._line
         assert line is not None
-        gone = Rejection(DRAINING, DRAINING.retry_after)
+        gone = Reject(DRAINING, DRAINING.retry_after)
         for place in list(self._seated.values()):
             line.leave(place, now)
             self._end(place, gone)
@@ -300,7 +300,7 @@ class WaitingLine:
             line.leave(nonce, now)
         self._until.clear()
 
-    def _end(self, place: Place, rejection: Rejection) -> None:
+    def _end(self, place: Place, rejection: Reject) -> None:
         reason, connection = rejection.reason, place.connection
         self._stats.rejected[reason.name] += 1
         if connection is not None:
@@ -309,7 +309,7 @@ class WaitingLine:
             text = close_reason(reason, rejection.retry_after)
             connection.close(reason.close, text, reason.name)
 
-    def _full(self, now: float) -> Rejection:
+    def _full(self, now: float) -> Reject:
         self._admission.breaker.rejected(now)
         return _QUEUE_FULL
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from tidegate.core.admission.shedding import Profile
 from tidegate.core.codes import DRAINED
 from tidegate.core.settings import Settings
-from tidegate.core.shedding import Profile
 from tidegate.engine.connection import Connection
 from tidegate.node import health
 from tidegate.node.dispatch import NativeApplication
@@ -30,7 +30,7 @@ class NativeServer(Server):
             settings,
             self.tracker,
             self.rooms,
-            self.hub,
+            self.users,
             self.engine.fanout,
             self.stats,
             self.authenticator,

@@ -13,25 +13,25 @@ from typing import Any
 import uvloop
 
 from tidegate.core import codes
-from tidegate.core.admission import Admission
-from tidegate.core.attempt import Identity
+from tidegate.core.admission.admission import Admission
+from tidegate.core.admission.attempt import Identity
+from tidegate.core.admission.shedding import LoadShedder
+from tidegate.core.admission.tracker import ConnectionTracker
 from tidegate.core.codes import Reason
-from tidegate.core.deadlines import Deadlines
-from tidegate.core.rooms import Rooms
+from tidegate.core.messaging.rooms import Rooms
 from tidegate.core.settings import Settings
-from tidegate.core.shedding import LoadShedder
 from tidegate.core.stats import Stats
-from tidegate.core.tracker import ConnectionTracker
+from tidegate.core.timing.deadlines import Deadlines
 from tidegate.engine.connection import Connection
 from tidegate.engine.door import Grant
 from tidegate.engine.engine import Engine
 from tidegate.node.auth import Authenticator
 from tidegate.node.drain import Drain, leave_on_signals
 from tidegate.node.gate import Gate
-from tidegate.node.hub import Hub
 from tidegate.node.line import Place, WaitingLine
-from tidegate.node.signals import Readings
-from tidegate.node.zones import ZoneHandler, Zones
+from tidegate.node.pressure.signals import Readings
+from tidegate.node.pressure.zones import ZoneHandler, Zones
+from tidegate.node.users import Users
 from tidegate.wire.handshake import Request
 
 __all__ = ["CloseHandler", "ConnectHandler", "MessageHandler", "Server"]
@@ -58,8 +58,8 @@ class Server:
         on_connect: called with the connection and the request when a connection is open.
         on_message: called with the connection and a ``str`` or ``bytes`` message.
         on_close: called with the connection, the close code and the reason, once, at the end.
-        on_zone_change: called with the :class:`~tidegate.core.shedding.Change` when the pressure
-            makes the zone another one; plain or async. What it raises is logged.
+        on_zone_change: called with the `Change` when the pressure makes the zone another one;
+            plain or async. What it raises is logged.
         subprotocols: the subprotocols that your handlers speak, the preferred one first.
         http: given every request that asks for no WebSocket; returns a whole response (see
             :func:`tidegate.wire.handshake.http_response`) or None for the usual refusal.
@@ -89,7 +89,7 @@ class Server:
         self.rooms: Rooms[Connection] = Rooms(
             settings.limits.per_room, settings.limits.rooms_per_connection
         )
-        self.hub = Hub()
+        self.users = Users()
         self.authenticator = Authenticator(settings.auth)
         # The engine calls the handlers directly: a method in between would cost every message.
         self.connect: Callable[[Connection, Request], Any] = on_connect or _nothing

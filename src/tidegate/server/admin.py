@@ -16,8 +16,8 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from tidegate.core.fields import shown
 from tidegate.core.settings import DrainSettings
+from tidegate.core.settings.fields import shown
 from tidegate.errors import ConfigError
 from tidegate.node import health
 from tidegate.server.checks import is_loopback

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from ipaddress import ip_address
 
-from tidegate.core.fields import shown
 from tidegate.core.settings import Settings
+from tidegate.core.settings.fields import shown
 
 __all__ = ["is_loopback", "warnings"]
 

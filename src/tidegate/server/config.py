@@ -18,8 +18,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from tidegate.core.fields import Setting, SettingError, shown
 from tidegate.core.settings import Settings
+from tidegate.core.settings.fields import Setting, SettingError, shown
 from tidegate.errors import ConfigError
 
 __all__ = ["CONFIG_VARIABLE", "Loaded", "environment_name", "load"]

@@ -6,8 +6,8 @@ import json
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from tidegate.core.fields import Setting
 from tidegate.core.settings import Settings, Tier
+from tidegate.core.settings.fields import Setting
 from tidegate.server.config import Loaded
 
 __all__ = ["Shown", "default_toml", "effective", "section_doc", "toml_value"]

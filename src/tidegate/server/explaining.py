@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.exceptions import HTTPException
 
-from tidegate.core.admission import outcome
-from tidegate.core.attempt import Attempt, Identity
-from tidegate.core.fields import shown
+from tidegate.core.admission.admission import outcome
+from tidegate.core.admission.attempt import Attempt, Identity
+from tidegate.core.settings.fields import shown
 from tidegate.node.auth import MAX_PRIORITY
 
 if TYPE_CHECKING:

@@ -17,9 +17,9 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
-from tidegate.core.breaker import State
+from tidegate.core.admission.breaker import State
 from tidegate.core.stats import Histogram
-from tidegate.node.descriptors import descriptors_used_ratio
+from tidegate.node.pressure.descriptors import descriptors_used_ratio
 
 if TYPE_CHECKING:
     from tidegate.node.server import Server

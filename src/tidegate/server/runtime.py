@@ -10,9 +10,9 @@ import uvloop
 
 from tidegate.core.settings import Settings
 from tidegate.errors import ConfigError
-from tidegate.node.descriptors import raise_descriptor_limit
 from tidegate.node.drain import leave_on_signals
 from tidegate.node.native import NativeServer
+from tidegate.node.pressure.descriptors import raise_descriptor_limit
 from tidegate.node.server import Server
 from tidegate.server import banner, checks, logs
 from tidegate.server.admin import admin_app

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tidegate.core.attempt import Identity
+from tidegate.core.admission.attempt import Identity
+from tidegate.core.admission.tracker import ConnectionTracker
 from tidegate.core.codes import REASONS
 from tidegate.core.settings import LimitsSettings
 from tidegate.core.stats import SMALL, Histogram, Stats, Traffic
-from tidegate.core.tracker import ConnectionTracker
 
 
 @pytest.mark.parametrize(

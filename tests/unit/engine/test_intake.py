@@ -12,7 +12,7 @@ from tests.support.raw import BINARY, CLOSE, PING, PONG, TEXT, frame
 
 from tidegate import Connection
 from tidegate.engine import intake
-from tidegate.engine.poller import LOT
+from tidegate.engine.poller import BATCH
 
 
 class Wire:
@@ -47,7 +47,7 @@ def say_together(*said: tuple[Client, list[str]]) -> None:
         assert client.sock.send(data) == len(data)
 
 
-@pytest.mark.parametrize(("messages", "answers"), [(1, 1), (1, 3), (10, 1), (LOT, 1), (7, 4)])
+@pytest.mark.parametrize(("messages", "answers"), [(1, 1), (1, 3), (10, 1), (BATCH, 1), (7, 4)])
 def test_answers_that_are_there_together_go_out_together(messages: int, answers: int) -> None:
     async def main() -> None:
         async with Live() as live:
@@ -127,7 +127,7 @@ def test_the_order_is_that_of_sending() -> None:
                 expected[to.number].append((opcode, data))
 
             def answer(connection: Connection) -> None:
-                for number in range(3 * LOT):
+                for number in range(3 * BATCH):
                     send(one, f"small {number}")
                     send(two, b"small too %d" % number)
                     if number % 5 == 0:
@@ -148,7 +148,7 @@ def test_the_order_is_that_of_sending() -> None:
                 while (got := await client.frame()).opcode != CLOSE:
                     assert (got.opcode, got.payload) == expected[connection.number][number]
                     number += 1
-                assert number == len(expected[connection.number]) >= 6 * LOT
+                assert number == len(expected[connection.number]) >= 6 * BATCH
                 assert got.code == 3999 + connection.number
 
     run(main())

@@ -10,7 +10,7 @@ import pytest
 from polling import Clock, Errors, Pair
 
 from tidegate.engine import poller as module
-from tidegate.engine.poller import LOT, READ, TURN_SECONDS, WRITE, Entry, Poller, Source
+from tidegate.engine.poller import BATCH, READ, TURN_SECONDS, WRITE, Entry, Poller, Source
 
 
 class Reading(Entry):
@@ -74,12 +74,12 @@ def reading(poller: Poller, sock: socket.socket, source: Source | None = None) -
 def test_a_lot_is_read_before_it_is_handled(poller: Poller, pairs: Pair) -> None:
     handled = Handled(poller)
     entries = []
-    for number in range(2 * LOT + 3):
+    for number in range(2 * BATCH + 3):
         mine, peer = pairs()
         entries.append(reading(poller, mine))
         peer.send(b"%d" % number)
     poller.turn()
-    assert sorted(handled.lots) == [3, LOT, LOT]
+    assert sorted(handled.lots) == [3, BATCH, BATCH]
     assert dict(handled.all) == {entry: b"%d" % number for number, entry in enumerate(entries)}
 
 

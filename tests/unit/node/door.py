@@ -10,12 +10,12 @@ from typing import Any
 
 from tests.support.raw import KEY, upgrade
 
-from tidegate.core.admission import Admission
-from tidegate.core.attempt import Identity, Lease
+from tidegate.core.admission.admission import Admission
+from tidegate.core.admission.attempt import Identity, Lease
+from tidegate.core.admission.shedding import LoadShedder
+from tidegate.core.admission.tracker import ConnectionTracker
 from tidegate.core.settings import Settings
-from tidegate.core.shedding import LoadShedder
 from tidegate.core.stats import Stats
-from tidegate.core.tracker import ConnectionTracker
 from tidegate.engine.door import Grant
 from tidegate.node.auth import Authenticator, create_token
 from tidegate.node.gate import Gate

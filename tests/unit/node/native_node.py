@@ -7,15 +7,15 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, cast
 
-from tidegate.core.attempt import ANONYMOUS, Identity, Lease
+from tidegate.core.admission.attempt import ANONYMOUS, Identity, Lease
+from tidegate.core.admission.tracker import ConnectionTracker
 from tidegate.core.codes import REASONS
-from tidegate.core.rooms import Rooms
+from tidegate.core.messaging.rooms import Rooms
 from tidegate.core.settings import Settings
 from tidegate.core.stats import Stats
-from tidegate.core.tracker import ConnectionTracker
 from tidegate.node.auth import Authenticator, create_token
 from tidegate.node.dispatch import NativeApplication
-from tidegate.node.hub import Hub
+from tidegate.node.users import Users
 from tidegate.wire.frames import TEXT, Reader
 
 SECRET = "a secret of thirty-two bytes, or more"
@@ -108,14 +108,14 @@ class Node:
         self.tracker = ConnectionTracker(self.settings.limits, self.settings.tiers)
         limits = self.settings.limits
         self.rooms: Rooms[Any] = Rooms(limits.per_room, limits.rooms_per_connection)
-        self.hub = Hub()
+        self.users = Users()
         self.fanout = InstantFanout(self.rooms)
         self.stats = Stats()
         self.app = NativeApplication(
             self.settings,
             self.tracker,
             self.rooms,
-            self.hub,
+            self.users,
             cast(Any, self.fanout),
             self.stats,
             Authenticator(self.settings.auth),

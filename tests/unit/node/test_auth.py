@@ -21,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from native_node import NOW
 
-from tidegate.core.attempt import Identity
+from tidegate.core.admission.attempt import Identity
 from tidegate.core.settings import AuthSettings
 from tidegate.errors import ConfigError, PeerError, UsageError
 from tidegate.node.auth import (

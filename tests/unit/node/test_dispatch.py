@@ -40,12 +40,12 @@ def test_a_connection_is_welcomed() -> None:
             "utilization": 0.6667,
         }
     ]
-    assert "ann" in node.hub
+    assert "ann" in node.users
 
 
 def test_an_anonymous_connection_is_welcomed_without_a_user(node: Node) -> None:
     assert node.open().take()[0]["userId"] is None
-    assert len(node.hub) == 0
+    assert len(node.users) == 0
 
 
 def test_a_closed_connection_is_nowhere(node: Node) -> None:
@@ -53,7 +53,7 @@ def test_a_closed_connection_is_nowhere(node: Node) -> None:
     node.say(peer, type="join", room="b")
     node.fanout.events.clear()
     node.leave(peer)
-    assert (len(node.rooms), len(node.hub), peer.rooms) == (0, 0, ())
+    assert (len(node.rooms), len(node.users), peer.rooms) == (0, 0, ())
     assert node.fanout.events == [("on_leave", "a", 0), ("on_leave", "b", 0)]
 
 
@@ -149,7 +149,7 @@ def test_a_member_that_ends_while_its_join_is_acknowledged_leaves_nothing(node: 
     peer = node.open("ann")
     peer.on_send = lambda: node.leave(peer)
     node.say(peer, type="join", room="lobby", id=1)
-    assert (len(node.rooms), len(node.hub), node.tracker.open) == (0, 0, 0)
+    assert (len(node.rooms), len(node.users), node.tracker.open) == (0, 0, 0)
 
 
 # Direct messages.
@@ -190,7 +190,7 @@ def test_devices_may_end_while_they_are_sent_to(node: Node) -> None:
     for device in devices:
         device.on_send = lambda device=device: node.leave(device)  # type: ignore[misc]
     node.say(ann, type="direct_message", user="bob", data=1)
-    assert "bob" not in node.hub
+    assert "bob" not in node.users
     assert not any(device.open for device in devices)
 
 

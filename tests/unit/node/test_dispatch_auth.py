@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from native_node import NOW, SECRET, Node, Peer, error
 
-from tidegate.core.attempt import Identity
+from tidegate.core.admission.attempt import Identity
 
 pytestmark = pytest.mark.usefixtures("clock_stands")
 
@@ -56,7 +56,7 @@ def test_a_first_auth_message_opens_the_connection(node: Node) -> None:
     assert (welcome["type"], welcome["userId"]) == ("connected", "ann")
     assert ack == {"type": "ack", "id": "a"}
     assert not peer.pending_auth
-    assert "ann" in node.hub
+    assert "ann" in node.users
     assert node.tracker.user_count("ann") == 1
     expires_at = float(int(NOW + 60))
     # Before anything is sent, because a send may find out that the peer has gone.
@@ -69,7 +69,7 @@ def test_an_anonymous_connection_may_authenticate_later(node: Node) -> None:
     peer = node.member("lobby")
     assert node.say(peer, type="auth", token=node.token("ann")) == []
     assert len(seen.calls) == 1
-    assert "ann" in node.hub
+    assert "ann" in node.users
     (said,) = node.say(peer, type="room_message", room="lobby", data=1)
     assert said["from"] == "ann"
 
@@ -113,7 +113,7 @@ def test_a_bad_token_ends_the_connection(
     peer.take()
     assert node.say(peer, type="auth", token=make(node), id=1) == []
     assert peer.ended == UNAUTHORIZED
-    assert (seen.calls, len(node.hub), peer.user) == ([], 0, None)
+    assert (seen.calls, len(node.users), peer.user) == ([], 0, None)
 
 
 def test_without_a_key_any_token_ends_the_connection() -> None:
@@ -145,4 +145,4 @@ def test_a_connection_that_ends_while_it_is_welcomed_leaves_nothing(node: Node) 
     peer = waiting(node)
     peer.on_send = lambda: node.leave(peer)
     node.say(peer, type="auth", token=node.token("ann"))
-    assert (len(node.hub), node.tracker.open, node.tracker.user_count("ann")) == (0, 0, 0)
+    assert (len(node.users), node.tracker.open, node.tracker.user_count("ann")) == (0, 0, 0)

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.support.raw import KEY
 
-from tidegate.core.attempt import Identity
+from tidegate.core.admission.attempt import Identity
 from tidegate.core.codes import REASONS
 from tidegate.engine.door import Grant
 from tidegate.wire.codecs import JSON_V1

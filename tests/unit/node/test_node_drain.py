@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tidegate.core.deadlines import Deadlines
+from tidegate.core.timing.deadlines import Deadlines
 from tidegate.node import drain as module
 from tidegate.node.drain import Drain
 

@@ -12,7 +12,7 @@ import pytest
 import uvloop
 
 from tidegate import ConfigError, Server, Settings
-from tidegate.core.attempt import ANONYMOUS, Identity, Lease
+from tidegate.core.admission.attempt import ANONYMOUS, Identity, Lease
 from tidegate.engine.connection import Connection
 from tidegate.engine.door import Grant
 from tidegate.node import server as module

@@ -6,13 +6,13 @@ from typing import Any, cast
 
 import pytest
 
-from tidegate.core.admission import Admission
-from tidegate.core.attempt import ANONYMOUS, Attempt, Identity, Lease, Rejection, Verdict
+from tidegate.core.admission.admission import Admission
+from tidegate.core.admission.attempt import ANONYMOUS, Attempt, Identity, Lease, Reject, Verdict
+from tidegate.core.admission.shedding import LoadShedder
+from tidegate.core.admission.tracker import ConnectionTracker
 from tidegate.core.codes import IP_LIMIT, QUEUE_FULL, WAIT_TIMEOUT, WAITING
 from tidegate.core.settings import Settings
-from tidegate.core.shedding import LoadShedder
 from tidegate.core.stats import Stats
-from tidegate.core.tracker import ConnectionTracker
 from tidegate.node.line import Away, Place, WaitingLine
 
 WALL = 1_800_000_000.0
@@ -118,7 +118,7 @@ class Node:
             verdict = self.admission.admit(asked, self.now)
         else:
             verdict = self.line.back(found, asked, self.now, self.wall)
-        if isinstance(verdict, Rejection) and verdict.reason is WAITING:
+        if isinstance(verdict, Reject) and verdict.reason is WAITING:
             answer = self.line.send_away(asked, found, self.now, self.wall)
             self.turn()
             return answer
@@ -135,7 +135,7 @@ def attempt(number: int, identity: Identity = ANONYMOUS) -> Attempt:
 
 
 def refused(verdict: object) -> str:
-    assert isinstance(verdict, Rejection), verdict
+    assert isinstance(verdict, Reject), verdict
     return verdict.reason.name
 
 
@@ -232,7 +232,7 @@ def test_waiting_ends() -> None:
 
 
 def test_a_full_waiting_room() -> None:
-    node = Node(waiting_room={"places": 1})
+    node = Node(waiting_room={"size": 1})
     node.enter()
     node.hold(1)
     assert refused(node.line.hold(attempt(2), False, node.now)) == QUEUE_FULL.name

@@ -11,7 +11,7 @@ import httpx
 import pytest
 from prometheus_client.registry import Collector
 
-from tidegate.core.rooms import Rooms
+from tidegate.core.messaging.rooms import Rooms
 from tidegate.core.settings import AdminSettings
 from tidegate.server.admin import admin_app
 

@@ -8,7 +8,7 @@ from starlette.datastructures import QueryParams
 from starlette.exceptions import HTTPException
 from tests.support.policies import with_a_line
 
-from tidegate.core.attempt import ANONYMOUS, Attempt, Lease
+from tidegate.core.admission.attempt import ANONYMOUS, Attempt, Lease
 from tidegate.core.codes import IP_LIMIT, RATE_LIMITED
 from tidegate.core.settings import Settings
 from tidegate.node.gate import Refusal

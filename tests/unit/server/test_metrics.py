@@ -8,12 +8,12 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
-from tidegate.core.breaker import CircuitBreaker
+from tidegate.core.admission.breaker import CircuitBreaker
+from tidegate.core.admission.shedding import Zone
+from tidegate.core.admission.tracker import ConnectionTracker
 from tidegate.core.codes import REASONS
 from tidegate.core.settings import Settings
-from tidegate.core.shedding import Zone
 from tidegate.core.stats import Stats
-from tidegate.core.tracker import ConnectionTracker
 from tidegate.server import metrics
 from tidegate.server.metrics import METRICS, NodeCollector
 
@@ -47,7 +47,7 @@ NAMES = {
 }
 
 
-class Line:
+class WaitingRoom:
     kept = 2
 
     def __len__(self) -> int:
@@ -61,7 +61,7 @@ def node() -> Any:
         stats=Stats(),
         tracker=ConnectionTracker(settings.limits, settings.tiers),
         engine=SimpleNamespace(openings={"a": 1, "b": 2}),
-        line=Line(),
+        line=WaitingRoom(),
         admission=SimpleNamespace(breaker=CircuitBreaker(settings.breaker)),
         shedder=SimpleNamespace(zone=Zone.CRITICAL, pressures={"cpu": 0.9, "memory": 0.1}),
     )

@@ -1,0 +1,1 @@
+"""Who gets in: limits and their leases, pace, breaker, pressure, waiting room."""

@@ -1,0 +1,251 @@
+"""How fast things may come: token buckets, and the reservation of future slots.
+
+A ``TokenBucket`` says what is too fast, and no more: enough to try a pace out without refusing.
+The ``Pacer`` limits new connections: what is too fast gets a time to come back at, and every client
+another one, so that a herd is spread over the line exactly as fast as the server lets it in,
+whatever jitter it has. (What one connection sends is limited by its ``Meter``.)
+
+The Pacer keeps two points in time. One is the theoretical arrival time of the generic cell rate
+algorithm (ITU-T I.371, annex A): when the bucket of those who were let in is full again. The other
+is the end of the line of slots:
+
+         now                                                   end of the line
+          |  T  |  T  |  T  |                                        |
+    ------+-----+-----+-----+--- ... one slot every 1 / rate s ... --+---- free
+          let in            each slot kept for its key
+
+While the line reaches into the future, a newcomer goes to its end and a holder comes in at its
+slot. Nobody else comes in, except in the place of a holder who did not come.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Hashable, Sequence
+from typing import Final
+
+from tidegate.core.admission.attempt import Step
+
+__all__ = ["EARLY", "GRACE", "HORIZON", "SLOTS", "Pacer"]
+
+EARLY: Final = 0.05
+"""Seconds before its slot at which a holder is let in: clocks do not run at the same speed."""
+
+GRACE: Final = 5.0
+"""Seconds after its slot at which a holder is let in. A delay that is rounded up to whole seconds
+makes it one second late, the line of those who all come at that second another, and the rest is
+for the network and the handshakes."""
+
+HORIZON: Final = 600.0
+"""Seconds from now to the farthest slot that is given."""
+
+SLOTS: Final = 1 << 17
+"""The most slots that are remembered, for all keys together: about 31 MB."""
+
+# Nobody is told less than a second, so nobody who was told is back within the first.
+_APART: Final = 1.0
+
+# Lapsed slots looked at in one call: more than a call can add, so that they never pile up, and few,
+# so that the first attempt after a herd that never came back does not wait for all of them.
+_SWEEP: Final = 16
+
+# No clock is finer, and sums of floats are not exact.
+_INSTANT: Final = 1e-6
+
+# Multiples of the golden ratio, modulo 1, are spread evenly, however many of them there are.
+_GOLDEN: Final = 0.6180339887498949
+
+
+class _Claim(list[float]):
+    """The slots of one key, earliest first, and when there was last an attempt with that key."""
+
+    __slots__ = ("seen",)
+
+    def __init__(self, slot: float, now: float) -> None:
+        super().__init__((slot,))  # with room for one, which is all that nearly every key has
+        self.seen = now
+
+
+class Pacer:
+    """Lets ``rate`` new connections in a second, ``burst`` (1 or more) at once after a quiet time.
+
+    Whoever is too early is given a slot, kept under its key (an address or a user) from ``EARLY``
+    before it until ``GRACE`` after it. Newcomers never take it. A slot that nobody came for lets
+    somebody else in, so that a herd that stays away does not keep the line busy.
+
+    Several clients may share a key, as those behind one address do, so a key has up to
+    ``per_key`` slots: attempts less than a second apart are taken for different clients. A
+    single one later, ahead of its time, is taken for a client that was told already; it keeps
+    its slot, and is told what remains of its delay. A client that heeds its delay is let in when
+    it is back, unless another one of its key came in its place.
+
+    It is asked about every attempt (``ask``), and told of everyone who was let in (``let_in``):
+    an attempt that is refused for another reason uses nothing of the rate up.
+
+    However clients behave, in any ``w`` seconds no more are let in than
+    ``rate * (w + GRACE + EARLY) + burst + 1``. That takes holders who are late by as much as they
+    may be and then all come at once. A caller that heeds ``wait_to_decide`` lets in no more than
+    ``rate * w + burst + 1``.
+
+    An operation is O(1), or O(log n) for a key with n slots, and moving their times in memory.
+    """
+
+    __slots__ = (
+        "_burst",
+        "_claims",
+        "_full",
+        "_keys",
+        "_next",
+        "_per_key",
+        "_rate",
+        "_slots",
+        "_spread",
+        "_step",
+        "_vacant",
+    )
+
+    def __init__(self, rate: float, burst: int, *, per_key: int) -> None:
+        self._rate = rate
+        self._burst = burst
+        self._per_key = per_key
+        self._step = 1.0 / rate
+        # The theoretical arrival time: the bucket of those let in is full from then on.
+        self._full = 0.0
+        # The next slot to give. Those before it are given; in the past, the line is empty.
+        self._next = 0.0
+        self._claims: dict[Hashable, _Claim] = {}
+        # Every slot in the order of time, until it has lapsed, whether or not it was used.
+        # Two lines side by side, because pairs would take 50 bytes more for each slot.
+        self._slots: deque[float] = deque()
+        self._keys: deque[Hashable] = deque()
+        # Slots that lapsed unused: others may come in for them, when the bucket has room.
+        self._vacant = 0
+        self._spread = 0.0
+
+    def ask(self, key: Hashable, now: float) -> float:
+        """Whether an attempt may come in, 0.0, or in how many seconds it is to come back. HOT.
+
+        ``now`` is in monotonic seconds. The client may be told the delay rounded up to whole
+        seconds, and must not be told less, nor less than a second.
+        """
+        soon = now + _INSTANT
+        claim = self._claim(key, now)
+        apart = False
+        if claim is not None:
+            apart = now - claim.seen >= _APART
+            claim.seen = now
+            # One of many with the same key may be new: too early, it would take another's slot.
+            if claim[0] <= (now + EARLY if apart else soon):
+                self._drop(key, claim, 1)
+                return 0.0
+        free = self._free()
+        if free <= soon and (self._next <= soon or self._vacant):
+            if self._next > soon:
+                self._vacant -= 1
+            return 0.0
+        if claim is not None and (apart or len(claim) >= self._per_key):
+            # The last one: whoever shares the key and comes at any other takes somebody's place.
+            return claim[-1] - now
+        return self._reserve(key, max(self._next, free), now)
+
+    def let_in(self, now: float) -> None:
+        """Count one who is in now. HOT."""
+        self._full = (self._full if self._full > now else now) + self._step
+
+    def wait_for_room(self, now: float) -> float:
+        """Seconds until one more may come in who has no slot but waited here; 0.0 for now."""
+        wait = self._free() - now
+        return wait if wait > _INSTANT else 0.0
+
+    def wait_to_decide(self, now: float) -> float:
+        """Seconds for which no attempt is to be decided about, 0.0 for none.
+
+        Delays that are rounded up to whole seconds bring all the holders of one second at once.
+        They wait then, and come in at the rate. Call it before every ``ask``; newcomers who are
+        too early do not make it wait, since they must be told when to come.
+        """
+        wait = self._full - now - self._burst * self._step
+        return wait if wait > _INSTANT else 0.0
+
+    def explain(self, key: Hashable, now: float) -> Step:
+        """What ``ask`` would answer, and why. Takes nothing.
+
+        The client is taken for one that was told its slot already, if its key has any.
+        """
+        soon = now + _INSTANT
+        slots: Sequence[float] = self._claim(key, now) or ()
+        free = self._free()
+        delay = 0.0
+        if slots and slots[0] <= now + EARLY:
+            detail = "comes at its slot"
+        elif free <= soon and self._next <= soon:
+            detail = f"below {self._rate:g} new connections a second"
+        elif free <= soon and self._vacant:
+            detail = "takes the place of a client that did not come back"
+        else:
+            delay = slots[-1] - now if slots else max(self._next, free) - now
+            held = "its slot comes" if slots else "the next free slot is"
+            detail = f"more than {self._rate:g} new connections a second; {held} in {delay:.3g} s"
+        numbers: dict[str, float | int | str | None] = {
+            "rate": self._rate,
+            "burst": self._burst,
+            "delay": round(delay, 3),
+            "slots": len(slots),
+            "line": round(max(0.0, self._next - now), 3),
+        }
+        return Step("pacing", not delay, detail, numbers)
+
+    def _claim(self, key: Hashable, now: float) -> _Claim | None:
+        """The slots of a key that have not lapsed; None when there are none."""
+        if self._slots:
+            self._lapse(now)
+        claim = self._claims.get(key)
+        if claim is not None and claim[0] < now - GRACE:
+            self._vacate(key, claim, bisect_left(claim, now - GRACE))
+        return claim or None
+
+    def _free(self) -> float:
+        """When the bucket of those let in has room for one more."""
+        return self._full - (self._burst - 1) * self._step
+
+    def _reserve(self, key: Hashable, slot: float, now: float) -> float:
+        delay = slot - now
+        if delay > HORIZON or len(self._slots) >= SLOTS:
+            # Beyond the line, at no exact time, and not remembered.
+            self._spread = (self._spread + _GOLDEN) % 1.0
+            return delay * (1.0 + self._spread)
+        if not self._slots:
+            # Nobody of an earlier herd makes room in this one.
+            self._vacant = 0
+        claim = self._claims.get(key)
+        if claim is None:
+            self._claims[key] = _Claim(slot, now)
+        else:
+            claim.append(slot)
+        self._slots.append(slot)
+        self._keys.append(key)
+        self._next = slot + self._step
+        return delay
+
+    def _lapse(self, now: float) -> None:
+        """Forget some of the slots whose time is over."""
+        slots = self._slots
+        for _ in range(min(_SWEEP, len(slots))):
+            slot = slots[0]
+            if slot >= now - GRACE:
+                break
+            slots.popleft()
+            key = self._keys.popleft()
+            claim = self._claims.get(key)
+            if claim is not None and claim[0] == slot:
+                self._vacate(key, claim, 1)
+
+    def _vacate(self, key: Hashable, claim: _Claim, count: int) -> None:
+        self._drop(key, claim, count)
+        self._vacant += count
+
+    def _drop(self, key: Hashable, claim: _Claim, count: int) -> None:
+        del claim[:count]
+        if not claim:
+            del self._claims[key]

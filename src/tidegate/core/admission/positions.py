@@ -1,0 +1,261 @@
+"""The waiting room: the bounded, fair line in front of a full server.
+
+Whoever has the higher priority is first; within a priority, whoever came first. The only way in
+is through the head of the line:
+
+    newcomer --enter--> [ last | ... | 2 | head ] --promote--> the slot that came free
+                           |      |    |    |
+                           +------+----+----+--- leave, or expired: the entry is given up
+
+A holder is either there, on an open connection, or away with a ticket that says when it arrived.
+The line treats both alike; a ticket's holder loses its place when it does not come back in time.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Hashable, Iterator
+from typing import Final, Generic, NamedTuple, TypeVar
+
+from tidegate.core.admission.attempt import Step
+from tidegate.core.admission.ranking import Ranking
+
+__all__ = ["Positions", "Status"]
+
+K = TypeVar("K", bound=Hashable)
+
+_RATE_WINDOW: Final = 30
+_BETWEEN_NEWS: Final = 1.0
+
+
+class Status(NamedTuple, Generic[K]):
+    """What a holder is told: its ``position`` from 1, of ``total`` places that are taken.
+
+    ``waited`` is in seconds; so is ``eta``, the estimate of what is left, None while unknown.
+    """
+
+    key: K
+    position: int
+    total: int
+    waited: float
+    eta: float | None
+
+
+class _Position(Generic[K]):
+    """One place: where it stands in the line, when it ends, and what its holder knows of it."""
+
+    __slots__ = ("end", "order", "told", "told_at")
+
+    def __init__(self, order: tuple[int, float, int, K]) -> None:
+        self.order = order
+        self.end: tuple[float, int, K] = (order[1], order[2], order[3])
+        self.told = 0
+        self.told_at = 0.0
+
+
+class Positions(Generic[K]):
+    """At most ``places`` holders, each for at most ``max_wait`` seconds after it arrived.
+
+    Keys are the caller's own (a connection, a ticket's nonce); times are in monotonic seconds.
+    A change costs O(log n). Not safe from several threads.
+    """
+
+    __slots__ = ("_ends", "_entered", "_held", "_max_wait", "_order", "_rate", "_size")
+
+    def __init__(self, size: int, max_wait: float) -> None:
+        self._size = size
+        self._max_wait = max_wait
+        self._held: dict[K, _Position[K]] = {}
+        # The number of the entry is in both, so that keys are never compared.
+        self._order: Ranking[tuple[int, float, int, K]] = Ranking()
+        self._ends: Ranking[tuple[float, int, K]] = Ranking()
+        self._entered = 0
+        self._rate = _Rate()
+
+    def enter(
+        self,
+        key: K,
+        priority: int,
+        now: float,
+        arrived: float | None = None,
+        until: float | None = None,
+    ) -> int | None:
+        """Take a place in the line: the position, from 1, or None when all places are taken.
+
+        The caller tells the holder its position; ``status`` counts this as told. ``arrived`` is
+        for a ticket: when it was issued first, also by another node. A time in the future, which
+        another node's clock may say, counts as now. The place ends ``max_wait`` after the
+        arrival, or at ``until`` when that is earlier: when a holder that is away has to be back.
+
+        A key that is in the line keeps its place and priority; only ``until`` is set anew.
+        """
+        entry = self._held.get(key)
+        if entry is None:
+            if len(self._held) >= self._size:
+                return None
+            if not self._held:
+                self._rate.resume(now)
+            since = now if arrived is None else min(arrived, now)
+            self._entered += 1
+            entry = self._held[key] = _Position((-priority, since, self._entered, key))
+            self._order.add(entry.order)
+        else:
+            self._ends.remove(entry.end)
+        _, since, number, _ = entry.order
+        end = since + self._max_wait
+        entry.end = (end if until is None else min(end, until), number, key)
+        self._ends.add(entry.end)
+        entry.told = position = self._order.rank(entry.order) + 1
+        entry.told_at = now
+        return position
+
+    def leave(self, key: K, now: float) -> bool:
+        """Give a place up; False when the key is not in the line."""
+        entry = self._held.pop(key, None)
+        if entry is None:
+            return False
+        self._order.remove(entry.order)
+        self._ends.remove(entry.end)
+        if not self._held:
+            self._rate.pause(now)
+        return True
+
+    def next(self) -> K | None:
+        """The key at the head, to whom the next slot belongs; None when nobody waits."""
+        head = self._order.first()
+        return None if head is None else head[3]
+
+    def promote(self, now: float) -> K | None:
+        """Take the head out of the line, because its slot came free; None when nobody waits."""
+        head = self._order.first()
+        if head is None:
+            return None
+        self._rate.count(now)
+        self.leave(head[3], now)
+        return head[3]
+
+    def expired(self, now: float) -> list[K]:
+        """Take out those whose time is over at ``now``, and return them in the order of that."""
+        over: list[K] = []
+        while (end := self._ends.first()) is not None and end[0] <= now:
+            over.append(end[2])
+            self.leave(end[2], now)
+        return over
+
+    def position(self, key: K) -> int | None:
+        """Where a key stands, from 1 at the head; None when it is not in the line."""
+        entry = self._held.get(key)
+        return None if entry is None else self._order.rank(entry.order) + 1
+
+    def eta(self, position: int, now: float) -> float | None:
+        """The seconds until this position is promoted, at the rate of the promotions of late.
+
+        None while that rate is unknown: when nobody waits, in the first second, and when nobody
+        was promoted within the last 30 seconds of waiting.
+        """
+        rate = self._rate.per_second(now)
+        return position / rate if rate else None
+
+    def status(self, now: float) -> Iterator[Status[K]]:
+        """What the holders whose position changed are to be told, the head first.
+
+        A holder is told at most once a second; call it at least as often. It is one pass over
+        the line as it is at the first step. The line may change between the steps, so the caller
+        may take its time over them: those who leave are skipped, the others' changes come with
+        the next pass.
+        """
+        total = len(self._held)
+        rate = self._rate.per_second(now)
+        for position, (_, since, _, key) in enumerate(list(self._order), 1):
+            entry = self._held.get(key)
+            if entry is None or entry.told == position or now - entry.told_at < _BETWEEN_NEWS:
+                continue
+            entry.told = position
+            entry.told_at = now
+            yield Status(key, position, total, now - since, position / rate if rate else None)
+
+    def explain(self, priority: int, now: float) -> Step:
+        """Whether a newcomer of this priority would have nobody before it, and how it would wait.
+
+        Changes nothing.
+        """
+        waiting = len(self._held)
+        position = self._order.rank((-priority, now, self._entered + 1)) + 1
+        eta = self.eta(position, now)
+        if position == 1:
+            detail = "nobody waits before this attempt"
+        elif waiting >= self._size:
+            detail = f"all {self._size} positions in the waiting room are taken"
+        else:
+            detail = f"it would wait at position {position} of {waiting + 1}"
+        return Step(
+            "waiting_room",
+            position == 1,
+            detail,
+            {
+                "waiting": waiting,
+                "size": self._size,
+                "position": position,
+                "eta": eta,
+                "max_wait": self._max_wait,
+            },
+        )
+
+    def __contains__(self, key: K) -> bool:
+        return key in self._held
+
+    def __len__(self) -> int:
+        """How many places are taken."""
+        return len(self._held)
+
+
+class _Rate:
+    """Promotions a second, over the last 30 seconds in which somebody waited.
+
+    Its clock stands still while nobody waits: that nobody is promoted then says nothing of how
+    fast slots come free. After a pause longer than the window it begins anew.
+    """
+
+    __slots__ = ("_counts", "_origin", "_paused")
+
+    def __init__(self) -> None:
+        self._origin = 0.0
+        self._paused: float | None = float("-inf")
+        self._counts: deque[list[int]] = deque()
+
+    def resume(self, now: float) -> None:
+        """Somebody waits, and nobody did before."""
+        assert self._paused is not None
+        pause = now - self._paused
+        if pause > _RATE_WINDOW:
+            self._counts.clear()
+            self._origin = now
+        else:
+            self._origin += pause
+        self._paused = None
+
+    def pause(self, now: float) -> None:
+        """Nobody waits any more."""
+        self._paused = now
+
+    def count(self, now: float) -> None:
+        """One was promoted."""
+        second = int(now - self._origin)
+        if self._counts and self._counts[-1][0] == second:
+            self._counts[-1][1] += 1
+        else:
+            self._counts.append([second, 1])
+            self._drop_before(second - _RATE_WINDOW + 1)
+
+    def per_second(self, now: float) -> float | None:
+        """The rate, or None while it is not known."""
+        clock = now - self._origin
+        if self._paused is not None or clock < 1.0:
+            return None
+        first = max(0, int(clock) - _RATE_WINDOW + 1)
+        self._drop_before(first)
+        return sum(count for _, count in self._counts) / (clock - first) or None
+
+    def _drop_before(self, second: int) -> None:
+        while self._counts and self._counts[0][0] < second:
+            self._counts.popleft()

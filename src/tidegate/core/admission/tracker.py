@@ -1,0 +1,300 @@
+"""Exact counts of connections by server, IP, user and tier, and the leases that hold them.
+
+Every count changes under one lock, all of them or none, so at no instant is a limit exceeded,
+whichever threads ask. All operations are O(1).
+
+The reserve of a tier is a number of slots that only its connections can have. A connection of a
+tier takes a slot of the reserve first and one of the shared pool only when the reserve is used
+up; everyone else takes slots of the pool, which is what the reserves leave of the server:
+
+    pool = limits.connections - sum of reserves
+    used of the pool = sum over tiers of max(0, open - reserve), and all without a tier
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from threading import Lock
+from typing import Final
+
+from tidegate.core.admission.attempt import ANONYMOUS, Identity, Lease, Reject, Step, Verdict
+from tidegate.core.codes import IP_LIMIT, SERVER_LIMIT, TIER_LIMIT, USER_LIMIT, Reason
+from tidegate.core.settings import LimitsSettings, Tier
+
+__all__ = ["ConnectionTracker"]
+
+# A limit that is only tried out is far away; what it says is asked of ``explain``.
+_FAR: Final = 1 << 62
+
+
+class _TierCount:
+    """The count of one tier beside its limits."""
+
+    __slots__ = ("full", "limit", "nominal", "open", "per_user", "reserve", "user_full")
+
+    def __init__(self, tier: Tier, limits: LimitsSettings) -> None:
+        self.open = 0
+        limit = limits.connections if tier.connections is None else tier.connections
+        per_user = limits.per_user if tier.per_user is None else tier.per_user
+        self.nominal = (limit, per_user)
+        self.limit = _FAR if limits.is_dry("tiers") else limit
+        self.per_user = _FAR if limits.is_dry("per_user") else per_user
+        # Binary fractions fall just short of the whole: 0.29 * 100 is 28.999999999999996.
+        self.reserve = int(tier.reserved * limits.connections + 1e-6)
+        self.full = _full(TIER_LIMIT, limit)
+        self.user_full = _full(USER_LIMIT, per_user)
+
+
+class ConnectionTracker:
+    """Counts connections and never lets one more in than the limits say. Safe from any thread.
+
+    Limits that are only tried out (``limits.dry_run``) let everyone in; ``explain`` says what
+    they would have done.
+    """
+
+    def __init__(self, limits: LimitsSettings, tiers: Mapping[str, Tier]) -> None:
+        self._lock = Lock()
+        self._limit = limits.connections
+        self._nominal = limits
+        self._per_ip = _FAR if limits.is_dry("per_ip") else limits.per_ip
+        self._per_user = _FAR if limits.is_dry("per_user") else limits.per_user
+        self._tiers = {name: _TierCount(tier, limits) for name, tier in tiers.items()}
+        self._nominal_pool = self._limit - sum(tier.reserve for tier in self._tiers.values())
+        self._pool = _FAR if limits.is_dry("connections") else self._nominal_pool
+        self._pool_used = 0
+        self._ips: dict[str, int] = {}
+        self._users: dict[str, int] = {}
+        self._open = 0
+        self._peak = 0
+        # A storm of refusals must not make a value for each.
+        self._server_full = _full(SERVER_LIMIT, self._limit)
+        self._ip_full = _full(IP_LIMIT, limits.per_ip)
+        self._user_full = _full(USER_LIMIT, limits.per_user)
+
+    def acquire(self, address: str, identity: Identity = ANONYMOUS) -> Verdict:
+        """Take a slot in every count, or in none and say which limit was reached.
+
+        The limits are looked at in this order: server (with the reserves of the tiers), IP,
+        user, tier. The caller must ``release`` the lease when the connection ends.
+        """
+        user = identity.user
+        name = identity.tier
+        tier = None if name is None else self._tiers.get(name)
+        with self._lock:
+            if self._pool_used >= self._pool and (tier is None or tier.open >= tier.reserve):
+                return self._server_full
+            ips = self._ips
+            here = ips.get(address, 0)
+            if here >= self._per_ip:
+                return self._ip_full
+            if user is None and tier is None:
+                self._pool_used += 1
+            else:
+                full = self._identity_full(user, tier)
+                if full is not None:
+                    return full
+                self._count(user, tier)
+            ips[address] = here + 1
+            self._open = opened = self._open + 1
+            if opened > self._peak:
+                self._peak = opened
+        return Lease(address, user, None if tier is None else name, identity.priority)
+
+    def identify(self, lease: Lease, identity: Identity) -> Reject | None:
+        """Move a connection that authenticates late to the counts of its user and tier.
+
+        Returns None when done. A rejection changes nothing: the connection keeps its slot and
+        its earlier identity. A lease that was released already is left alone.
+        """
+        user = identity.user
+        name = identity.tier if identity.tier in self._tiers else None
+        tier = None if name is None else self._tiers[name]
+        with self._lock:
+            if not lease.held:
+                return None
+            old = None if lease.tier is None else self._tiers[lease.tier]
+            self._uncount(lease.user, old)
+            if self._pool_used >= self._pool and (tier is None or tier.open >= tier.reserve):
+                full: Reject | None = self._server_full
+            else:
+                full = self._identity_full(user, tier)
+            if full is not None:
+                self._count(lease.user, old)
+                return full
+            self._count(user, tier)
+            lease.user = user
+            lease.tier = name
+            lease.priority = identity.priority
+        return None
+
+    def release(self, lease: Lease) -> bool:
+        """Give the slot back in every count. True the first time; later calls change nothing."""
+        address = lease.address
+        with self._lock:
+            if not lease.held:
+                return False
+            lease.held = False
+            ips = self._ips
+            left = ips[address] - 1
+            if left:
+                ips[address] = left
+            else:
+                del ips[address]
+            self._open -= 1
+            user = lease.user
+            name = lease.tier
+            if user is None and name is None:
+                self._pool_used -= 1
+            else:
+                self._uncount(user, None if name is None else self._tiers[name])
+        return True
+
+    def ip_rejection(self, address: str) -> Reject | None:
+        """Whether this address is at its limit now: a cheap look before authentication.
+
+        It takes nothing, so ``acquire`` may still refuse a moment later.
+        """
+        return self._ip_full if self._ips.get(address, 0) >= self._per_ip else None
+
+    def own_rejection(
+        self, address: str, identity: Identity, *, more_here: int = 0, more_of_user: int = 0
+    ) -> Reject | None:
+        """Whether a limit of the client's own is reached: IP, user or tier, but not the server.
+
+        It takes nothing. ``more_here`` and ``more_of_user`` are how many of this address and of
+        this user count beside those that are open.
+        """
+        if self._ips.get(address, 0) + more_here >= self._per_ip:
+            return self._ip_full
+        tier = None if identity.tier is None else self._tiers.get(identity.tier)
+        return self._identity_full(identity.user, tier, more_of_user)
+
+    def has_reserve(self, tier: str | None) -> bool:
+        """Whether a slot is free that is kept for this tier."""
+        counts = None if tier is None else self._tiers.get(tier)
+        return counts is not None and counts.open < counts.reserve
+
+    def explain(self, address: str, identity: Identity) -> tuple[Step, Step, Step, Step]:
+        """What the limits say of one more: by address, server, user and tier. Takes nothing."""
+        tier = None if identity.tier is None else self._tiers.get(identity.tier)
+        used, pool = self._pool_used, self._nominal_pool
+        reserve = tier is not None and tier.open < tier.reserve
+        room = used < pool or reserve
+        if reserve:
+            detail = "a place is free that is kept for this tier"
+        elif room:
+            detail = f"{pool - used} of {pool} places are free"
+        else:
+            detail = f"all {pool} places are taken"
+        server = Step(
+            "connections",
+            room,
+            detail,
+            {"open": self._open, "limit": self._limit, "pool": pool, "pool_used": used},
+        )
+        here = self._ips.get(address, 0)
+        of_user, per_user = 0, self._nominal.per_user if tier is None else tier.nominal[1]
+        if identity.user is not None:
+            of_user = self._users.get(identity.user, 0)
+        by_tier, tier_limit = (0, 0) if tier is None else (tier.open, tier.nominal[0])
+        return (
+            _step("per_ip", "from this address", here, self._nominal.per_ip),
+            server,
+            _step("per_user", "of this user", of_user, per_user)
+            if identity.user is not None
+            else Step("per_user", True, "it has no user", {}),
+            _step("tiers", "of this tier", by_tier, tier_limit)
+            if tier is not None
+            else Step("tiers", True, "it has no tier with limits of its own", {}),
+        )
+
+    def _identity_full(
+        self, user: str | None, tier: _TierCount | None, more: int = 0
+    ) -> Reject | None:
+        if user is not None:
+            count = self._users.get(user, 0) + more
+            if tier is None:
+                if count >= self._per_user:
+                    return self._user_full
+            elif count >= tier.per_user:
+                return tier.user_full
+        return tier.full if tier is not None and tier.open >= tier.limit else None
+
+    def _count(self, user: str | None, tier: _TierCount | None) -> None:
+        if user is not None:
+            self._users[user] = self._users.get(user, 0) + 1
+        if tier is None:
+            self._pool_used += 1
+        else:
+            self._pool_used += tier.open >= tier.reserve
+            tier.open += 1
+
+    def _uncount(self, user: str | None, tier: _TierCount | None) -> None:
+        if user is not None:
+            left = self._users[user] - 1
+            if left:
+                self._users[user] = left
+            else:
+                del self._users[user]
+        if tier is None:
+            self._pool_used -= 1
+        else:
+            tier.open -= 1
+            self._pool_used -= tier.open >= tier.reserve
+
+    @property
+    def open(self) -> int:
+        """Connections that hold a lease now."""
+        return self._open
+
+    @property
+    def peak(self) -> int:
+        """The most that ``open`` has been."""
+        return self._peak
+
+    @property
+    def limit(self) -> int:
+        """The most that ``open`` can be."""
+        return self._limit
+
+    @property
+    def utilization(self) -> float:
+        """``open`` as a share of the limit, 0 to 1; 1 when the limit is 0."""
+        return self._open / self._limit if self._limit else 1.0
+
+    @property
+    def unique_ips(self) -> int:
+        """Addresses that hold a lease now."""
+        return len(self._ips)
+
+    @property
+    def unique_users(self) -> int:
+        """Users that hold a lease now."""
+        return len(self._users)
+
+    def ip_count(self, address: str) -> int:
+        """Connections from this address."""
+        return self._ips.get(address, 0)
+
+    def user_count(self, user: str) -> int:
+        """Connections of this user."""
+        return self._users.get(user, 0)
+
+    def tier_count(self, tier: str) -> int:
+        """Connections of this tier; 0 for a tier that the settings do not name."""
+        counts = self._tiers.get(tier)
+        return 0 if counts is None else counts.open
+
+    def users(self) -> list[str]:
+        """The users that hold a lease now; a copy."""
+        with self._lock:
+            return list(self._users)
+
+
+def _full(reason: Reason, limit: int) -> Reject:
+    return Reject(reason, reason.retry_after, limit)
+
+
+def _step(name: str, whose: str, count: int, limit: int) -> Step:
+    detail = f"{count} of {limit} connections {whose}"
+    return Step(name, count < limit, detail, {"open": count, "limit": limit})

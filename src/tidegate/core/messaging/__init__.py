@@ -1,0 +1,1 @@
+"""Who gets which message: rooms and their members."""

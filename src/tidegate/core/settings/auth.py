@@ -1,0 +1,72 @@
+"""Who may connect: tokens and their keys."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Final
+
+from tidegate.core.settings.fields import Section, setting
+
+__all__ = ["ALGORITHMS", "AuthSettings"]
+
+# RFC 7518 3.2: a key of the same size as the hash output or larger must be used.
+_SECRET_BYTES: Final = {"HS256": 32, "HS384": 48, "HS512": 64}
+ALGORITHMS: Final = (
+    *_SECRET_BYTES,
+    *("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"),
+    *("ES256", "ES384", "ES512", "EdDSA"),
+)
+"""The token algorithms that can be allowed (RFC 7518, RFC 8037); "none" is not among them."""
+
+
+@dataclass(frozen=True, slots=True)
+class AuthSettings(Section):
+    """Who may connect. Tokens are accepted when there is a secret or a public key."""
+
+    section: ClassVar[str] = "auth"
+    anonymous: bool = setting(True, "Whether clients without a token may connect.")
+    algorithms: tuple[str, ...] = setting(
+        ("HS256",), "Algorithms that tokens may be signed with, of one family.", choices=ALGORITHMS
+    )
+    secret: str | None = setting(
+        None, "Key of HS256, HS384 and HS512: at least 32, 48 or 64 bytes.", secret=True
+    )
+    public_key: str | None = setting(
+        None,
+        "Public key of the other algorithms: PEM text, or the path of a PEM file.",
+        pattern=r"[^\x00]+",
+        wording="PEM text, or the path of a PEM file",
+    )
+    issuer: str | None = setting(None, 'What the "iss" claim must be, when set.')
+    audience: str | None = setting(None, 'What the "aud" claim must hold, when set.')
+    query_token: bool = setting(
+        False, "Whether a token may come in the query, where logs of proxies show it."
+    )
+    first_message: bool = setting(True, "Whether a token may come in a first auth message.")
+    timeout: float = setting(
+        5.0, "Time that the first auth message has to come.", unit="s", low=0.1, high=3600
+    )
+    leeway: float = setting(
+        0.0, "Difference between clocks that is forgiven.", unit="s", low=0, high=300
+    )
+
+    def _check(self) -> None:
+        if not self.algorithms:
+            raise self.error("algorithms", "must name at least one algorithm")
+        shared = [name for name in self.algorithms if name in _SECRET_BYTES]
+        # RFC 8725 2.1: a verifier of both families can be made to use a public key as a secret.
+        if 0 < len(shared) < len(self.algorithms):
+            raise self.error("algorithms", "must not mix HS algorithms with the others")
+        if shared and self.public_key is not None:
+            raise self.error("algorithms", "must not be HS algorithms, which use no public key")
+        if not shared and self.secret is not None:
+            raise self.error("algorithms", "must be HS algorithms, because auth.secret is set")
+        if self.secret is not None:
+            longest = max(shared, key=_SECRET_BYTES.__getitem__)
+            if len(self.secret.encode()) < _SECRET_BYTES[longest]:
+                problem = f"must be at least {_SECRET_BYTES[longest]} bytes for {longest}"
+                raise self.error("secret", problem)
+        if not shared and self.public_key is None:
+            raise self.error("algorithms", "needs auth.public_key")
+        if not self.anonymous and self.secret is None and self.public_key is None:
+            raise self.error("anonymous", "needs auth.secret or auth.public_key to let anyone in")

@@ -1,0 +1,138 @@
+"""Where the server listens, for clients and for operators, and what stands in front of it."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final
+
+from tidegate.core.settings.fields import Section, SettingError, setting, shown
+
+__all__ = ["AdminSettings", "ProxiesSettings", "ServerSettings", "TlsSettings"]
+
+_DAY: Final = 86_400.0
+
+
+def _host(doc: str) -> Any:
+    return setting("127.0.0.1", doc, pattern=r"[!-.0-~]+", wording="a host name or an address")
+
+
+def _file(doc: str) -> Any:
+    return setting(None, doc, wording="the path of a PEM file")
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSettings(Section):
+    """The public listener."""
+
+    section: ClassVar[str] = "server"
+    host: str = _host("Address that clients connect to.")
+    port: int = setting(
+        8000, "Port that clients connect to; 0 takes a free one.", low=0, high=65535
+    )
+    path: str = setting(
+        "/ws",
+        "Path at which WebSockets are opened; empty for any path.",
+        pattern=r"(/[!-~]*)?",
+        wording="empty, or a path that begins with / and has no spaces",
+    )
+    origins: tuple[str, ...] = setting(
+        (),
+        'Web origins that may connect, or "*" for all; empty for the same origin only.',
+        pattern=r"\*|null|[a-z][a-z0-9+.-]*://[^\s/?#@]+",
+        wording='an origin such as "https://example.com" (lower case, no path), or "*"',
+    )
+    backlog: int = setting(
+        4096, "Connections that the kernel holds before they are accepted.", low=1, high=1_000_000
+    )
+    handshake_timeout: float = setting(
+        5.0,
+        "Time from the connection to the end of the request, TLS included.",
+        unit="s",
+        low=0.1,
+        high=3600,
+    )
+    close_timeout: float = setting(
+        5.0, "Time that a peer has to answer a close frame.", unit="s", low=0.1, high=3600
+    )
+    shutdown_timeout: float = setting(
+        10.0,
+        "Time for all connections to end when the server stops without a drain.",
+        unit="s",
+        low=0,
+        high=_DAY,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class AdminSettings(Section):
+    """The listener for operators: metrics, stats, connections."""
+
+    section: ClassVar[str] = "admin"
+    enabled: bool = setting(True, "Whether there is an admin listener.")
+    host: str = _host("Address of the admin listener.")
+    port: int = setting(8001, "Port of the admin listener; 0 takes a free one.", low=0, high=65535)
+    token: str | None = setting(
+        None,
+        "Bearer token that the admin listener asks for; needed when it is not on loopback.",
+        pattern=r"[!-~]{16,}",
+        wording="at least 16 printable ASCII characters without spaces",
+        secret=True,
+    )
+
+    def _check(self) -> None:
+        if self.enabled and self.token is None and not _loopback(self.host):
+            problem = f"must be set, because admin.host = {shown(self.host)} is not loopback"
+            raise self.error("token", problem)
+
+
+@dataclass(frozen=True, slots=True)
+class TlsSettings(Section):
+    """TLS on the public listener."""
+
+    section: ClassVar[str] = "tls"
+    certificate: str | None = _file("File with the certificate chain.")
+    key: str | None = _file("File with the private key of the certificate.")
+
+    def _check(self) -> None:
+        if (self.certificate is None) != (self.key is None):
+            missing, present = (
+                ("key", "certificate") if self.certificate else ("certificate", "key")
+            )
+            raise SettingError(f"tls.{missing}", f"must be set too, because tls.{present} is set")
+
+
+@dataclass(frozen=True, slots=True)
+class ProxiesSettings(Section):
+    """The proxies in front, and how they name the client's address."""
+
+    section: ClassVar[str] = "proxies"
+    trusted: tuple[str, ...] = setting(
+        (),
+        "Networks whose word about the client's address is taken.",
+        wording='a network such as "10.0.0.0/8" or an address',
+    )
+    header: str = setting(
+        "x-forwarded-for",
+        "Header that names the client's address.",
+        choices=("x-forwarded-for", "forwarded"),
+    )
+    protocol: bool = setting(
+        False, "Whether connections begin with a PROXY protocol version 2 header."
+    )
+
+    def _check(self) -> None:
+        for network in self.trusted:
+            try:
+                ipaddress.ip_network(network)
+            except ValueError as error:
+                raise self.error("trusted", str(error)) from None
+        if self.protocol and not self.trusted:
+            raise self.error("protocol", "needs proxies.trusted, the networks of the proxies")
+
+
+def _loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

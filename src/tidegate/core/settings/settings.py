@@ -1,0 +1,102 @@
+"""All settings together, and how they are made from plain values."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, get_type_hints
+
+from tidegate.core.settings.admission import BreakerSettings, PacingSettings, WaitingRoomSettings
+from tidegate.core.settings.auth import AuthSettings
+from tidegate.core.settings.fields import (
+    Section,
+    Setting,
+    SettingError,
+    make,
+    settings_of,
+    shown,
+    unknown,
+)
+from tidegate.core.settings.lifetime import DrainSettings, HeartbeatSettings
+from tidegate.core.settings.limits import LimitsSettings, Tier
+from tidegate.core.settings.messages import DeflateSettings, MessagesSettings, OutboxSettings
+from tidegate.core.settings.pressure import SheddingSettings, ZonesSettings
+from tidegate.core.settings.server import (
+    AdminSettings,
+    ProxiesSettings,
+    ServerSettings,
+    TlsSettings,
+)
+
+__all__ = ["Settings"]
+
+_TIER_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All settings of a server; ``Settings()`` is the defaults."""
+
+    server: ServerSettings = field(default_factory=ServerSettings)
+    admin: AdminSettings = field(default_factory=AdminSettings)
+    tls: TlsSettings = field(default_factory=TlsSettings)
+    limits: LimitsSettings = field(default_factory=LimitsSettings)
+    tiers: Mapping[str, Tier] = field(default_factory=dict)
+    pacing: PacingSettings = field(default_factory=PacingSettings)
+    waiting_room: WaitingRoomSettings = field(default_factory=WaitingRoomSettings)
+    shedding: SheddingSettings = field(default_factory=SheddingSettings)
+    zones: ZonesSettings = field(default_factory=ZonesSettings)
+    breaker: BreakerSettings = field(default_factory=BreakerSettings)
+    heartbeat: HeartbeatSettings = field(default_factory=HeartbeatSettings)
+    messages: MessagesSettings = field(default_factory=MessagesSettings)
+    outbox: OutboxSettings = field(default_factory=OutboxSettings)
+    deflate: DeflateSettings = field(default_factory=DeflateSettings)
+    proxies: ProxiesSettings = field(default_factory=ProxiesSettings)
+    auth: AuthSettings = field(default_factory=AuthSettings)
+    drain: DrainSettings = field(default_factory=DrainSettings)
+
+    def __post_init__(self) -> None:
+        for name in self.tiers:
+            if not _TIER_NAME.fullmatch(name):
+                problem = "a tier's name must be 1 to 64 letters, digits, _ or -"
+                raise SettingError(f"tiers.{shown(name)}", problem)
+        # Rounded once: added one by one, shares that are meant to be 1 together may pass it.
+        total = math.fsum(tier.reserved for tier in self.tiers.values())
+        if total > 1:
+            raise SettingError("tiers.*.reserved", f"must be 1 at most together, not {total:g}")
+        server, admin = self.server, self.admin
+        if admin.enabled and admin.port and (admin.host, admin.port) == (server.host, server.port):
+            raise admin.error("port", "must not be server.port as well")
+
+    @classmethod
+    def from_mapping(cls, data: Mapping[str, Mapping[str, object]]) -> Settings:
+        """Build settings from plain nested mappings, as TOML has them; the rest are defaults.
+
+        Lists may stand for tuples and whole numbers for fractions; nothing else is converted.
+        Raises ConfigError for a wrong value and for a name that does not exist, with the nearest
+        names that do.
+        """
+        made: dict[str, Any] = {}
+        for name, values in data.items():
+            if name == "tiers":
+                if not isinstance(values, Mapping):
+                    raise SettingError(name, "must be a section of tiers", shown(values))
+                made[name] = {tier: make(Tier, f"tiers.{tier}", of) for tier, of in values.items()}
+            elif name in _SECTIONS:
+                made[name] = make(_SECTIONS[name], name, values)
+            else:
+                raise unknown(name, "section", [*_SECTIONS, "tiers"])
+        return cls(**made)
+
+    @staticmethod
+    def fields() -> Iterator[Setting]:
+        """Every setting there is, by section; the section of a tier's settings is ``tiers.*``."""
+        for section in (*_SECTIONS.values(), Tier):
+            yield from settings_of(section)
+
+
+_SECTIONS: Final[Mapping[str, type[Section]]] = {
+    name: section for name, section in get_type_hints(Settings).items() if name != "tiers"
+}

@@ -1,0 +1,1 @@
+"""What happens when: deadlines, heartbeat, rates, the schedule of a drain."""

@@ -1,0 +1,185 @@
+from __future__ import annotations
+
+import sys
+import threading
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from tidegate.core.codes import ROOM_LIMIT, TOO_MANY_ROOMS
+from tidegate.core.messaging.rooms import Rooms
+
+
+class Member:
+    def __init__(self) -> None:
+        self.rooms: tuple[str, ...] = ()
+
+
+def test_joining_twice_counts_once() -> None:
+    rooms = Rooms[Member](per_room=1, rooms_per_connection=1)
+    member = Member()
+    assert [rooms.join(member, "lobby"), rooms.join(member, "lobby")] == [None, None]
+    assert member.rooms == ("lobby",)
+    assert rooms.count("lobby") == 1
+
+
+def test_a_full_room_takes_nobody_and_one_who_leaves_makes_place() -> None:
+    rooms = Rooms[Member](per_room=2, rooms_per_connection=9)
+    first, second, third = Member(), Member(), Member()
+    assert [rooms.join(m, "lobby") for m in (first, second, third)] == [None, None, ROOM_LIMIT]
+    assert third.rooms == ()
+    assert list(rooms.members("lobby")) == [first, second]
+    assert rooms.leave(first, "lobby")
+    assert rooms.join(third, "lobby") is None
+
+
+def test_a_member_is_in_so_many_rooms_and_no_more() -> None:
+    rooms = Rooms[Member](per_room=9, rooms_per_connection=2)
+    member = Member()
+    assert [rooms.join(member, r) for r in "abc"] == [None, None, TOO_MANY_ROOMS]
+    assert member.rooms == ("a", "b")
+    assert len(rooms) == 2
+    assert rooms.leave(member, "a")
+    assert rooms.join(member, "c") is None
+    assert member.rooms == ("b", "c")
+
+
+@pytest.mark.parametrize(
+    ("per_room", "per_connection", "reason"), [(0, 9, ROOM_LIMIT), (9, 0, TOO_MANY_ROOMS)]
+)
+def test_a_limit_of_zero_is_nobody(per_room: int, per_connection: int, reason: object) -> None:
+    rooms = Rooms[Member](per_room, per_connection)
+    assert rooms.join(Member(), "lobby") is reason
+    assert len(rooms) == 0
+
+
+def test_leaving_a_room_that_one_is_not_in() -> None:
+    rooms = Rooms[Member](9, 9)
+    inside, outside = Member(), Member()
+    rooms.join(inside, "lobby")
+    assert not rooms.leave(outside, "lobby")
+    assert not rooms.leave(inside, "hall")
+    assert rooms.leave_all(outside) == ()
+    assert rooms.count("lobby") == 1
+
+
+def test_empty_rooms_vanish() -> None:
+    rooms = Rooms[Member](9, 9)
+    member = Member()
+    for room in "abc":
+        rooms.join(member, room)
+    rooms.leave(member, "b")
+    assert len(rooms) == 2
+    assert rooms.leave_all(member) == ("a", "c")
+    assert member.rooms == ()
+    assert len(rooms) == 0
+    assert list(rooms.members("a")) == []
+
+
+def test_members_of_one_room_share_its_name() -> None:
+    rooms = Rooms[Member](9, 9)
+    first, second = Member(), Member()
+    rooms.join(first, "".join(("lob", "by")))
+    rooms.join(second, "".join(("lob", "by")))
+    assert first.rooms is second.rooms
+    rooms.join(second, "hall")
+    rooms.leave(second, "hall")
+    assert first.rooms is second.rooms
+
+
+def test_members_keep_the_order_in_which_they_joined() -> None:
+    rooms = Rooms[Member](99, 9)
+    members = [Member() for _ in range(20)]
+    for member in members:
+        rooms.join(member, "lobby")
+    rooms.leave(members[3], "lobby")
+    rooms.join(members[3], "lobby")
+    assert list(rooms.members("lobby")) == [*members[:3], *members[4:], members[3]]
+
+
+PER_ROOM, PER_CONNECTION = 4, 3
+INDEXES = st.integers(0, 6)
+NAMES = st.sampled_from("abcde")
+
+
+class RoomsMachine(RuleBasedStateMachine):
+    @initialize()
+    def start(self) -> None:
+        self.rooms = Rooms[Member](PER_ROOM, PER_CONNECTION)
+        self.members = [Member() for _ in range(7)]
+        self.inside: set[tuple[int, str]] = set()
+
+    def room(self, name: str) -> set[int]:
+        return {i for i, room in self.inside if room == name}
+
+    def of(self, index: int) -> set[str]:
+        return {room for i, room in self.inside if i == index}
+
+    @rule(index=INDEXES, name=NAMES)
+    def join(self, index: int, name: str) -> None:
+        reason = self.rooms.join(self.members[index], name)
+        if (index, name) in self.inside:
+            assert reason is None
+        elif len(self.of(index)) == PER_CONNECTION:
+            assert reason is TOO_MANY_ROOMS
+        elif len(self.room(name)) == PER_ROOM:
+            assert reason is ROOM_LIMIT
+        else:
+            assert reason is None
+            self.inside.add((index, name))
+
+    @rule(index=INDEXES, name=NAMES)
+    def leave(self, index: int, name: str) -> None:
+        assert self.rooms.leave(self.members[index], name) == ((index, name) in self.inside)
+        self.inside.discard((index, name))
+
+    @rule(index=INDEXES)
+    def leave_all(self, index: int) -> None:
+        assert set(self.rooms.leave_all(self.members[index])) == self.of(index)
+        self.inside = {(i, room) for i, room in self.inside if i != index}
+
+    @invariant()
+    def all_agree(self) -> None:
+        if not hasattr(self, "rooms"):
+            return
+        for index, member in enumerate(self.members):
+            assert len(member.rooms) == len(set(member.rooms))
+            assert set(member.rooms) == self.of(index)
+        for name in "abcde":
+            expected = {self.members[i] for i in self.room(name)}
+            assert set(self.rooms.members(name)) == expected
+            assert self.rooms.count(name) == len(expected)
+        assert len(self.rooms) == len({room for _, room in self.inside})
+
+
+TestRoomsMachine = RoomsMachine.TestCase
+TestRoomsMachine.settings = settings(max_examples=30, stateful_step_count=40, deadline=None)
+
+
+def test_threads_never_overfill_a_room() -> None:
+    rooms = Rooms[Member](per_room=3, rooms_per_connection=2)
+    over: list[int] = []
+
+    def hammer() -> None:
+        member = Member()
+        for turn in range(800):
+            rooms.join(member, "lobby")
+            rooms.join(member, f"room{turn % 3}")
+            if rooms.count("lobby") > 3 or len(member.rooms) > 2:
+                over.append(turn)
+            rooms.leave_all(member)
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=hammer) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(before)
+    assert over == []
+    assert len(rooms) == 0
