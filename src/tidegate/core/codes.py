@@ -1,13 +1,19 @@
-"""The one table of reasons: why an attempt is refused, a connection closed or a message not taken.
+"""The one table of reasons: why an attempt is refused, a connection ends or a message is not taken.
 
-Each row says what the peer is told over HTTP, what it is told in a close frame, and whether and
-when it may come back by itself. HTTP refusals, close frames, labels of metrics, the reference page
-and the behaviour of the clients all come from here.
+Every code and every text that Tidegate sends for one of these comes from here: HTTP refusals,
+close frames, errors in-band, labels of metrics, the reference page, and `codes.json`, which the
+clients act on. There are three kinds:
 
-A browser cannot read the HTTP status of a failed upgrade, which is why a refusal has a close code
-as well. Close codes below 3000 are those of RFC 6455 section 7.4.1 and the IANA registry (1012,
-"Service Restart"; 1013, "Try Again Later"); 4001 and 4008 are of the range that section 7.4.2
-leaves to applications.
+- `Refusal`: an attempt does not become a connection. It has an HTTP status, and a close code for
+  clients that are told in-band: a browser cannot read the status of a failed upgrade. The close
+  code also ends a connection that was open before the decision was made.
+- `Close`: a connection ends.
+- `Fault`: one message is not taken; the connection stays open.
+
+Close codes below 3000 are those of RFC 6455 section 7.4.1 and the IANA registry (1012, "Service
+Restart"; 1013, "Try Again Later"). Our own are from the range that section 7.4.2 leaves to
+applications, and say what a client that knows no reasons does next: after 4000 to 4499 it may come
+back, after 4500 to 4999 it must not come back by itself.
 """
 
 from __future__ import annotations
@@ -17,7 +23,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Final
+from typing import Final, TypeAlias, TypeVar, final
 
 __all__ = [
     "ABORTED",
@@ -26,6 +32,7 @@ __all__ = [
     "BAD_REQUEST",
     "BREAKER",
     "BROADCAST_OFF",
+    "DECISION_TIMEOUT",
     "DRAINED",
     "DRAINING",
     "EOF",
@@ -40,6 +47,7 @@ __all__ = [
     "INVALID_FIELD",
     "INVALID_JSON",
     "IP_LIMIT",
+    "KICKED",
     "MESSAGE_ABUSE",
     "MESSAGE_RATE",
     "MESSAGE_TOO_BIG",
@@ -51,6 +59,7 @@ __all__ = [
     "NOT_JOINED",
     "ORIGIN",
     "OVERLOADED",
+    "PENDING_LIMIT",
     "POLICY",
     "PROTOCOL_ERROR",
     "QUEUE_FULL",
@@ -74,133 +83,194 @@ __all__ = [
     "USER_LIMIT",
     "WAITING",
     "WAIT_TIMEOUT",
+    "Close",
+    "Fault",
     "Reason",
-    "close_reason",
+    "Refusal",
+    "close_text",
     "http_body",
 ]
 
 
+@final
 @dataclass(frozen=True, slots=True)
-class Reason:
-    """One row of the table.
+class Refusal:
+    """Why an attempt does not become a connection.
 
-    ``http`` is the status that refuses an attempt, ``close`` the code of the close frame; None
-    where the reason is never told in that way. A ``close`` of 1006 is never sent (RFC 6455
-    7.4.1): it is what the program at the other end sees when the connection just ends.
+    ``status`` is the HTTP status, ``code`` the close code for clients that are told in-band.
     ``retry_after`` is the usual delay in seconds before the client comes back by itself; None
     means that it should not. ``message`` is for people and safe to show to the peer.
     """
 
     name: str
-    http: int | None
-    close: int | None
+    status: int
+    code: int
     retry_after: int | None
     message: str
 
 
+@final
+@dataclass(frozen=True, slots=True)
+class Close:
+    """Why a connection ends.
+
+    A ``code`` of 1006 is never sent (RFC 6455 7.4.1): it is what the program at the other end
+    sees when the connection just ends. ``retry_after`` and ``message`` are as in `Refusal`.
+    """
+
+    name: str
+    code: int
+    retry_after: int | None
+    message: str
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Why a message is not taken. ``retry_after`` and ``message`` are as in `Refusal`."""
+
+    name: str
+    retry_after: int | None
+    message: str
+
+
+Reason: TypeAlias = Refusal | Close | Fault
+
+_R = TypeVar("_R", Refusal, Close, Fault)
 _rows: dict[str, Reason] = {}
 
 
-def _row(
-    name: str, http: int | None, close: int | None, retry_after: int | None, message: str
-) -> Reason:
-    return _rows.setdefault(name, Reason(name, http, close, retry_after, message))
+def _row(reason: _R) -> _R:
+    _rows[reason.name] = reason
+    return reason
 
 
 # Refusals: an attempt does not become a connection.
-SERVER_LIMIT: Final = _row("server_limit", 503, 1013, 5, "The server is full")
-IP_LIMIT: Final = _row("ip_limit", 429, 1013, 10, "Too many connections from this address")
-USER_LIMIT: Final = _row("user_limit", 429, 1013, 10, "Too many connections of this user")
-TIER_LIMIT: Final = _row("tier_limit", 429, 1013, 10, "Too many connections of this tier")
-QUEUE_FULL: Final = _row("queue_full", 503, 1013, 60, "The server and its waiting room are full")
+SERVER_LIMIT: Final = _row(Refusal("server_limit", 503, 1013, 5, "The server is full"))
+IP_LIMIT: Final = _row(Refusal("ip_limit", 429, 1013, 10, "Too many connections from this address"))
+USER_LIMIT: Final = _row(Refusal("user_limit", 429, 1013, 10, "Too many connections of this user"))
+TIER_LIMIT: Final = _row(Refusal("tier_limit", 429, 1013, 10, "Too many connections of this tier"))
+QUEUE_FULL: Final = _row(
+    Refusal("queue_full", 503, 1013, 60, "The server and its waiting room are full")
+)
 WAITING: Final = _row(
-    "waiting", 503, None, 5, "The server is full; come back with the ticket to keep the place"
+    Refusal(
+        "waiting",
+        503,
+        1013,
+        5,
+        "The server is full; come back with the ticket to keep the position",
+    )
 )
-WAIT_TIMEOUT: Final = _row("wait_timeout", 503, 1013, 5, "No place became free in time")
+WAIT_TIMEOUT: Final = _row(Refusal("wait_timeout", 503, 1013, 5, "No capacity became free in time"))
 RATE_LIMITED: Final = _row(
-    "rate_limited", 503, 1013, 5, "Too many new connections; come back at the time given"
+    Refusal("rate_limited", 503, 1013, 5, "Too many new connections; come back at the time given")
 )
-SHEDDING: Final = _row("shedding", 503, 1013, 10, "The server is overloaded")
-BREAKER: Final = _row("breaker", 503, 1013, 10, "The server is out of rotation for a while")
-DRAINING: Final = _row("draining", 503, 1013, 5, "The server is going away")
-UNAUTHORIZED: Final = _row("unauthorized", 401, 4001, None, "A valid token is needed")
-ORIGIN: Final = _row("origin", 403, 1008, None, "This origin is not allowed")
-BAD_REQUEST: Final = _row("bad_request", 400, None, None, "The request is not valid")
-NOT_FOUND: Final = _row("not_found", 404, None, None, "There is nothing at this path")
+SHEDDING: Final = _row(Refusal("shedding", 503, 1013, 10, "The server is overloaded"))
+BREAKER: Final = _row(
+    Refusal("breaker", 503, 1013, 10, "The server is out of rotation for a while")
+)
+DRAINING: Final = _row(Refusal("draining", 503, 1013, 5, "The server is going away"))
+UNAUTHORIZED: Final = _row(Refusal("unauthorized", 401, 4501, None, "A valid token is needed"))
+ORIGIN: Final = _row(Refusal("origin", 403, 1008, None, "This origin is not allowed"))
+BAD_REQUEST: Final = _row(Refusal("bad_request", 400, 1002, None, "The request is not valid"))
+NOT_FOUND: Final = _row(Refusal("not_found", 404, 1008, None, "There is nothing at this path"))
 METHOD_NOT_ALLOWED: Final = _row(
-    "method_not_allowed", 405, None, None, "A WebSocket is opened with GET"
+    Refusal("method_not_allowed", 405, 1002, None, "A WebSocket is opened with GET")
 )
 HANDSHAKE_TIMEOUT: Final = _row(
-    "handshake_timeout", 408, None, None, "The request did not arrive in time"
+    Refusal("handshake_timeout", 408, 1008, None, "The request did not arrive in time")
 )
 UPGRADE_REQUIRED: Final = _row(
-    "upgrade_required", 426, None, None, "Only WebSocket connections, version 13, are served here"
+    Refusal(
+        "upgrade_required",
+        426,
+        1002,
+        None,
+        "Only WebSocket connections, version 13, are served here",
+    )
 )
-HEADERS_TOO_LARGE: Final = _row("headers_too_large", 431, None, None, "The headers are too large")
-HTTP_VERSION: Final = _row("http_version", 505, None, None, "Only HTTP/1.1 is served here")
-INTERNAL_ERROR: Final = _row("internal_error", 500, 1011, 5, "The server failed")
+HEADERS_TOO_LARGE: Final = _row(
+    Refusal("headers_too_large", 431, 1009, None, "The headers are too large")
+)
+HTTP_VERSION: Final = _row(Refusal("http_version", 505, 1002, None, "Only HTTP/1.1 is served here"))
+PENDING_LIMIT: Final = _row(
+    Refusal("pending_limit", 503, 1013, 5, "Too many attempts wait for a decision")
+)
+DECISION_TIMEOUT: Final = _row(
+    Refusal("decision_timeout", 503, 1013, 5, "The decision took too long")
+)
+INTERNAL_ERROR: Final = _row(Refusal("internal_error", 500, 1011, 5, "The server failed"))
 
-# Closes: a connection ends. The message is the text of the close frame.
-NORMAL: Final = _row("normal", None, 1000, None, "")
-IDLE_TIMEOUT: Final = _row("idle_timeout", None, 1000, None, "Idle timeout")
-SHUTDOWN: Final = _row("shutdown", None, 1001, 5, "The server is going away")
-SHED: Final = _row("shed", None, 1001, 60, "Server shedding load")
-DRAINED: Final = _row("drained", None, 1012, 5, "The server is going away")
-PROTOCOL_ERROR: Final = _row("protocol_error", None, 1002, None, "Protocol error")
-INVALID_DATA: Final = _row("invalid_data", None, 1007, None, "The text is not valid UTF-8")
-POLICY: Final = _row("policy", None, 1008, None, "Not allowed here")
-MESSAGE_ABUSE: Final = _row("message_abuse", None, 1008, None, "Too many messages, too often")
-MESSAGE_TOO_BIG: Final = _row("message_too_big", None, 1009, None, "The message is too big")
-HANDLER_ERROR: Final = _row("handler_error", None, 1011, 5, "The server failed")
-TOKEN_EXPIRED: Final = _row("token_expired", None, 4001, None, "token expired")
-AUTH_TIMEOUT: Final = _row("auth_timeout", None, 4001, None, "no token arrived in time")
-SLOW_CONSUMER: Final = _row("slow_consumer", None, 4008, 5, "Messages were not read fast enough")
+# Closes: a connection ends.
+NORMAL: Final = _row(Close("normal", 1000, None, ""))
+IDLE_TIMEOUT: Final = _row(Close("idle_timeout", 1000, None, "No message came for a long time"))
+SHUTDOWN: Final = _row(Close("shutdown", 1001, 5, "The server is going away"))
+SHED: Final = _row(Close("shed", 1001, 60, "The server is shedding load"))
+DRAINED: Final = _row(Close("drained", 1012, 5, "The server is going away"))
+PROTOCOL_ERROR: Final = _row(Close("protocol_error", 1002, None, "Protocol error"))
+INVALID_DATA: Final = _row(Close("invalid_data", 1007, None, "The text is not valid UTF-8"))
+POLICY: Final = _row(Close("policy", 1008, None, "Not allowed here"))
+MESSAGE_ABUSE: Final = _row(Close("message_abuse", 1008, None, "Too many messages, too often"))
+MESSAGE_TOO_BIG: Final = _row(Close("message_too_big", 1009, None, "The message is too big"))
+HANDLER_ERROR: Final = _row(Close("handler_error", 1011, 5, "The server failed"))
+TOKEN_EXPIRED: Final = _row(Close("token_expired", 4501, None, "The token has expired"))
+AUTH_TIMEOUT: Final = _row(Close("auth_timeout", 4501, None, "No token arrived in time"))
+KICKED: Final = _row(Close("kicked", 4500, None, "Disconnected by the operator"))
+SLOW_CONSUMER: Final = _row(Close("slow_consumer", 4008, 5, "Messages were not read fast enough"))
 
 # Ends without a close frame from this side.
-HEARTBEAT_TIMEOUT: Final = _row("heartbeat_timeout", None, 1006, 1, "The peer stopped answering")
-RESET: Final = _row("reset", None, 1006, 1, "The peer reset the connection")
-EOF: Final = _row("eof", None, 1006, 1, "The peer left without a close frame")
-UPGRADE_FAILED: Final = _row("upgrade_failed", None, 1006, 1, "The upgrade could not be sent")
-ABORTED: Final = _row("aborted", None, 1006, 1, "The connection was dropped")
+HEARTBEAT_TIMEOUT: Final = _row(Close("heartbeat_timeout", 1006, 1, "The peer stopped answering"))
+RESET: Final = _row(Close("reset", 1006, 1, "The peer reset the connection"))
+EOF: Final = _row(Close("eof", 1006, 1, "The peer left without a close frame"))
+UPGRADE_FAILED: Final = _row(Close("upgrade_failed", 1006, 1, "The upgrade could not be sent"))
+ABORTED: Final = _row(Close("aborted", 1006, 1, "The connection was dropped"))
 
 # In-band errors: one message is not taken; the connection stays open.
-ROOM_LIMIT: Final = _row("room_limit", 403, None, None, "The room is full")
+ROOM_LIMIT: Final = _row(Fault("room_limit", None, "The room is full"))
 TOO_MANY_ROOMS: Final = _row(
-    "too_many_rooms", None, None, None, "This connection is in as many rooms as it may be"
+    Fault("too_many_rooms", None, "This connection is in as many rooms as it may be")
 )
-INVALID_JSON: Final = _row("invalid_json", None, None, None, "The message is not valid JSON")
-UNKNOWN_TYPE: Final = _row("unknown_type", None, None, None, "There is no such type of message")
-INVALID_FIELD: Final = _row("invalid_field", None, None, None, "A field is missing or not valid")
-TOO_BIG: Final = _row("too_big", None, None, None, "The message is too big")
-NOT_JOINED: Final = _row("not_joined", None, None, None, "Join the room first")
-NOT_AUTHENTICATED: Final = _row("not_authenticated", None, None, None, "Authenticate first")
-NOT_ADMITTED: Final = _row("not_admitted", None, None, None, "Wait to be let in first")
+INVALID_JSON: Final = _row(Fault("invalid_json", None, "The message is not valid JSON"))
+UNKNOWN_TYPE: Final = _row(Fault("unknown_type", None, "There is no such type of message"))
+INVALID_FIELD: Final = _row(Fault("invalid_field", None, "A field is missing or not valid"))
+TOO_BIG: Final = _row(Fault("too_big", None, "The message is too big"))
+NOT_JOINED: Final = _row(Fault("not_joined", None, "Join the room first"))
+NOT_AUTHENTICATED: Final = _row(Fault("not_authenticated", None, "Authenticate first"))
+NOT_ADMITTED: Final = _row(Fault("not_admitted", None, "Wait to be admitted first"))
 ALREADY_AUTHENTICATED: Final = _row(
-    "already_authenticated", None, None, None, "This connection is authenticated already"
+    Fault("already_authenticated", None, "This connection is authenticated already")
 )
-MESSAGE_RATE: Final = _row("message_rate", None, None, 1, "Too many messages; wait a moment")
+MESSAGE_RATE: Final = _row(Fault("message_rate", 1, "Too many messages; wait a moment"))
 BROADCAST_OFF: Final = _row(
-    "broadcast_off", None, None, 10, "Messages to rooms are off while the server is overloaded"
+    Fault("broadcast_off", 10, "Messages to rooms are off while the server is overloaded")
 )
-OVERLOADED: Final = _row("overloaded", None, None, 1, "The server has too much to send; try again")
+OVERLOADED: Final = _row(Fault("overloaded", 1, "The server has too much to send; try again"))
 
 REASONS: Final[Mapping[str, Reason]] = MappingProxyType(_rows)
 """Every row by its name, in the order of this file."""
 
+_CLOSE_BYTES: Final = 123  # what a control frame has room for beside the code (RFC 6455 5.5.1)
+
 
 # A storm of refusals says the same few things over and over; the bound is for delays that vary.
 @lru_cache(maxsize=512)
-def close_reason(reason: Reason, retry_after: float | None) -> str:
-    """The text of a close frame that refuses in-band: compact JSON of at most 123 bytes.
+def close_text(reason: Refusal | Close, retry_after: float | None, detail: str = "") -> str:
+    """The reason of a close frame, always in this form: compact JSON of at most 123 bytes.
 
-    That is what a control frame has room for beside the code (RFC 6455 5.5.1).
     ``retry_after`` is in seconds; None (null) tells the client not to come back by itself.
+    ``detail`` says more exactly what is wrong; it is cut where it does not fit in.
     """
-    return _compact({"error": reason.name, "retryAfter": retry_after})
+    said: dict[str, str | float | None] = {"error": reason.name, "retryAfter": retry_after}
+    text = _compact({**said, "detail": detail} if detail else said)
+    while (over := len(text) - _CLOSE_BYTES) > 0:
+        detail = detail[: -max(1, over // 6)]  # JSON writes a character in at most six
+        text = _compact({**said, "detail": detail})
+    return text
 
 
 @lru_cache(maxsize=512)
-def http_body(reason: Reason, retry_after: float | None) -> bytes:
+def http_body(reason: Refusal, retry_after: float | None) -> bytes:
     """The JSON body of an HTTP refusal; ``retry_after`` in seconds, or None (null) for never."""
     body = {"error": reason.name, "message": reason.message, "retryAfter": retry_after}
     return _compact(body).encode()

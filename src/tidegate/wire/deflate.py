@@ -63,15 +63,15 @@ class Deflate:
     def decompress(self, data: bytes, max_size: int) -> bytes:
         """Return the inflated payload of one message, all its fragments joined.
 
-        Never makes more than `max_size` + 1 bytes. Raises ProtocolError: 1009 when the payload
-        is larger than `max_size` bytes, 1007 when the data is corrupt.
+        Never makes more than `max_size` + 1 bytes. Raises ProtocolError: message_too_big when
+        the payload is larger than `max_size` bytes, invalid_data when the data is corrupt.
         """
         kept = self._inflater
         inflater = zlib.decompressobj(-self._receive_bits) if kept is None else kept
         try:
             payload = inflater.decompress(data + _TAIL, max_size + 1)
             if len(payload) > max_size:
-                raise ProtocolError(1009, "message too big")
+                raise ProtocolError("message_too_big", "message too big")
             if inflater.eof:
                 # RFC 7692, section 7.2.3.4: a peer may end its stream, then adds an empty block.
                 whole = inflater.unused_data in (b"", b"\x00" + _TAIL)
@@ -83,7 +83,7 @@ class Deflate:
         except zlib.error:
             whole = False
         if not whole:
-            raise ProtocolError(1007, "compressed data is corrupt")
+            raise ProtocolError("invalid_data", "compressed data is corrupt")
         return payload
 
 

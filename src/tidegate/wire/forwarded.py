@@ -10,14 +10,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_network
 from typing import Literal
 
+from tidegate.addresses import Address, parse
 from tidegate.errors import ConfigError, PeerError
 
-__all__ = ["MAX_PROXY_HEADER", "ProxyHeader", "TrustedProxies", "normalise", "parse_proxy_v2"]
-
-Address = IPv4Address | IPv6Address
+__all__ = ["MAX_PROXY_HEADER", "ProxyHeader", "TrustedProxies", "parse_proxy_v2"]
 
 # Nobody stands more proxies in a row, and the walk must not take long for a header full of them.
 _MAX_HOPS = 32
@@ -36,31 +35,10 @@ MAX_PROXY_HEADER = 4096
 """The longest PROXY v2 header that is accepted, in bytes; the protocol would allow 65,551."""
 
 
-def _parse(text: str) -> Address | None:
-    """Return the address, an IPv4-mapped one as IPv4; None if it is none."""
-    try:
-        address = ip_address(text)
-    except ValueError:
-        return None
-    if isinstance(address, IPv6Address):
-        return address.ipv4_mapped or address
-    return address
-
-
-def normalise(address: str) -> str:
-    """Return the one spelling of an IP address under which it is counted.
-
-    IPv6 is compressed and in lower case, and IPv4-mapped IPv6 becomes IPv4. What is no IP
-    address is returned as it is.
-    """
-    parsed = _parse(address)
-    return address if parsed is None else str(parsed)
-
-
 def _node(text: str) -> Address | None:
     """Parse one address with or without a port; None for names, "unknown" and nonsense."""
     match = _IPV4_NODE.fullmatch(text) or _IPV6_NODE.fullmatch(text)
-    return None if match is None else _parse(match[match.lastindex or 1])
+    return None if match is None else parse(match[match.lastindex or 1])
 
 
 def _forwarded_for(element: str) -> Address | None:
@@ -91,7 +69,7 @@ class TrustedProxies:
         self._networks = tuple(parsed)
 
     def __contains__(self, address: str) -> bool:
-        parsed = _parse(address)
+        parsed = parse(address)
         return parsed is not None and self._trusts(parsed)
 
     def _trusts(self, address: Address) -> bool:
@@ -112,10 +90,10 @@ class TrustedProxies:
         """
         if not self._networks:
             return peer
-        address = _parse(peer)
+        address = parse(peer)
         if address is None:
             return peer
-        parse: Callable[[str], Address | None] = (
+        read: Callable[[str], Address | None] = (
             _node if style == "x-forwarded-for" else _forwarded_for
         )
         if header_value is not None and self._trusts(address):
@@ -123,7 +101,7 @@ class TrustedProxies:
             # malformed. That is wanted: read from the right, what a client put in front of the
             # proxy's own element cannot change how that one is read.
             for element in header_value.rsplit(",", _MAX_HOPS)[: -_MAX_HOPS - 1 : -1]:
-                found = parse(element.strip(" \t"))
+                found = read(element.strip(" \t"))
                 if found is None:
                     break
                 address = found

@@ -1,19 +1,16 @@
 """WebSocket frames: RFC 6455, sections 5 to 7.
 
 `encode` and its kin write whole frames. `Reader` turns the bytes of one connection into messages,
-however the network has cut them, and names the close code when the peer breaks a rule.
+however the network has cut them, and names the reason when the peer breaks a rule.
 """
 
 from __future__ import annotations
 
 import codecs
 from struct import Struct
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from tidegate.errors import PeerError, UsageError
-
-if TYPE_CHECKING:
-    from tidegate.wire.deflate import Deflate
 
 try:
     from websockets.speedups import apply_mask
@@ -36,6 +33,7 @@ __all__ = [
     "PONG",
     "TEXT",
     "TEXT_HEADS",
+    "Inflater",
     "ProtocolError",
     "Reader",
     "apply_mask",
@@ -46,7 +44,9 @@ __all__ = [
 
 CONT, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 
-_PROTOCOL_ERROR, _NO_STATUS, _INVALID_DATA, _TOO_BIG = 1002, 1005, 1007, 1009
+_NO_STATUS = 1005
+# Rows of the table of reasons, which has their codes.
+_PROTOCOL_ERROR, _INVALID_DATA, _TOO_BIG = "protocol_error", "invalid_data", "message_too_big"
 _MAX_CONTROL = 125
 # The first bytes of the common case: a message in one frame, not compressed.
 _WHOLE_TEXT, _WHOLE_BINARY = 0x80 | TEXT, 0x80 | BINARY
@@ -60,11 +60,15 @@ _Utf8Decoder = codecs.getincrementaldecoder("utf-8")
 
 
 class ProtocolError(PeerError):
-    """The peer broke the protocol; close with `code` and `message`, and read no more."""
+    """The peer broke the protocol: close for this `reason`, and read no more.
 
-    def __init__(self, code: int, message: str) -> None:
+    `reason` names a row of the table of reasons: `protocol_error`, `invalid_data` or
+    `message_too_big`. `message` says what exactly is wrong.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
-        self.code = code
+        self.reason = reason
         self.message = message
 
 
@@ -108,6 +112,13 @@ def _sendable(code: int) -> bool:
     return 3000 <= code <= 4999 or (1000 <= code <= 1014 and code not in (1004, 1005, 1006))
 
 
+class Inflater(Protocol):
+    """What was negotiated about compression, as far as reading goes: `deflate.Deflate` has it."""
+
+    def decompress(self, data: bytes, max_size: int, /) -> bytes:
+        """Return the inflated payload of one message. Raises ProtocolError."""
+
+
 class Reader:
     """The incremental parser of one connection's incoming bytes.
 
@@ -142,7 +153,7 @@ class Reader:
         self,
         max_message: int,
         max_fragments: int,
-        deflate: Deflate | None = None,
+        deflate: Inflater | None = None,
         masked: bool = True,
     ) -> None:
         self._max_message = max_message

@@ -69,18 +69,18 @@ _UPGRADE_HEADERS = (("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13"))
 
 
 class HandshakeError(PeerError):
-    """The request is not a valid opening handshake; answer with `status` and close.
+    """The request is not a valid opening handshake: refuse it and close.
 
-    `code` is the machine-readable reason, `message` a sentence that holds nothing the peer sent,
-    and `headers` are the header fields that the answer must carry.
+    `reason` names a row of the table of reasons, which has the status; `message` is a sentence
+    that holds nothing the peer sent, and `headers` are the header fields that the answer must
+    carry.
     """
 
     def __init__(
-        self, status: int, code: str, message: str, headers: tuple[tuple[str, str], ...] = ()
+        self, reason: str, message: str, headers: tuple[tuple[str, str], ...] = ()
     ) -> None:
         super().__init__(message)
-        self.status = status
-        self.code = code
+        self.reason = reason
         self.message = message
         self.headers = headers
 
@@ -127,7 +127,7 @@ class _Head:
 
 
 def _bad_request(message: str) -> HandshakeError:
-    return HandshakeError(400, "bad_request", message)
+    return HandshakeError("bad_request", message)
 
 
 def head_end(buffer: bytes | bytearray, start: int = 0) -> int:
@@ -144,7 +144,7 @@ def head_end(buffer: bytes | bytearray, start: int = 0) -> int:
     found = buffer.find(b"\r\n\r\n", start if start > 2 else 2)
     if found > MAX_HEAD_BYTES - 4 or (found < 0 and len(buffer) >= MAX_HEAD_BYTES):
         raise HandshakeError(
-            431, "headers_too_large", f"the request head is over {MAX_HEAD_BYTES} bytes"
+            "headers_too_large", f"the request head is over {MAX_HEAD_BYTES} bytes"
         )
     return found + 4 if found >= 0 else -1
 
@@ -178,7 +178,7 @@ def parse_request(data: bytes) -> Request | None:
 
     fields = head.fields
     if len(fields) > MAX_HEADERS:
-        raise HandshakeError(431, "headers_too_large", f"over {MAX_HEADERS} header fields")
+        raise HandshakeError("headers_too_large", f"over {MAX_HEADERS} header fields")
     headers: dict[str, str] = {}
     for raw_name, raw_value in fields:
         name = raw_name.decode("latin-1").lower()
@@ -202,7 +202,7 @@ def parse_request(data: bytes) -> Request | None:
 
 
 def _wrong_version() -> HandshakeError:
-    return HandshakeError(505, "http_version", "only HTTP/1.1 is spoken here")
+    return HandshakeError("http_version", "only HTTP/1.1 is spoken here")
 
 
 def _absolute_form(target: bytes) -> tuple[bytes, str]:
@@ -244,7 +244,7 @@ def check_upgrade(request: Request) -> Upgrade:
     """
     if request.method != "GET":
         raise HandshakeError(
-            405, "method_not_allowed", "a WebSocket opens with GET", (("Allow", "GET"),)
+            "method_not_allowed", "a WebSocket opens with GET", (("Allow", "GET"),)
         )
     headers = request.headers
     get = headers.get
@@ -269,7 +269,7 @@ def check_upgrade(request: Request) -> Upgrade:
 
 
 def _upgrade_required(message: str) -> HandshakeError:
-    return HandshakeError(426, "upgrade_required", message, _UPGRADE_HEADERS)
+    return HandshakeError("upgrade_required", message, _UPGRADE_HEADERS)
 
 
 def _subprotocols(offered: str) -> tuple[str, ...]:
@@ -336,7 +336,7 @@ def http_response(
         phrase = HTTPStatus(status).phrase
     except ValueError:
         raise UsageError(f"{status} is not an HTTP status") from None
-    # RFC 9110, section 7.8: whoever sends Upgrade also names it in Connection.
+    # RFC 9110, section 7.8: a sender of Upgrade also names it in Connection.
     connection = "Upgrade, close" if status == HTTPStatus.UPGRADE_REQUIRED else "close"
     lines = [f"HTTP/1.1 {status} {phrase}"]
     for name, value in (

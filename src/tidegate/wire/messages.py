@@ -5,7 +5,7 @@ may send is `ClientMessage`, what the server sends is `ServerMessage`. Applicati
 `msgspec.Raw`: checked to be well formed when it is read, then passed on byte for byte.
 Unknown keys are ignored, so that a later version may add some.
 
-A new type is one class here, one line in its union and one method in `tidegate.node.dispatch`.
+A new type is one class here, one line in its union and one method in `tidegate.node.native`.
 """
 
 from __future__ import annotations
@@ -218,7 +218,7 @@ class RoomMessage(_Message, frozen=True, tag="room_message"):
     room: str
     data: Raw
     sender: str | None = field(name="from")
-    connection_id: str
+    connection_id: str | None
 
 
 class DirectMessage(_Message, frozen=True, tag="direct_message"):
@@ -226,7 +226,7 @@ class DirectMessage(_Message, frozen=True, tag="direct_message"):
 
     data: Raw
     sender: str | None = field(name="from")
-    connection_id: str
+    connection_id: str | None
 
 
 class ServerShutdown(_Message, frozen=True, tag="server_shutdown"):

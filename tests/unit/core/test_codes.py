@@ -5,7 +5,7 @@ import json
 import pytest
 
 from tidegate.core import codes
-from tidegate.core.codes import REASONS, Reason, close_reason, http_body
+from tidegate.core.codes import REASONS, Fault, Reason, Refusal, close_text, http_body
 
 ROWS = pytest.mark.parametrize("reason", REASONS.values(), ids=REASONS.keys())
 
@@ -17,23 +17,25 @@ ROWS = pytest.mark.parametrize("reason", REASONS.values(), ids=REASONS.keys())
         ("ip_limit", 429, 1013, 10),
         ("user_limit", 429, 1013, 10),
         ("tier_limit", 429, 1013, 10),
-        ("room_limit", 403, None, None),
-        ("unauthorized", 401, 4001, None),
+        ("room_limit", None, None, None),
+        ("unauthorized", 401, 4501, None),
         ("origin", 403, 1008, None),
         ("queue_full", 503, 1013, 60),
-        ("waiting", 503, None, 5),
+        ("waiting", 503, 1013, 5),
         ("wait_timeout", 503, 1013, 5),
         ("rate_limited", 503, 1013, 5),
         ("shedding", 503, 1013, 10),
         ("breaker", 503, 1013, 10),
         ("draining", 503, 1013, 5),
-        ("bad_request", 400, None, None),
-        ("not_found", 404, None, None),
-        ("method_not_allowed", 405, None, None),
-        ("handshake_timeout", 408, None, None),
-        ("upgrade_required", 426, None, None),
-        ("headers_too_large", 431, None, None),
-        ("http_version", 505, None, None),
+        ("bad_request", 400, 1002, None),
+        ("not_found", 404, 1008, None),
+        ("method_not_allowed", 405, 1002, None),
+        ("handshake_timeout", 408, 1008, None),
+        ("upgrade_required", 426, 1002, None),
+        ("headers_too_large", 431, 1009, None),
+        ("pending_limit", 503, 1013, 5),
+        ("decision_timeout", 503, 1013, 5),
+        ("http_version", 505, 1002, None),
         ("normal", None, 1000, None),
         ("idle_timeout", None, 1000, None),
         ("shutdown", None, 1001, 5),
@@ -44,8 +46,8 @@ ROWS = pytest.mark.parametrize("reason", REASONS.values(), ids=REASONS.keys())
         ("invalid_data", None, 1007, None),
         ("policy", None, 1008, None),
         ("message_too_big", None, 1009, None),
-        ("token_expired", None, 4001, None),
-        ("auth_timeout", None, 4001, None),
+        ("token_expired", None, 4501, None),
+        ("auth_timeout", None, 4501, None),
         ("slow_consumer", None, 4008, 5),
         ("message_rate", None, None, 1),
         ("broadcast_off", None, None, 10),
@@ -55,7 +57,15 @@ def test_what_peers_are_told(
     name: str, http: int | None, close: int | None, retry_after: int | None
 ) -> None:
     reason = REASONS[name]
-    assert (reason.http, reason.close, reason.retry_after) == (http, close, retry_after)
+    assert (_status(reason), _code(reason), reason.retry_after) == (http, close, retry_after)
+
+
+def _status(reason: Reason) -> int | None:
+    return reason.status if isinstance(reason, Refusal) else None
+
+
+def _code(reason: Reason) -> int | None:
+    return None if isinstance(reason, Fault) else reason.code
 
 
 def test_every_row_is_a_constant_and_exported() -> None:
@@ -69,35 +79,49 @@ def test_the_table_cannot_be_changed() -> None:
         REASONS["server_limit"] = REASONS["ip_limit"]  # type: ignore[index]
 
 
-def test_texts_that_clients_know() -> None:
-    assert codes.IDLE_TIMEOUT.message == "Idle timeout"
-    assert codes.TOKEN_EXPIRED.message == "token expired"
-    assert codes.SHED.message == "Server shedding load"
-
-
 @ROWS
 def test_a_row_is_sound(reason: Reason) -> None:
-    assert reason.http is None or 400 <= reason.http <= 599
+    status, code = _status(reason), _code(reason)
+    assert status is None or 400 <= status <= 599
     # RFC 6455 7.4.2: 1000 to 2999 belong to the protocol, 4000 to 4999 to applications.
-    assert reason.close is None or 1000 <= reason.close <= 1014 or 4000 <= reason.close <= 4999
-    if reason.http in (429, 503) or reason.close == 1013:
+    assert code is None or 1000 <= code <= 1014 or 4000 <= code <= 4999
+    if status in (429, 503) or code == 1013:
         assert reason.retry_after is not None
         assert reason.retry_after > 0
-    # Also the text of a close frame.
     assert reason.message.isascii()
-    assert len(reason.message) <= 123
 
 
 @ROWS
-def test_close_reason(reason: Reason) -> None:
+def test_the_range_of_an_own_code_says_whether_to_come_back(reason: Reason) -> None:
+    code = _code(reason)
+    if code is not None and code >= 4000:
+        assert (code < 4500) is (reason.retry_after is not None)
+
+
+@ROWS
+def test_close_text_fits_into_a_close_frame(reason: Reason) -> None:
+    if isinstance(reason, Fault):
+        return
     for retry_after in (None, 0, 5, 86_400):
-        text = close_reason(reason, retry_after)
+        text = close_text(reason, retry_after)
         assert json.loads(text) == {"error": reason.name, "retryAfter": retry_after}
         assert len(text.encode()) <= 123
 
 
+@pytest.mark.parametrize("detail", ["opcode not known", "d" * 200, 'says "no"' * 40, "\\" * 99])
+def test_close_text_with_a_detail_is_cut_where_it_does_not_fit(detail: str) -> None:
+    text = close_text(codes.PROTOCOL_ERROR, None, detail)
+    said = json.loads(text)
+    assert (said["error"], said["retryAfter"]) == ("protocol_error", None)
+    assert detail.startswith(said["detail"])
+    assert said["detail"]
+    assert len(text.encode()) <= 123
+
+
 @ROWS
 def test_http_body(reason: Reason) -> None:
+    if not isinstance(reason, Refusal):
+        return
     for retry_after in (None, 5):
         assert json.loads(http_body(reason, retry_after)) == {
             "error": reason.name,
@@ -107,7 +131,7 @@ def test_http_body(reason: Reason) -> None:
 
 
 def test_the_texts_are_compact() -> None:
-    assert close_reason(codes.SERVER_LIMIT, 5) == '{"error":"server_limit","retryAfter":5}'
+    assert close_text(codes.SERVER_LIMIT, 5) == '{"error":"server_limit","retryAfter":5}'
     assert http_body(codes.UNAUTHORIZED, None) == (
         b'{"error":"unauthorized","message":"A valid token is needed","retryAfter":null}'
     )

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tidegate.addresses import counted
 from tidegate.errors import ConfigError, PeerError
 from tidegate.wire.forwarded import (
     MAX_PROXY_HEADER,
     ProxyHeader,
     TrustedProxies,
-    normalise,
     parse_proxy_v2,
 )
 
@@ -57,8 +57,8 @@ def test_a_bad_network_is_named(network: str) -> None:
         ("unix", "unix"),
     ],
 )
-def test_normalise(address: str, expected: str) -> None:
-    assert normalise(address) == expected
+def test_counted(address: str, expected: str) -> None:
+    assert counted(address) == expected
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tidegate.core.codes import REASONS, Close
 from tidegate.wire.deflate import Deflate
 from tidegate.wire.frames import (
     BINARY,
@@ -26,6 +27,13 @@ from tidegate.wire.frames import (
 
 MASK = b"\x37\xfa\x21\x3d"
 Outcome = tuple[list[tuple[int, Any]], int | None]
+
+
+def code_of(error: ProtocolError) -> int:
+    """The close code of the row that a violation names."""
+    reason = REASONS[error.reason]
+    assert isinstance(reason, Close)
+    return reason.code
 
 
 def frame(first: int, payload: bytes = b"", mask: bytes = MASK, size: int | None = None) -> bytes:
@@ -48,7 +56,7 @@ def read(
             while (message := reader.next()) is not None:
                 messages.append(message)
         except ProtocolError as error:
-            return messages, error.code
+            return messages, code_of(error)
     return messages, None
 
 
