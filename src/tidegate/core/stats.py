@@ -1,4 +1,4 @@
-"""What happened so far, as plain numbers; the metrics page reads them when it is asked for."""
+"""What has happened so far, as plain numbers; metrics and the admin API read them on request."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ from bisect import bisect_left
 from collections import Counter
 from typing import Any, Final
 
-from tidegate.core.admission.shedding import Zone
-from tidegate.core.admission.tracker import ConnectionTracker
-from tidegate.core.codes import REASONS
+from tidegate.core.codes import REASONS, Close, Refusal
 from tidegate.core.settings import POLICIES
 
 __all__ = ["SMALL", "Histogram", "Stats", "Traffic"]
@@ -22,15 +20,16 @@ _ROUND_TRIPS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 
 _HANDSHAKES: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1.0, 5.0)
 _LAGS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
 
+_ZONES: Final = ("normal", "warning", "critical", "emergency")
 _WAITS: Final = ("entered", "promoted", "left", "expired")
 
 
 class Histogram:
     """How many values fell into each range.
 
-    ``bounds`` are the upper ends, in rising order and included in their range, as in Prometheus.
-    ``counts`` has one more number than there are bounds, for what lies above the last;
-    ``sum`` is the sum of all values.
+    `bounds` are the upper ends, in rising order and included in their range, as in Prometheus.
+    `counts` has one more number than there are bounds, for what is above the last; `sum` is the
+    sum of all values.
     """
 
     __slots__ = ("bounds", "counts", "sum")
@@ -57,12 +56,12 @@ class Histogram:
 
 
 class Traffic:
-    """The messages of one direction by size, and the bytes on the wire with all else that went.
+    """The messages of one direction by size, and all bytes on the wire.
 
-    Nearly every message is small and in a frame of its own. Such a one costs one addition,
-    ``small[size] += 1``; what it adds to everything else is worked out when that is read. All
-    others are counted in ``others`` by size, and in ``other_bytes`` with their frames, as are
-    handshakes and control frames. ``header`` is how many bytes stand before a small message.
+    Nearly every message is small and in a frame of its own. It costs one addition,
+    `small[size] += 1`; what it adds to the totals is worked out when they are read. All others
+    are counted in `others` by size, and in `other_bytes` with their frames; handshakes and control
+    frames are in `other_bytes` too. `header` is how many bytes stand before a small message.
     """
 
     __slots__ = ("_header", "other_bytes", "others", "small")
@@ -99,8 +98,8 @@ class Traffic:
 class Stats:
     """The counters of one node. Durations are in seconds, sizes in bytes.
 
-    The labels are names of rows of the table of reasons and names of types of messages: all from
-    this program's own lists, never from what a peer sent, so that their number is bounded.
+    The labels come from this program's own lists, such as the table of reasons, and never from
+    what a peer sent, so that their number is bounded.
     """
 
     __slots__ = (
@@ -129,9 +128,9 @@ class Stats:
         self.disconnected: Counter[str] = Counter()
         # A reason that has not occurred yet is shown as 0, so that its first one is a change.
         for reason in REASONS.values():
-            if reason.http is not None:
+            if isinstance(reason, Refusal):
                 self.rejected[reason.name] = 0
-            elif reason.close is not None:
+            elif isinstance(reason, Close):
                 self.disconnected[reason.name] = 0
         self.dry_run: Counter[str] = Counter(dict.fromkeys(POLICIES, 0))
         self.waited: Counter[str] = Counter(dict.fromkeys(_WAITS, 0))
@@ -149,7 +148,7 @@ class Stats:
         self.handshake_duration = Histogram(_HANDSHAKES)
         self.tls_handshake_duration = Histogram(_ROUND_TRIPS)
         self.loop_lag = Histogram(_LAGS)
-        self.zone_changes: Counter[str] = Counter({zone.label: 0 for zone in Zone})
+        self.zone_changes: Counter[str] = Counter(dict.fromkeys(_ZONES, 0))
 
     @property
     def messages_received(self) -> dict[str, int]:
@@ -159,19 +158,9 @@ class Stats:
         binary = self.binary_received
         return {"text": self.incoming.messages - binary, "binary": binary}
 
-    def snapshot(self, tracker: ConnectionTracker) -> dict[str, Any]:
+    def snapshot(self) -> dict[str, Any]:
         """The counters as a dict that can be written as JSON."""
         return {
-            "connections": {
-                "current": tracker.open,
-                "peak": tracker.peak,
-                "limit": tracker.limit,
-                "utilization": round(tracker.utilization, 4),
-                "uniqueIps": tracker.unique_ips,
-                "uniqueUsers": tracker.unique_users,
-                "accepted": self.accepted,
-                "rejected": sum(self.rejected.values()),
-            },
             "rejections": dict(self.rejected),
             "disconnections": dict(self.disconnected),
             "dryRun": dict(self.dry_run),

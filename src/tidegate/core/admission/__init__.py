@@ -1,1 +1,1 @@
-"""Who gets in: limits and their leases, pace, breaker, pressure, waiting room."""
+"""What is admitted: limits and their leases, pacing, the breaker, pressure, the waiting room."""

@@ -1,22 +1,22 @@
-"""The values that admission works with: who asks, and what is said to them."""
+"""The values that admission works with: attempts, who they belong to, and the decisions."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, final
 
-from tidegate.core.codes import Reason
+from tidegate.core.codes import Refusal
 
-__all__ = ["ANONYMOUS", "Attempt", "Identity", "Lease", "Reject", "Step", "Verdict"]
+__all__ = ["ANONYMOUS", "Attempt", "Identity", "Lease", "Reject", "Step"]
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
     """Who a connection belongs to, as its token says.
 
-    ``expires_at`` is in Unix seconds, None for never. A ``tier`` that the settings do not name
-    counts as no tier.
+    `expires_at` is in Unix seconds, None for never. A `tier` that the settings do not name counts
+    as no tier.
     """
 
     user: str | None = None
@@ -29,14 +29,13 @@ ANONYMOUS: Final = Identity()
 """The identity of a connection without a token."""
 
 
+@final
 class Lease:
-    """The slot that one admitted connection holds in every count, made only by the tracker.
+    """The capacity that one admitted connection holds in every count, made only by the tracker.
 
-    (A connection that waits to be let in has one that is not held, to say who waits.)
-
-    Give it back with ``ConnectionTracker.release`` when the connection ends, whatever the cause.
-    ``user`` and ``tier`` are what the lease is counted under, None for not at all; ``priority``
-    is that of the identity.
+    Give it back with `ConnectionTracker.release` when the connection ends, whatever the cause.
+    `user` and `tier` are what the lease is counted under, None for not at all; `priority` is that
+    of the identity. `address` is the same string object in all leases of an address.
     """
 
     __slots__ = ("address", "held", "priority", "tier", "user")
@@ -48,48 +47,51 @@ class Lease:
         self.priority = priority
         self.held = True
 
+    @classmethod
+    def unheld(cls, address: str, user: str | None, tier: str | None, priority: int = 0) -> Lease:
+        """Make one that holds no capacity, for a connection that waits to be admitted."""
+        lease = cls(address, user, tier, priority)
+        lease.held = False
+        return lease
+
     def __repr__(self) -> str:
-        state = "held" if self.held else "released"
+        state = "held" if self.held else "not held"
         return f"<Lease {state} address={self.address!r} user={self.user!r} tier={self.tier!r}>"
 
 
+@final
 class Reject(NamedTuple):
-    """An attempt is refused: why, when to come back, and how much there is.
+    """The decision to refuse an attempt.
 
-    ``retry_after`` is in seconds, None for not at all. (HTTP has whole seconds only: round up.)
-    ``limit`` is the limit that was reached (None when the reason is not a limit) and ``remaining``
-    what is left of it.
+    `retry_after` is in seconds, None for not at all. (HTTP has whole seconds only: round up.)
+    `limit` is the limit that was reached, None when the reason is not a limit.
     """
 
-    reason: Reason
+    reason: Refusal
     retry_after: float | None
     limit: int | None = None
-    remaining: int = 0
-
-
-Verdict = Lease | Reject
 
 
 @dataclass(slots=True)
 class Attempt:
     """One request to open a WebSocket, valid as a request, not yet admitted.
 
-    ``address`` is the client's own address, behind any trusted proxy. ``native`` says that the
-    client offered the native subprotocol, so it can be told things in-band.
+    `address` is the client's own address, behind any trusted proxy. `in_band` says that the client
+    offered a subprotocol in which it can be told things in-band.
     """
 
     address: str
     path: str
     identity: Identity = ANONYMOUS
-    native: bool = False
+    in_band: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What one policy says of an attempt, and why: for people, beside the verdict.
+    """What one policy says of an attempt, and why: for people, beside the decision.
 
-    ``name`` is the policy's (one of ``core.settings.POLICIES``, or a step that cannot be tried
-    out), ``detail`` a sentence without its full stop, ``numbers`` what it was decided by.
+    `name` is the policy's (one of `core.settings.POLICIES`, or a step that cannot be tried out),
+    `detail` a sentence without its full stop, `numbers` what it was decided by.
     """
 
     name: str

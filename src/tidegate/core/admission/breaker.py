@@ -1,7 +1,7 @@
 """The circuit breaker: too many rejections take the node out of rotation for a while.
 
     CLOSED     counts rejections. Too many within the window: OPEN
-    OPEN       refuses everyone; the node is not ready. After the time set: HALF_OPEN
+    OPEN       refuses all attempts; the node is not ready. After the time set: HALF_OPEN
     HALF_OPEN  the node is ready again and on probation. As many admissions as the probes set:
                CLOSED. As many rejections before that: OPEN
 
@@ -20,7 +20,7 @@ from tidegate.core.settings import BreakerSettings
 
 __all__ = ["CircuitBreaker", "State"]
 
-_SLOTS: Final = 10
+_TENTHS: Final = 10
 
 
 class State(StrEnum):
@@ -32,10 +32,10 @@ class State(StrEnum):
 
 
 class CircuitBreaker:
-    """Opens when there are too many rejections. All operations are O(1), ``now`` is monotonic.
+    """Opens when there are too many rejections. All operations are O(1), `now` is monotonic.
 
-    Tell it only of rejections for want of room (the server, the line, the pace, pressure). If
-    those that a client brings upon itself counted too, its address limit or a wrong token, one
+    Tell it only of rejections for lack of capacity: the server, the waiting room, the pace,
+    pressure. If it counted what a client causes itself (its address limit, a wrong token), one
     client could take the node from all the others.
 
     Rejections are counted in tenths of the window. None counts for longer than the window; the
@@ -50,7 +50,7 @@ class CircuitBreaker:
         "_open_for",
         "_probes",
         "_rejections",
-        "_slot",
+        "_tenth",
         "_total",
         "_until",
         "_width",
@@ -59,21 +59,32 @@ class CircuitBreaker:
 
     def __init__(self, settings: BreakerSettings) -> None:
         self._enabled = settings.enabled
-        self._limit = settings.rejections
         self._window = settings.window
-        self._width = settings.window / _SLOTS
-        self._open_for = settings.open_for
-        self._probes = settings.probes
-        self._counts = [0] * _SLOTS
+        self._width = settings.window / _TENTHS
+        self._counts = [0] * _TENTHS
         self._total = 0
-        self._slot = 0
+        self._tenth = 0
+        self.apply(settings)
         # While this is None the breaker is closed.
         self._until: float | None = None
         self._admissions = 0
         self._rejections = 0
 
+    def apply(self, settings: BreakerSettings) -> None:
+        """Take over other settings; `enabled` stays as it was.
+
+        Rejections that were counted stay counted for as long as they are within the new window.
+        With fewer `rejections` or `probes` than there were already, the next one decides. A
+        breaker that is open stays open for as long as it was set to.
+        """
+        self._limit = settings.rejections
+        self._open_for = settings.open_for
+        self._probes = settings.probes
+        if settings.window != self._window:
+            self._recount(settings.window)
+
     def state(self, now: float) -> State:
-        """The present state; always closed when the breaker is not enabled."""
+        """Return the present state; always closed when the breaker is not enabled."""
         if self._until is None:
             return State.CLOSED
         return State.OPEN if now < self._until else State.HALF_OPEN
@@ -83,8 +94,8 @@ class CircuitBreaker:
         if not self._enabled:
             return
         if self._until is None:
-            self._turn(now)
-            self._counts[self._slot % _SLOTS] += 1
+            self._advance(now)
+            self._counts[self._tenth % _TENTHS] += 1
             self._total += 1
             if self._total >= self._limit:
                 self._open(now)
@@ -101,12 +112,12 @@ class CircuitBreaker:
                 self._until = None
 
     def retry_after(self, now: float) -> int:
-        """Whole seconds, 1 at least, until the node is in rotation again."""
+        """Return the whole seconds, 1 at least, until the node is in rotation again."""
         return 1 if self._until is None else max(1, math.ceil(self._until - now))
 
     def explain(self, now: float) -> Step:
-        """Whether attempts get past the breaker, and why."""
-        self._turn(now)
+        """Say whether attempts pass the breaker, and why."""
+        self._advance(now)
         state = self.state(now)
         if not self._enabled:
             detail = "the breaker is off"
@@ -127,16 +138,37 @@ class CircuitBreaker:
         }
         return Step("breaker", state is not State.OPEN, detail, numbers)
 
+    def _recount(self, window: float) -> None:
+        """Put what was counted into tenths of another window, as if it came when its tenth began.
+
+        So nothing counts for longer than it should, though perhaps for a tenth of the old window
+        less.
+        """
+        times = [(tenth * self._width, self._counts[tenth % _TENTHS]) for tenth in self._tenths()]
+        self._window = window
+        self._width = window / _TENTHS
+        self._tenth = int(times[-1][0] / self._width)
+        self._counts = [0] * _TENTHS
+        for time, count in times:
+            tenth = int(time / self._width)
+            if tenth > self._tenth - _TENTHS:
+                self._counts[tenth % _TENTHS] += count
+        self._total = sum(self._counts)
+
+    def _tenths(self) -> range:
+        """The tenths that are counted, by their number since the clock's zero, oldest first."""
+        return range(self._tenth - _TENTHS + 1, self._tenth + 1)
+
     def _open(self, now: float) -> None:
         self._until = now + self._open_for
-        self._counts = [0] * _SLOTS
+        self._counts = [0] * _TENTHS
         self._total = 0
         self._admissions = 0
         self._rejections = 0
 
-    def _turn(self, now: float) -> None:
-        slot = int(now / self._width)
-        for passed in range(self._slot + 1, min(slot, self._slot + _SLOTS) + 1):
-            self._total -= self._counts[passed % _SLOTS]
-            self._counts[passed % _SLOTS] = 0
-        self._slot = max(slot, self._slot)
+    def _advance(self, now: float) -> None:
+        tenth = int(now / self._width)
+        for passed in range(self._tenth + 1, min(tenth, self._tenth + _TENTHS) + 1):
+            self._total -= self._counts[passed % _TENTHS]
+            self._counts[passed % _TENTHS] = 0
+        self._tenth = max(tenth, self._tenth)

@@ -1,21 +1,20 @@
-"""How fast things may come: token buckets, and the reservation of future slots.
+"""How fast new connections are admitted: reservation of future slots.
 
-A ``TokenBucket`` says what is too fast, and no more: enough to try a pace out without refusing.
-The ``Pacer`` limits new connections: what is too fast gets a time to come back at, and every client
-another one, so that a herd is spread over the line exactly as fast as the server lets it in,
-whatever jitter it has. (What one connection sends is limited by its ``Meter``.)
+An attempt that is too early is given a slot, a time to come back at. Every client gets another
+slot, so that a herd that comes at once is spread exactly as fast as the server admits it. No client
+needs jitter of its own. (What one connection sends is limited by its `Meter`.)
 
 The Pacer keeps two points in time. One is the theoretical arrival time of the generic cell rate
-algorithm (ITU-T I.371, annex A): when the bucket of those who were let in is full again. The other
-is the end of the line of slots:
+algorithm (ITU-T I.371, annex A): when the bucket of those that were admitted is full again. The
+other is the next slot to give:
 
-         now                                                   end of the line
+         now                                                     next slot
           |  T  |  T  |  T  |                                        |
     ------+-----+-----+-----+--- ... one slot every 1 / rate s ... --+---- free
-          let in            each slot kept for its key
+        admitted          each slot is kept for its key
 
-While the line reaches into the future, a newcomer goes to its end and a holder comes in at its
-slot. Nobody else comes in, except in the place of a holder who did not come.
+While that slot is in the future, an attempt without a slot gets it, and a holder is admitted at its
+own. No other attempt is admitted, except in place of a holder that did not come back.
 """
 
 from __future__ import annotations
@@ -23,6 +22,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Hashable, Sequence
+from math import inf
 from typing import Final
 
 from tidegate.core.admission.attempt import Step
@@ -30,11 +30,11 @@ from tidegate.core.admission.attempt import Step
 __all__ = ["EARLY", "GRACE", "HORIZON", "SLOTS", "Pacer"]
 
 EARLY: Final = 0.05
-"""Seconds before its slot at which a holder is let in: clocks do not run at the same speed."""
+"""Seconds before its slot at which a holder is admitted: clocks do not run at the same speed."""
 
 GRACE: Final = 5.0
-"""Seconds after its slot at which a holder is let in. A delay that is rounded up to whole seconds
-makes it one second late, the line of those who all come at that second another, and the rest is
+"""Seconds after its slot at which a holder is admitted. A delay that is rounded up to whole seconds
+makes it one second late, waiting behind all others of that second makes it another, and the rest is
 for the network and the handshakes."""
 
 HORIZON: Final = 600.0
@@ -43,7 +43,7 @@ HORIZON: Final = 600.0
 SLOTS: Final = 1 << 17
 """The most slots that are remembered, for all keys together: about 31 MB."""
 
-# Nobody is told less than a second, so nobody who was told is back within the first.
+# No client is told less than a second, so none that was told is back within the first.
 _APART: Final = 1.0
 
 # Lapsed slots looked at in one call: more than a call can add, so that they never pile up, and few,
@@ -68,25 +68,26 @@ class _Claim(list[float]):
 
 
 class Pacer:
-    """Lets ``rate`` new connections in a second, ``burst`` (1 or more) at once after a quiet time.
+    """Admits `rate` new connections a second, `burst` (1 or more) at once after a quiet time.
 
-    Whoever is too early is given a slot, kept under its key (an address or a user) from ``EARLY``
-    before it until ``GRACE`` after it. Newcomers never take it. A slot that nobody came for lets
-    somebody else in, so that a herd that stays away does not keep the line busy.
+    An attempt that is too early is given a slot. It is kept under the attempt's key (an address or
+    a user) from `EARLY` before it until `GRACE` after it, and no attempt without a slot takes it.
+    When nobody comes for it, another attempt is admitted in its place, so that a herd that stays
+    away does not hold up the others.
 
-    Several clients may share a key, as those behind one address do, so a key has up to
-    ``per_key`` slots: attempts less than a second apart are taken for different clients. A
-    single one later, ahead of its time, is taken for a client that was told already; it keeps
-    its slot, and is told what remains of its delay. A client that heeds its delay is let in when
-    it is back, unless another one of its key came in its place.
+    Several clients may share a key, as those behind one address do, so a key has up to `per_key`
+    slots: attempts less than a second apart are taken for different clients. A single one later,
+    ahead of its time, is taken for a client that was told already. It keeps its slot, and is told
+    what remains of its delay. A client that heeds its delay is admitted when it is back, unless
+    another one of its key came in its place.
 
-    It is asked about every attempt (``ask``), and told of everyone who was let in (``let_in``):
-    an attempt that is refused for another reason uses nothing of the rate up.
+    Ask about every attempt (`ask`), and tell it of every connection that was admitted (`admitted`):
+    an attempt that is refused for another reason uses up nothing of the rate.
 
-    However clients behave, in any ``w`` seconds no more are let in than
-    ``rate * (w + GRACE + EARLY) + burst + 1``. That takes holders who are late by as much as they
-    may be and then all come at once. A caller that heeds ``wait_to_decide`` lets in no more than
-    ``rate * w + burst + 1``.
+    However clients behave, in any `w` seconds no more are admitted than
+    `rate * (w + GRACE + EARLY) + burst + 1`. That takes holders that are as late as they may be and
+    then all come at once. A caller that heeds `wait_to_decide` admits no more than
+    `rate * w + burst + 1`.
 
     An operation is O(1), or O(log n) for a key with n slots, and moving their times in memory.
     """
@@ -95,10 +96,12 @@ class Pacer:
         "_burst",
         "_claims",
         "_full",
+        "_gap",
         "_keys",
         "_next",
         "_per_key",
         "_rate",
+        "_settles",
         "_slots",
         "_spread",
         "_step",
@@ -109,24 +112,50 @@ class Pacer:
         self._rate = rate
         self._burst = burst
         self._per_key = per_key
-        self._step = 1.0 / rate
-        # The theoretical arrival time: the bucket of those let in is full from then on.
+        # The time from one slot to the next.
+        self._gap = 1.0 / rate
+        # The time that one admission takes of the bucket: the same, but while a lower rate settles.
+        self._step = self._gap
+        self._settles = inf
+        # The theoretical arrival time: the bucket of those admitted is full from then on.
         self._full = 0.0
-        # The next slot to give. Those before it are given; in the past, the line is empty.
+        # The next slot to give. Those before it are given; when it is past, none is to come.
         self._next = 0.0
         self._claims: dict[Hashable, _Claim] = {}
         # Every slot in the order of time, until it has lapsed, whether or not it was used.
-        # Two lines side by side, because pairs would take 50 bytes more for each slot.
+        # Two deques side by side, because pairs would take 50 bytes more for each slot.
         self._slots: deque[float] = deque()
         self._keys: deque[Hashable] = deque()
-        # Slots that lapsed unused: others may come in for them, when the bucket has room.
+        # How many attempts without a slot may be admitted, when the bucket has room, though slots
+        # are still to come: in place of holders that did not come, and where a rate was raised.
         self._vacant = 0
         self._spread = 0.0
 
-    def ask(self, key: Hashable, now: float) -> float:
-        """Whether an attempt may come in, 0.0, or in how many seconds it is to come back. HOT.
+    def apply(self, rate: float, burst: int, *, per_key: int, now: float) -> None:
+        """Take over another rate, burst and bound of slots for a key; `now` is monotonic seconds.
 
-        ``now`` is in monotonic seconds. The client may be told the delay rounded up to whole
+        Slots that were given stay valid. With a higher rate, attempts without a slot are admitted
+        between them. With a lower one, the old rate holds until the holders have come, at the
+        latest `GRACE` seconds after the last slot; new slots are given after that one, at the new
+        rate. What was admitted lately stays counted, up to the new burst.
+        """
+        gap = 1.0 / rate
+        to_come = self._next - now
+        if to_come > 0 and gap < self._gap:
+            self._vacant += int(to_come / gap - to_come / self._gap)
+        if gap != self._gap:
+            self._settles = self._slots[-1] + GRACE if self._slots else now
+        self._rate = rate
+        self._burst = burst
+        self._per_key = per_key
+        self._gap = gap
+        if gap <= self._step or self._settles <= now:
+            self._settle(now)
+
+    def ask(self, key: Hashable, now: float) -> float:
+        """Return 0.0 if an attempt may be admitted, or in how many seconds it is to return. HOT.
+
+        `now` is in monotonic seconds. The client may be told the delay rounded up to whole
         seconds, and must not be told less, nor less than a second.
         """
         soon = now + _INSTANT
@@ -145,31 +174,33 @@ class Pacer:
                 self._vacant -= 1
             return 0.0
         if claim is not None and (apart or len(claim) >= self._per_key):
-            # The last one: whoever shares the key and comes at any other takes somebody's place.
+            # The last one: at any other, one more client of this key would take another's slot.
             return claim[-1] - now
         return self._reserve(key, max(self._next, free), now)
 
-    def let_in(self, now: float) -> None:
-        """Count one who is in now. HOT."""
+    def admitted(self, now: float) -> None:
+        """Count a connection that is admitted now. HOT."""
         self._full = (self._full if self._full > now else now) + self._step
+        if now >= self._settles:
+            self._settle(now)
 
     def wait_for_room(self, now: float) -> float:
-        """Seconds until one more may come in who has no slot but waited here; 0.0 for now."""
+        """Return the seconds until one without a slot, that waited here, may be admitted."""
         wait = self._free() - now
         return wait if wait > _INSTANT else 0.0
 
     def wait_to_decide(self, now: float) -> float:
-        """Seconds for which no attempt is to be decided about, 0.0 for none.
+        """Return the seconds for which no attempt is to be decided about, 0.0 for none.
 
         Delays that are rounded up to whole seconds bring all the holders of one second at once.
-        They wait then, and come in at the rate. Call it before every ``ask``; newcomers who are
-        too early do not make it wait, since they must be told when to come.
+        They wait then, and are admitted at the rate. Call it before every `ask`. Attempts without
+        a slot that are too early do not make it wait, since they must be told when to come.
         """
         wait = self._full - now - self._burst * self._step
         return wait if wait > _INSTANT else 0.0
 
     def explain(self, key: Hashable, now: float) -> Step:
-        """What ``ask`` would answer, and why. Takes nothing.
+        """What `ask` would return, and why. Takes nothing.
 
         The client is taken for one that was told its slot already, if its key has any.
         """
@@ -182,7 +213,7 @@ class Pacer:
         elif free <= soon and self._next <= soon:
             detail = f"below {self._rate:g} new connections a second"
         elif free <= soon and self._vacant:
-            detail = "takes the place of a client that did not come back"
+            detail = "takes a slot that is free"
         else:
             delay = slots[-1] - now if slots else max(self._next, free) - now
             held = "its slot comes" if slots else "the next free slot is"
@@ -192,7 +223,7 @@ class Pacer:
             "burst": self._burst,
             "delay": round(delay, 3),
             "slots": len(slots),
-            "line": round(max(0.0, self._next - now), 3),
+            "next_slot": round(max(0.0, self._next - now), 3),
         }
         return Step("pacing", not delay, detail, numbers)
 
@@ -206,17 +237,28 @@ class Pacer:
         return claim or None
 
     def _free(self) -> float:
-        """When the bucket of those let in has room for one more."""
+        """When the bucket of those admitted has room for one more."""
         return self._full - (self._burst - 1) * self._step
+
+    def _settle(self, now: float) -> None:
+        """Put the rate in force for the bucket, which stays as empty as it is.
+
+        What was taken beyond a burst that is smaller now is forgiven, but for the one that the
+        bounds allow: at a lower rate it would keep all attempts out for a long time.
+        """
+        used = max(0.0, self._full - now) / self._step
+        self._step = self._gap
+        self._full = now + min(used, self._burst + 1.0) * self._step
+        self._settles = inf
 
     def _reserve(self, key: Hashable, slot: float, now: float) -> float:
         delay = slot - now
         if delay > HORIZON or len(self._slots) >= SLOTS:
-            # Beyond the line, at no exact time, and not remembered.
+            # After all slots, at no exact time, and not remembered.
             self._spread = (self._spread + _GOLDEN) % 1.0
             return delay * (1.0 + self._spread)
         if not self._slots:
-            # Nobody of an earlier herd makes room in this one.
+            # What an earlier herd left free is not for this one.
             self._vacant = 0
         claim = self._claims.get(key)
         if claim is None:
@@ -225,7 +267,7 @@ class Pacer:
             claim.append(slot)
         self._slots.append(slot)
         self._keys.append(key)
-        self._next = slot + self._step
+        self._next = slot + self._gap
         return delay
 
     def _lapse(self, now: float) -> None:

@@ -1,8 +1,8 @@
 """A set that is always in order and knows the rank of each of its items.
 
 A weight-balanced search tree, with the balance and rotations of Hirai and Yamamoto, "Balancing
-weight-balanced trees" (Journal of Functional Programming 21, 2011). It needs no dice, and no
-sequence of changes, however ill meant, makes one of them cost more than O(log n).
+weight-balanced trees" (Journal of Functional Programming 21, 2011). It needs no random numbers, and
+no sequence of changes makes one of them cost more than O(log n), not even a malicious one.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _SINGLE_BELOW: Final = 2
 
 
 class _Node(Generic[T]):
-    """One item with what is before and after it; ``weight`` is one more than the items here."""
+    """One item with what is before and after it; `weight` is one more than the items here."""
 
     __slots__ = ("item", "left", "right", "weight")
 
@@ -41,7 +41,7 @@ _NONE.weight = 1
 
 
 class Ranking(Generic[T]):
-    """Distinct items in the order of ``<``. Not safe from several threads."""
+    """Distinct items in the order of `<`. Not safe from several threads."""
 
     __slots__ = ("_root",)
 
@@ -53,7 +53,11 @@ class Ranking(Generic[T]):
         self._root = _with(self._root, item)
 
     def remove(self, item: T) -> None:
-        """Take out an item; KeyError when it is not in. O(log n)."""
+        """Take out an item. O(log n).
+
+        Raises:
+            KeyError: the item is not in.
+        """
         self._root = _without(self._root, item)
 
     def rank(self, item: Any) -> int:
@@ -78,7 +82,7 @@ class Ranking(Generic[T]):
         return node.item
 
     def __iter__(self) -> Iterator[T]:
-        """The items in order. Nothing may be added or removed meanwhile."""
+        """Yield the items in order. Add and remove nothing until the end."""
         above: list[_Node[T]] = []
         node = self._root
         while above or node is not _NONE:

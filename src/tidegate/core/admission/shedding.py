@@ -5,15 +5,15 @@ the highest of them, and the signal that it comes from is its driver. The zones:
 
     pressure   0 ........ 0.70 ........ 0.85 ......... 0.95 ........ 1
     zone         normal         warning      critical      emergency
-    newcomers    all            all          a share       only priority
+    admits       all            all          a share       only priority
 
-A zone is entered at once. It is left, straight for the one that fits, when the pressure has been
-below its threshold by the hysteresis for the hold time. So a pressure that wobbles around a
+A zone is entered at once. It is left, directly for the one that fits, when the pressure has been
+below its threshold by the hysteresis for the hold time. So a pressure that varies around a
 threshold by less than the hysteresis makes one change, and any other at most one rise into a zone
 and one fall out of it in each hold time.
 
-CPU and loop lag are averaged first, because one reading of them says little: a core is busy or
-idle at any moment, while memory that is taken is taken.
+CPU and loop lag are averaged first, because one reading of them says little: at any moment a core
+is either busy or idle.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Zone(IntEnum):
 
     @property
     def label(self) -> str:
-        """The zone's name as it is shown: ``normal`` to ``emergency``."""
+        """The zone's name as it is shown: `normal` to `emergency`."""
         return self.name.lower()
 
 
@@ -56,10 +56,9 @@ _RAISED: Final = (Zone.WARNING, Zone.CRITICAL, Zone.EMERGENCY)
 class Signals:
     """What was measured. None where there is nothing to measure, as memory without a limit.
 
-    ``connections``, ``memory`` and ``descriptors`` are shares, 0 to 1, of what there may be.
-    ``loop_lag`` is the longest delay of the event loop since the last sample, in seconds; ``cpu``
-    the CPU time of the process a second since then, in cores; ``buffered`` the bytes in all
-    outboxes.
+    `connections`, `memory` and `descriptors` are shares of their limits, 0 to 1. `loop_lag` is
+    the longest delay of the event loop since the last sample, in seconds; `cpu` the CPU time of
+    the process a second since then, in cores; `buffered` the bytes in all outboxes.
     """
 
     connections: float | None = None
@@ -72,10 +71,10 @@ class Signals:
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """What is allowed to those who are in.
+    """What admitted connections may do.
 
-    ``max_message_size`` is in bytes, ``messages_per_second`` counts for one connection (0 for no
-    limit), ``ping_interval`` is in seconds. ``broadcast``: clients may send to rooms.
+    `max_message_size` is in bytes, `messages_per_second` counts for one connection (0 for no
+    limit), `ping_interval` is in seconds. `broadcast`: clients may publish to rooms.
     """
 
     broadcast: bool
@@ -86,7 +85,7 @@ class Profile:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """The zone changed at ``at`` (monotonic seconds), because of a pressure and its driver."""
+    """The zone changed at `at` (monotonic seconds), because of a pressure and its driver."""
 
     old: Zone
     new: Zone
@@ -96,11 +95,11 @@ class Change:
 
 
 class LoadShedder:
-    """Measures pressure, and says who is let in under it and who is to go.
+    """Measures pressure, and says which attempts it admits and which connections it closes.
 
-    It measures also while ``shedding.enabled`` is false, or shedding is on trial
-    (``limits.dry_run``): the zone is known then, but its profile is that of normal and nobody is
-    closed. ``admits`` refuses on trial too, for the caller to count.
+    It also measures while `shedding.enabled` is false, and while shedding is only tried out
+    (`limits.dry_run`): the zone is known then, but its profile is that of normal, and no
+    connection is closed. `admits` refuses also when tried out, for the caller to count.
     """
 
     __slots__ = (
@@ -113,10 +112,10 @@ class LoadShedder:
         "_idle_after",
         "_leave",
         "_min_priority",
-        "_next_shed",
         "_profiles",
         "_ranges",
         "_sampled",
+        "_shed_at",
         "_shed_every",
         "_shed_share",
         "_smoothing",
@@ -140,10 +139,29 @@ class LoadShedder:
     """The pressure of every signal of the last sample."""
 
     def __init__(self, settings: Settings, now: float) -> None:
+        self._averages = dict.fromkeys(_SMOOTHED, 0.0)
+        self._touched = [-math.inf] * len(Zone)
+        self._sampled = now
+        self._shed_at = -math.inf
+        self.apply(settings)
+        self.zone = Zone.NORMAL
+        self.since = now
+        self.pressure = 0.0
+        self.driver = None
+        self.pressures = {}
+
+    def apply(self, settings: Settings) -> None:
+        """Take over other settings, those of the profiles too; shedding may be switched on or off.
+
+        The zone and the averages stay: the next sample is judged by the new thresholds.
+        """
         own = settings.shedding
         self._enabled = own.enabled
         self._acts = own.enabled and not settings.limits.is_dry("shedding")
         self._ranges = own.ranges()
+        # As in `sample`: an average is never beyond the end, and is none of a signal left out.
+        for name, average in self._averages.items():
+            self._averages[name] = min(average, self._ranges.get(name, (0.0, 0.0))[1])
         self._smoothing = own.smoothing
         self._hold = own.hold
         self._enter = (0.0, own.warning, own.critical, own.emergency)
@@ -154,19 +172,10 @@ class LoadShedder:
         self._shed_every = own.shed_every
         self._shed_share = own.shed_share
         self._profiles = _profiles(settings)
-        self._averages = dict.fromkeys(_SMOOTHED, 0.0)
-        self._touched = [-math.inf] * len(Zone)
-        self._sampled = now
-        self._next_shed = -math.inf
-        self.zone = Zone.NORMAL
-        self.since = now
-        self.pressure = 0.0
-        self.driver = None
-        self.pressures = {}
 
     @property
     def acts(self) -> bool:
-        """Whether the zone has consequences: shedding is on, and not on trial."""
+        """Whether the zone has consequences: shedding is on, and not only tried out."""
         return self._acts
 
     @property
@@ -176,11 +185,11 @@ class LoadShedder:
 
     @property
     def degraded(self) -> bool:
-        """Whether that is less than what is allowed ordinarily."""
+        """Whether that is less than what is allowed in the normal zone."""
         return self.profile != self._profiles[Zone.NORMAL]
 
     def prefers(self, priority: int) -> bool:
-        """Whether this is priority enough to be refused and closed by no pressure."""
+        """Whether pressure neither refuses nor closes a client of this priority."""
         return priority >= self._min_priority
 
     def idle(self, last_active: float, now: float) -> bool:
@@ -190,7 +199,7 @@ class LoadShedder:
     def sample(self, signals: Signals, now: float) -> Change | None:
         """Take new readings, and return the change of zone that they make, if any.
 
-        Call it regularly, a few times a second; ``now`` is in monotonic seconds.
+        Call it regularly, a few times a second; `now` is in monotonic seconds.
         """
         weight = 1.0 - math.exp((self._sampled - now) / self._smoothing)
         self._sampled = now
@@ -199,7 +208,7 @@ class LoadShedder:
             reading = getattr(signals, name)
             if reading is None:
                 continue
-            # What is beyond the end is no worse, and must not take longer to be forgotten.
+            # A reading beyond the end is no worse, and must not take longer to be forgotten.
             value = min(reading, high)
             if name in _SMOOTHED:
                 average = self._averages[name]
@@ -211,22 +220,24 @@ class LoadShedder:
         return self._move(now)
 
     def admits(self, priority: int, chance: float) -> bool:
-        """Whether a newcomer of this priority is let in; ``chance`` is random, in [0, 1)."""
+        """Whether an attempt of this priority is admitted; `chance` is random, in [0, 1)."""
         zone = self.zone
         if zone < Zone.CRITICAL or not self._enabled or self.prefers(priority):
             return True
         return zone is Zone.CRITICAL and chance < self._acceptance
 
     def shed(self, idle: Iterable[tuple[float, T]], total: int, now: float) -> list[T]:
-        """Whom to close now: those idle longest, at most a share of all; often nobody.
+        """Return the connections to close now: the longest idle, at most a share of all.
 
-        ``idle`` gives the time of the last message and the connection, for every connection
-        without priority; it is only read when closes are due. ``total`` is the number of all
-        connections. O(n log n) then.
+        `idle` yields the time of the last message and the connection, for every connection
+        without priority; it is only read when closes are due. `total` is the number of all
+        connections. O(n log n) then. Mostly, no connection is to be closed.
         """
-        if self.zone is not Zone.EMERGENCY or not self._acts or now < self._next_shed:
+        if self.zone is not Zone.EMERGENCY or not self._acts:
             return []
-        self._next_shed = now + self._shed_every
+        if now < self._shed_at + self._shed_every:
+            return []
+        self._shed_at = now
         # Binary fractions fall just short of the whole: 0.29 * 100 is 28.999999999999996.
         count = int(total * self._shed_share + 1e-6)
         # A share of all is so many that sorting them all takes less time than a heap.
@@ -234,17 +245,17 @@ class LoadShedder:
         return [connection for _, connection in longest[:count]]
 
     def explain(self, priority: int) -> Step:
-        """What is said of a newcomer of this priority, and by which numbers."""
+        """Say what happens to an attempt of this priority, and by which numbers."""
         zone, share = self.zone.label, 1.0
         if not self._enabled:
             detail = f"shedding is off; the zone is {zone}"
         elif self.zone < Zone.CRITICAL:
-            detail = f"{zone}: everyone is let in"
+            detail = f"{zone}: all attempts are admitted"
         elif priority >= self._min_priority:
-            detail = f"{zone}: those with priority {self._min_priority} or more are let in"
+            detail = f"{zone}: attempts with priority {self._min_priority} or more are admitted"
         else:
             share = self._acceptance if self.zone is Zone.CRITICAL else 0.0
-            detail = f"{zone}: {share:.0%} of those without priority are let in"
+            detail = f"{zone}: {share:.0%} of the attempts without priority are admitted"
         numbers: dict[str, float | int | str | None] = {
             "zone": zone,
             "pressure": self.pressure,
@@ -272,7 +283,7 @@ class LoadShedder:
 
 
 def _profiles(settings: Settings) -> tuple[Profile, ...]:
-    """A profile for each zone: the ordinary settings, made stricter by those of the zone."""
+    """A profile for each zone: the normal settings, made stricter by those of the zone."""
     zones, messages = settings.zones, settings.messages
     size, rate, interval = messages.max_size, messages.per_second, settings.heartbeat.interval
     return (

@@ -1,14 +1,14 @@
-"""Tickets: a place in the waiting room that its holder carries itself.
+"""Tickets: a position in the waiting room that the client carries itself.
 
-A client that cannot be held on an open connection is sent away with a ticket and comes back with
-it. Nothing is stored for it, so any node that has the secret knows the place.
+A client that cannot wait on an open connection is sent away with a ticket, and comes back with it.
+Nothing is stored for it, so any node that has the secret knows the position.
 
     "1." + base64url( priority | arrived | expires | nonce | MAC )
                       4 bytes    8         8         12      16
 
 The MAC is HMAC-SHA256 (RFC 2104), cut to its first half as section 5 there allows. It also covers
-whom the ticket is for, which is not in the text: a ticket gives no address or user away, and is
-worth nothing to anybody else.
+the client that the ticket is for, which is not in the text: a ticket gives no address or user away,
+and is worth nothing to another client.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ from tidegate.errors import UsageError
 __all__ = ["NONCE_BYTES", "Spent", "Ticket", "check", "issue"]
 
 NONCE_BYTES: Final = 12
-"""The length of a nonce: random ones of 96 bits do not meet."""
+"""The length of a nonce: no two random ones of 96 bits are the same."""
 
 _MAC_BYTES: Final = 16
 _FIELDS: Final = struct.Struct(f">idd{NONCE_BYTES}s")
 _VERSION: Final = "1."
-# 48 bytes are 64 characters exactly, so that one ticket has one text only.
+# 48 bytes are 64 characters exactly, so that a ticket has only one text.
 _FORM: Final = re.compile(r"1\.[A-Za-z0-9_-]{64}")
-# The same secret may sign other things elsewhere; what is said here means a ticket only.
+# The same secret may sign other things elsewhere; this text makes it a ticket.
 _PURPOSE: Final = b"tidegate queue ticket 1\0"
 
 
 class Ticket(NamedTuple):
-    """A place in the line. ``arrived`` and ``expires`` are in Unix seconds.
+    """A position in the waiting room. `arrived` and `expires` are in Unix seconds.
 
-    ``nonce`` is this ticket's own, so it can be the key of its place.
+    `nonce` is this ticket's own, so it can be the key of its position.
     """
 
     priority: int
@@ -51,12 +51,18 @@ class Ticket(NamedTuple):
 def issue(
     secret: bytes, *, bound: str, priority: int, arrived: float, expires: float, nonce: bytes
 ) -> str:
-    """The text of a ticket: 66 characters, safe in URLs, headers and cookies.
+    """Return the text of a ticket: 66 characters, safe in URLs, headers and cookies.
 
-    ``bound`` says whom it is for, such as "user:ann" or "ip:192.0.2.1": only who is the same can
-    use it. Times are in Unix seconds, ``priority`` within 32 bits. ``nonce`` is ``NONCE_BYTES``
-    random bytes, the same again when the same place gets a new expiry. Raises UsageError for a
-    nonce of another length.
+    Args:
+        secret: the key; every node that shares it takes the ticket.
+        bound: the client that it is for, such as "user:ann" or "ip:192.0.2.1"; no other can use it.
+        priority: within 32 bits.
+        arrived: when the client came first, in Unix seconds.
+        expires: when the ticket ends, in Unix seconds.
+        nonce: `NONCE_BYTES` random bytes; the same again when a position gets a new expiry.
+
+    Raises:
+        UsageError: the nonce has another length.
     """
     if len(nonce) != NONCE_BYTES:
         raise UsageError(f"a nonce has {NONCE_BYTES} bytes, not {len(nonce)}")
@@ -65,9 +71,9 @@ def issue(
 
 
 def check(secret: bytes, ticket: str, bound: str, now: float) -> Ticket | None:
-    """What a ticket says; None when it is not valid, not for ``bound``, or expired at ``now``.
+    """Return what a ticket says; None when it is not valid, not for `bound`, or expired at `now`.
 
-    ``now`` is in Unix seconds. ``ticket`` may be any text at all, as it comes from a peer.
+    `now` is in Unix seconds. `ticket` may be any text at all, as it comes from a peer.
     """
     if not _FORM.fullmatch(ticket):
         return None
@@ -86,10 +92,10 @@ def _mac(secret: bytes, fields: bytes, bound: str) -> bytes:
 
 
 class Spent:
-    """The tickets that were used up: without it one ticket would let its holder in many times.
+    """The tickets that were used up, so that one ticket does not admit many connections.
 
-    Remembers the last ``most`` of them by their nonces. That is about this node only; on others
-    the limits by address and by user still hold.
+    It remembers the last `most` of them by their nonces. That is for this node only; on others the
+    limits by address and by user still hold.
     """
 
     __slots__ = ("_most", "_nonces")
@@ -99,7 +105,7 @@ class Spent:
         self._nonces: OrderedDict[bytes, None] = OrderedDict()
 
     def spend(self, nonce: bytes) -> bool:
-        """Use a ticket up, when its holder is let in; False when it was used before."""
+        """Use up a ticket when its client is admitted; False when it was used before."""
         if nonce in self._nonces:
             return False
         self._nonces[nonce] = None

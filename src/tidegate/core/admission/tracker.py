@@ -1,41 +1,60 @@
 """Exact counts of connections by server, IP, user and tier, and the leases that hold them.
 
-Every count changes under one lock, all of them or none, so at no instant is a limit exceeded,
-whichever threads ask. All operations are O(1).
+Every count changes under one lock, all of them or none, so that no limit is exceeded at any
+instant, whichever threads ask. All operations are O(1).
 
-The reserve of a tier is a number of slots that only its connections can have. A connection of a
-tier takes a slot of the reserve first and one of the shared pool only when the reserve is used
-up; everyone else takes slots of the pool, which is what the reserves leave of the server:
+The reserve of a tier is capacity that only its connections can use. A connection of a tier uses
+the reserve first, and the shared pool only when the reserve is used up. All other connections use
+the pool, which is what the reserves leave of the server:
 
     pool = limits.connections - sum of reserves
     used of the pool = sum over tiers of max(0, open - reserve), and all without a tier
+
+The limits can change at any time (`apply`). A lower one closes no connection: while a count is
+above its limit, the attempts that would raise it are refused.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from threading import Lock
-from typing import Final
+from typing import Final, final
 
-from tidegate.core.admission.attempt import ANONYMOUS, Identity, Lease, Reject, Step, Verdict
-from tidegate.core.codes import IP_LIMIT, SERVER_LIMIT, TIER_LIMIT, USER_LIMIT, Reason
+from tidegate.core.admission.attempt import ANONYMOUS, Identity, Lease, Reject, Step
+from tidegate.core.codes import IP_LIMIT, SERVER_LIMIT, TIER_LIMIT, USER_LIMIT, Refusal
 from tidegate.core.settings import LimitsSettings, Tier
 
 __all__ = ["ConnectionTracker"]
 
-# A limit that is only tried out is far away; what it says is asked of ``explain``.
+# A limit that is only tried out is far away; `explain` says what it would refuse.
 _FAR: Final = 1 << 62
+
+
+@final
+class _Shared:
+    """An address with several connections: their number, and the string that all leases share."""
+
+    __slots__ = ("address", "count")
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self.count = 2
 
 
 class _TierCount:
     """The count of one tier beside its limits."""
 
-    __slots__ = ("full", "limit", "nominal", "open", "per_user", "reserve", "user_full")
+    __slots__ = ("full", "limit", "nominal", "open", "per_user", "reserve", "tier", "user_full")
 
     def __init__(self, tier: Tier, limits: LimitsSettings) -> None:
         self.open = 0
+        self.apply(tier, limits)
+
+    def apply(self, tier: Tier, limits: LimitsSettings) -> None:
+        """Take over other limits; the count stays."""
         limit = limits.connections if tier.connections is None else tier.connections
         per_user = limits.per_user if tier.per_user is None else tier.per_user
+        self.tier = tier
         self.nominal = (limit, per_user)
         self.limit = _FAR if limits.is_dry("tiers") else limit
         self.per_user = _FAR if limits.is_dry("per_user") else per_user
@@ -46,45 +65,76 @@ class _TierCount:
 
 
 class ConnectionTracker:
-    """Counts connections and never lets one more in than the limits say. Safe from any thread.
+    """Counts connections and never admits one more than the limits allow. Safe from any thread.
 
-    Limits that are only tried out (``limits.dry_run``) let everyone in; ``explain`` says what
-    they would have done.
+    Limits that are only tried out (`limits.dry_run`) admit every attempt; `explain` says what they
+    would have refused.
     """
 
     def __init__(self, limits: LimitsSettings, tiers: Mapping[str, Tier]) -> None:
         self._lock = Lock()
-        self._limit = limits.connections
-        self._nominal = limits
-        self._per_ip = _FAR if limits.is_dry("per_ip") else limits.per_ip
-        self._per_user = _FAR if limits.is_dry("per_user") else limits.per_user
         self._tiers = {name: _TierCount(tier, limits) for name, tier in tiers.items()}
-        self._nominal_pool = self._limit - sum(tier.reserve for tier in self._tiers.values())
-        self._pool = _FAR if limits.is_dry("connections") else self._nominal_pool
-        self._pool_used = 0
-        self._ips: dict[str, int] = {}
+        # By address: the address itself while it has one connection, else what they share. Every
+        # connection comes with a string of its own; so those of one address keep only one of them.
+        # (`sys.intern` would do the same, but CPython 3.12.0 to 3.12.6 never frees what it is
+        # given.)
+        self._ips: dict[str, str | _Shared] = {}
         self._users: dict[str, int] = {}
         self._open = 0
         self._peak = 0
-        # A storm of refusals must not make a value for each.
-        self._server_full = _full(SERVER_LIMIT, self._limit)
-        self._ip_full = _full(IP_LIMIT, limits.per_ip)
-        self._user_full = _full(USER_LIMIT, limits.per_user)
+        self.apply(limits, tiers)
 
-    def acquire(self, address: str, identity: Identity = ANONYMOUS) -> Verdict:
-        """Take a slot in every count, or in none and say which limit was reached.
+    def apply(self, limits: LimitsSettings, tiers: Mapping[str, Tier]) -> None:
+        """Take over other limits, for all counts at once. No connection loses its lease.
+
+        While a count is above its new limit, attempts are refused until it is below. Tiers that
+        are added or removed are left as they were: they need a restart.
+        """
+        with self._lock:
+            counts = self._tiers.values()
+            for name, count in self._tiers.items():
+                count.apply(tiers.get(name, count.tier), limits)
+            dry = limits.is_dry("connections")
+            self._limit = limits.connections
+            self._nominal = limits
+            self._per_ip = _FAR if limits.is_dry("per_ip") else limits.per_ip
+            self._per_user = _FAR if limits.is_dry("per_user") else limits.per_user
+            self._nominal_pool = self._limit - sum(count.reserve for count in counts)
+            self._pool = _FAR if dry else self._nominal_pool
+            self._most = _FAR if dry else self._limit
+            without_tier = self._open - sum(count.open for count in counts)
+            beyond = sum(max(0, count.open - count.reserve) for count in counts)
+            self._pool_used = without_tier + beyond
+            # A storm of refusals must not make a value for each.
+            self._server_full = _full(SERVER_LIMIT, self._limit)
+            self._ip_full = _full(IP_LIMIT, limits.per_ip)
+            self._user_full = _full(USER_LIMIT, limits.per_user)
+
+    def acquire(self, address: str, identity: Identity = ANONYMOUS) -> Lease | Reject:
+        """Count a connection everywhere, or nowhere and say which limit was reached. HOT.
 
         The limits are looked at in this order: server (with the reserves of the tiers), IP,
-        user, tier. The caller must ``release`` the lease when the connection ends.
+        user, tier. The caller must `release` the lease when the connection ends.
         """
         user = identity.user
         name = identity.tier
         tier = None if name is None else self._tiers.get(name)
         with self._lock:
-            if self._pool_used >= self._pool and (tier is None or tier.open >= tier.reserve):
+            # A reserve may be free of a server that is above a limit that was lowered.
+            if self._pool_used >= self._pool and (
+                tier is None or tier.open >= tier.reserve or self._open >= self._most
+            ):
                 return self._server_full
             ips = self._ips
-            here = ips.get(address, 0)
+            present = ips.get(address)
+            if present is None:
+                here = 0
+            elif type(present) is _Shared:
+                here = present.count
+                address = present.address
+            else:
+                here = 1
+                address = present
             if here >= self._per_ip:
                 return self._ip_full
             if user is None and tier is None:
@@ -94,7 +144,12 @@ class ConnectionTracker:
                 if full is not None:
                     return full
                 self._count(user, tier)
-            ips[address] = here + 1
+            if present is None:
+                ips[address] = address
+            elif type(present) is _Shared:
+                present.count = here + 1
+            else:
+                ips[address] = _Shared(address)
             self._open = opened = self._open + 1
             if opened > self._peak:
                 self._peak = opened
@@ -103,8 +158,9 @@ class ConnectionTracker:
     def identify(self, lease: Lease, identity: Identity) -> Reject | None:
         """Move a connection that authenticates late to the counts of its user and tier.
 
-        Returns None when done. A rejection changes nothing: the connection keeps its slot and
-        its earlier identity. A lease that was released already is left alone.
+        Returns None when done. A rejection changes nothing: the connection keeps its lease and
+        its earlier identity. A limit refuses only a move that raises its count. A lease that was
+        released already is left alone.
         """
         user = identity.user
         name = identity.tier if identity.tier in self._tiers else None
@@ -112,32 +168,41 @@ class ConnectionTracker:
         with self._lock:
             if not lease.held:
                 return None
-            old = None if lease.tier is None else self._tiers[lease.tier]
-            self._uncount(lease.user, old)
-            if self._pool_used >= self._pool and (tier is None or tier.open >= tier.reserve):
-                full: Reject | None = self._server_full
-            else:
-                full = self._identity_full(user, tier)
-            if full is not None:
-                self._count(lease.user, old)
-                return full
-            self._count(user, tier)
-            lease.user = user
-            lease.tier = name
+            if user != lease.user or name != lease.tier:
+                old = None if lease.tier is None else self._tiers[lease.tier]
+                before = self._pool_used
+                self._uncount(lease.user, old)
+                takes_pool = tier is None or tier.open >= tier.reserve
+                full: Reject | None
+                if takes_pool and self._pool_used == before and before >= self._pool:
+                    full = self._server_full
+                else:
+                    full = self._identity_full(user, tier)
+                    if tier is not None and tier is old and full is tier.full:
+                        full = None
+                if full is not None:
+                    self._count(lease.user, old)
+                    return full
+                self._count(user, tier)
+                lease.user = user
+                lease.tier = name
             lease.priority = identity.priority
         return None
 
     def release(self, lease: Lease) -> bool:
-        """Give the slot back in every count. True the first time; later calls change nothing."""
+        """Take the connection out of every count. True the first time; later calls do nothing. HOT.
+
+        The lease holds no capacity from then on.
+        """
         address = lease.address
         with self._lock:
             if not lease.held:
                 return False
             lease.held = False
             ips = self._ips
-            left = ips[address] - 1
-            if left:
-                ips[address] = left
+            present = ips[address]
+            if type(present) is _Shared and present.count > 1:
+                present.count -= 1
             else:
                 del ips[address]
             self._open -= 1
@@ -150,49 +215,44 @@ class ConnectionTracker:
         return True
 
     def ip_rejection(self, address: str) -> Reject | None:
-        """Whether this address is at its limit now: a cheap look before authentication.
+        """Return a rejection if this address is at its limit: a cheap look before authentication.
 
-        It takes nothing, so ``acquire`` may still refuse a moment later.
+        It takes nothing, so `acquire` may still refuse a moment later.
         """
-        return self._ip_full if self._ips.get(address, 0) >= self._per_ip else None
+        return self._ip_full if self.ip_count(address) >= self._per_ip else None
 
     def own_rejection(
         self, address: str, identity: Identity, *, more_here: int = 0, more_of_user: int = 0
     ) -> Reject | None:
-        """Whether a limit of the client's own is reached: IP, user or tier, but not the server.
+        """Return a rejection if a limit of the client's own is reached: IP, user or tier.
 
-        It takes nothing. ``more_here`` and ``more_of_user`` are how many of this address and of
-        this user count beside those that are open.
+        It takes nothing, and does not look at the server's limit. `more_here` and `more_of_user`
+        are how many of this address and of this user count beside those that are open.
         """
-        if self._ips.get(address, 0) + more_here >= self._per_ip:
+        if self.ip_count(address) + more_here >= self._per_ip:
             return self._ip_full
         tier = None if identity.tier is None else self._tiers.get(identity.tier)
         return self._identity_full(identity.user, tier, more_of_user)
 
     def has_reserve(self, tier: str | None) -> bool:
-        """Whether a slot is free that is kept for this tier."""
-        counts = None if tier is None else self._tiers.get(tier)
-        return counts is not None and counts.open < counts.reserve
+        """Whether capacity is free that is kept for this tier."""
+        count = None if tier is None else self._tiers.get(tier)
+        return count is not None and count.open < count.reserve and self._open < self._most
 
     def explain(self, address: str, identity: Identity) -> tuple[Step, Step, Step, Step]:
         """What the limits say of one more: by address, server, user and tier. Takes nothing."""
         tier = None if identity.tier is None else self._tiers.get(identity.tier)
         used, pool = self._pool_used, self._nominal_pool
-        reserve = tier is not None and tier.open < tier.reserve
-        room = used < pool or reserve
-        if reserve:
-            detail = "a place is free that is kept for this tier"
-        elif room:
-            detail = f"{pool - used} of {pool} places are free"
-        else:
-            detail = f"all {pool} places are taken"
+        reserve = self.has_reserve(identity.tier)
         server = Step(
             "connections",
-            room,
-            detail,
+            used < pool or reserve,
+            "its tier has a reserve that is free"
+            if reserve
+            else f"{used} of {pool} leases are taken",
             {"open": self._open, "limit": self._limit, "pool": pool, "pool_used": used},
         )
-        here = self._ips.get(address, 0)
+        here = self.ip_count(address)
         of_user, per_user = 0, self._nominal.per_user if tier is None else tier.nominal[1]
         if identity.user is not None:
             of_user = self._users.get(identity.user, 0)
@@ -249,17 +309,17 @@ class ConnectionTracker:
 
     @property
     def peak(self) -> int:
-        """The most that ``open`` has been."""
+        """The most that `open` has been."""
         return self._peak
 
     @property
     def limit(self) -> int:
-        """The most that ``open`` can be."""
+        """The most that `open` can be; it may be above a limit that was lowered."""
         return self._limit
 
     @property
     def utilization(self) -> float:
-        """``open`` as a share of the limit, 0 to 1; 1 when the limit is 0."""
+        """`open` as a share of the limit; 1 when the limit is 0, above 1 after it was lowered."""
         return self._open / self._limit if self._limit else 1.0
 
     @property
@@ -274,7 +334,10 @@ class ConnectionTracker:
 
     def ip_count(self, address: str) -> int:
         """Connections from this address."""
-        return self._ips.get(address, 0)
+        present = self._ips.get(address)
+        if type(present) is _Shared:
+            return present.count
+        return 0 if present is None else 1
 
     def user_count(self, user: str) -> int:
         """Connections of this user."""
@@ -282,8 +345,8 @@ class ConnectionTracker:
 
     def tier_count(self, tier: str) -> int:
         """Connections of this tier; 0 for a tier that the settings do not name."""
-        counts = self._tiers.get(tier)
-        return 0 if counts is None else counts.open
+        count = self._tiers.get(tier)
+        return 0 if count is None else count.open
 
     def users(self) -> list[str]:
         """The users that hold a lease now; a copy."""
@@ -291,7 +354,7 @@ class ConnectionTracker:
             return list(self._users)
 
 
-def _full(reason: Reason, limit: int) -> Reject:
+def _full(reason: Refusal, limit: int) -> Reject:
     return Reject(reason, reason.retry_after, limit)
 
 

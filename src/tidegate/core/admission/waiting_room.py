@@ -1,8 +1,8 @@
-"""The line: who waits in front of the gate, as whom, and who is let in next.
+"""The waiting room: the attempts that wait in front of the gate, and which is admitted next.
 
-The waiting room knows places; here they belong to attempts. A slot that comes free goes to the
-head of the line, and nobody who comes later takes it: while somebody waits, every newcomer goes
-to the line as well. The only exception is a slot that is kept for a tier of which nobody waits.
+`Positions` knows the order; here the positions belong to attempts. Capacity that becomes free goes
+to the head, and no attempt that comes later takes it: while one waits, every new attempt waits as
+well. The only exception is capacity that is kept for a tier of which none waits.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterator
 from typing import NamedTuple
 
-from tidegate.core.admission.attempt import Attempt, Reject, Step, Verdict
+from tidegate.core.admission.attempt import Attempt, Lease, Reject, Step
 from tidegate.core.admission.pacing import Pacer
 from tidegate.core.admission.positions import Positions, Status
 from tidegate.core.admission.shedding import LoadShedder
@@ -23,18 +23,18 @@ __all__ = ["Promotion", "WaitingRoom"]
 
 
 class Promotion(NamedTuple):
-    """The head has left the line: with a lease, or refused because of a limit of its own."""
+    """The head has left: with a lease, or refused because of a limit of its own."""
 
     key: Hashable
     attempt: Attempt
-    verdict: Verdict
+    outcome: Lease | Reject
 
 
 class WaitingRoom:
-    """Who waits. Keys are the caller's own, one for each place; ``now`` is monotonic seconds.
+    """The attempts that wait. Keys are the caller's own, one for each; `now` is monotonic seconds.
 
-    ``chance`` gives a random number in [0, 1), for those whom pressure lets in by chance;
-    ``pacer`` keeps the pace, which those who waited keep too, if there is one.
+    `chance` returns a random number in [0, 1), for attempts that pressure admits by chance;
+    `pacer` keeps the pace, which counts for those that waited too, if there is one.
     """
 
     __slots__ = (
@@ -43,7 +43,7 @@ class WaitingRoom:
         "_chance",
         "_dry",
         "_pacer",
-        "_room",
+        "_positions",
         "_shedder",
         "_tiers",
         "_tracker",
@@ -59,7 +59,7 @@ class WaitingRoom:
         pacer: Pacer | None = None,
     ) -> None:
         own = settings.waiting_room
-        self._room: Positions[Hashable] = Positions(own.size, own.max_wait)
+        self._positions: Positions[Hashable] = Positions(own.size, own.max_wait)
         self._tracker = tracker
         self._shedder = shedder
         self._chance = chance
@@ -70,15 +70,23 @@ class WaitingRoom:
         self._users: Counter[str | None] = Counter()
         self._tiers: Counter[str | None] = Counter()
 
+    def apply(self, settings: Settings) -> None:
+        """Take over `waiting_room.size` and `max_wait`; no attempt that waits loses its position.
+
+        See `Positions.apply`.
+        """
+        own = settings.waiting_room
+        self._positions.apply(own.size, own.max_wait)
+
     def comes_before(self, attempt: Attempt) -> bool:
-        """Whether somebody waits whom this newcomer must not overtake."""
+        """Whether an attempt waits that this new one must not overtake."""
         if not self._attempts:
             return False
         tier = attempt.identity.tier
         return self._tiers[tier] > 0 or not self._tracker.has_reserve(tier)
 
     def rejection(self, attempt: Attempt) -> Reject | None:
-        """Why this attempt may not even wait: places count like connections of its own."""
+        """Return a rejection if it may not even wait: a position counts like a connection."""
         return self._tracker.own_rejection(
             attempt.address,
             attempt.identity,
@@ -94,74 +102,74 @@ class WaitingRoom:
         arrived: float | None = None,
         until: float | None = None,
     ) -> int | None:
-        """Take a place: the position from 1, or None when all are taken.
+        """Take a position: its number, from 1, or None when all are taken.
 
-        See ``Positions.enter`` for ``arrived`` and ``until``. A key that waits keeps its place.
+        See `Positions.enter` for `arrived` and `until`. A key that waits keeps its position.
         """
         priority = attempt.identity.priority
-        position = self._room.enter(key, priority, now, arrived, until)
+        position = self._positions.enter(key, priority, now, arrived, until)
         if position is not None and key not in self._attempts:
             self._attempts[key] = attempt
             self._count(attempt, 1)
         return position
 
     def promote(self, now: float) -> Promotion | None:
-        """Let the head in if there is a slot for it; None while nobody is to be let in.
+        """Admit the head if there is capacity for it; None while none is to be admitted.
 
-        Call it again until it returns None, whenever a slot came free and a few times a second.
+        Call it until it returns None, whenever capacity becomes free and a few times a second.
         """
-        key = self._room.next()
+        key = self._positions.next()
         if key is None or self.wait_for_room(now):
             return None
         attempt = self._attempts[key]
         identity = attempt.identity
         if not self._dry and not self._shedder.admits(identity.priority, self._chance()):
             return None
-        verdict = self._tracker.acquire(attempt.address, identity)
-        if type(verdict) is Reject:
-            if verdict.reason is SERVER_LIMIT:
+        outcome = self._tracker.acquire(attempt.address, identity)
+        if type(outcome) is Reject:
+            if outcome.reason is SERVER_LIMIT:
                 return None
             self.leave(key, now)
         else:
-            self._room.promote(now)
+            self._positions.promote(now)
             self._forget(key)
             if self._pacer is not None:
-                self._pacer.let_in(now)
-        return Promotion(key, attempt, verdict)
+                self._pacer.admitted(now)
+        return Promotion(key, attempt, outcome)
 
     def wait_for_room(self, now: float) -> float:
-        """Seconds until the pace allows the head to be let in; 0.0 for now."""
+        """Return the seconds until the pace allows the head to be admitted; 0.0 for now."""
         return 0.0 if self._pacer is None else self._pacer.wait_for_room(now)
 
     def leave(self, key: Hashable, now: float) -> bool:
-        """Give a place up; False when the key does not wait."""
-        if not self._room.leave(key, now):
+        """Give a position up; False when the key does not wait."""
+        if not self._positions.leave(key, now):
             return False
         self._forget(key)
         return True
 
     def expired(self, now: float) -> list[Hashable]:
-        """Take out those who have waited for too long, or did not come back; their keys."""
-        over = self._room.expired(now)
+        """Take out those that have waited too long, or did not come back, and return their keys."""
+        over = self._positions.expired(now)
         for key in over:
             self._forget(key)
         return over
 
     def status(self, now: float) -> Iterator[Status[Hashable]]:
-        """What holders are to be told; call it a few times a second. See ``Positions.status``."""
-        return self._room.status(now)
+        """Yield what holders are to be told; call it a few times a second. See `Positions`."""
+        return self._positions.status(now)
 
     def eta(self, position: int, now: float) -> float | None:
-        """Seconds until this position is let in, None while unknown."""
-        return self._room.eta(position, now)
+        """Return the seconds until this position is admitted, None while unknown."""
+        return self._positions.eta(position, now)
 
     def explain(self, attempt: Attempt, now: float) -> Step:
-        """Whether this attempt would have to wait behind others. Changes nothing."""
-        step = self._room.explain(attempt.identity.priority, now)
+        """Say whether this attempt would have to wait behind others. Changes nothing."""
+        step = self._positions.explain(attempt.identity.priority, now)
         if not step.passed and not self.comes_before(attempt):
-            detail = "its tier has a free place of its own"
+            detail = "its tier has a reserve that is free"
             return Step(step.name, True, detail, step.numbers)
-        # Whoever would be at the head still lets those be served whose slots are free already.
+        # At the head it is the next to be admitted, so it passes.
         if step.passed and self._attempts:
             detail = f"it would be at the head of {len(self) + 1}"
             return Step(step.name, True, detail, step.numbers)

@@ -1,4 +1,4 @@
-"""Who is in which room, within the limits of rooms and of connections."""
+"""Rooms and their members, within the limits of rooms and of connections."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Collection, Hashable
 from threading import Lock
 from typing import Generic, Protocol, TypeVar
 
-from tidegate.core.codes import ROOM_LIMIT, TOO_MANY_ROOMS, Reason
+from tidegate.core.codes import ROOM_LIMIT, TOO_MANY_ROOMS, Fault
 
 __all__ = ["Member", "Rooms"]
 
 
 class Member(Hashable, Protocol):
-    """What can be in a room: anything with a ``rooms`` attribute that only Rooms writes."""
+    """What can join a room: anything with a `rooms` attribute that only Rooms writes."""
 
     rooms: tuple[str, ...]
 
@@ -23,8 +23,8 @@ M = TypeVar("M", bound=Member)
 class _Room(dict[M, None]):
     """The members of one room, in the order in which they joined.
 
-    A dict takes about half the memory of a set, and sends to a room keep one order. ``alone`` is
-    the tuple of this room's name, shared by all the members that are in this room only.
+    A dict takes about half the memory of a set, and sends to a room keep one order. `alone` is the
+    tuple of this room's name, shared by all members that are in this room only.
     """
 
     __slots__ = ("alone",)
@@ -34,10 +34,9 @@ class _Room(dict[M, None]):
 
 
 class Rooms(Generic[M]):
-    """The rooms of one node. Safe from any thread; rooms without members vanish.
+    """The rooms of one node. Safe from any thread; a room without members is forgotten.
 
-    ``per_room`` is the most members of a room, ``rooms_per_connection`` the most rooms of a
-    member.
+    `per_room` is the most members of a room, `rooms_per_connection` the most rooms of a member.
     """
 
     __slots__ = ("_lock", "_per_connection", "_per_room", "_rooms")
@@ -48,8 +47,19 @@ class Rooms(Generic[M]):
         self._per_connection = rooms_per_connection
         self._rooms: dict[str, _Room[M]] = {}
 
-    def join(self, member: M, room: str) -> Reason | None:
-        """Put a member into a room; None when it is in, else why not.
+    @property
+    def per_connection(self) -> int:
+        """The most rooms that a member may be in."""
+        return self._per_connection
+
+    def apply(self, per_room: int, rooms_per_connection: int) -> None:
+        """Take over other limits, for the joins from now on. No member has to leave a room."""
+        with self._lock:
+            self._per_room = per_room
+            self._per_connection = rooms_per_connection
+
+    def join(self, member: M, room: str) -> Fault | None:
+        """Put a member into a room and return None, or return why it cannot join.
 
         Joining twice is fine and counts once.
         """
@@ -69,7 +79,7 @@ class Rooms(Generic[M]):
         return None
 
     def leave(self, member: M, room: str) -> bool:
-        """Take a member out of a room; False when it was not in."""
+        """Take a member out of a room; False when it was not in it."""
         with self._lock:
             present = self._rooms.get(room)
             if present is None or member not in present:
@@ -89,7 +99,7 @@ class Rooms(Generic[M]):
         return joined
 
     def members(self, room: str) -> Collection[M]:
-        """The members of a room in the order in which they joined; empty when there are none.
+        """Return the members of a room in the order in which they joined; empty without any.
 
         It is the room itself, not a copy: copy it before a loop that may join or leave.
         """

@@ -2,7 +2,8 @@
 
 The command line, the environment, TOML files and the reference page derive from these classes.
 All are frozen and check themselves: a ConfigError names the setting, its value (never that of a
-secret) and what is allowed. Durations are in seconds, sizes in bytes.
+secret) and what is allowed. Durations are in seconds, sizes in bytes. A setting says whether it
+can change while the server runs (`Setting.live`); `changes` has what differs and merges changes.
 """
 
 from __future__ import annotations

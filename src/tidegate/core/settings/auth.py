@@ -38,16 +38,21 @@ class AuthSettings(Section):
         wording="PEM text, or the path of a PEM file",
     )
     issuer: str | None = setting(None, 'What the "iss" claim must be, when set.')
-    audience: str | None = setting(None, 'What the "aud" claim must hold, when set.')
+    audience: str | None = setting(None, 'What the "aud" claim must contain, when set.')
     query_token: bool = setting(
         False, "Whether a token may come in the query, where logs of proxies show it."
     )
     first_message: bool = setting(True, "Whether a token may come in a first auth message.")
     timeout: float = setting(
-        5.0, "Time that the first auth message has to come.", unit="s", low=0.1, high=3600
+        5.0,
+        "Time in which the first auth message must arrive.",
+        unit="s",
+        low=0.1,
+        high=3600,
+        live=True,
     )
     leeway: float = setting(
-        0.0, "Difference between clocks that is forgiven.", unit="s", low=0, high=300
+        0.0, "Difference between clocks that is tolerated.", unit="s", low=0, high=300
     )
 
     def _check(self) -> None:

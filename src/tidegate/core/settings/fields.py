@@ -30,10 +30,12 @@ _S = TypeVar("_S", bound="Section")
 
 
 class SettingError(ConfigError):
-    """One setting is wrong.
+    """One setting is wrong; the text is its name, its value and what is allowed.
 
-    ``key`` names it ("limits.per_ip"), ``value`` is how its value is shown (None when there is
-    none to show, or it is a secret), ``problem`` says what is allowed. The text is all three.
+    Args:
+        key: the full name, such as "limits.per_ip".
+        problem: what is allowed.
+        value: how the value is shown; None when there is none to show, or it is a secret.
     """
 
     def __init__(self, key: str, problem: str, value: str | None = None) -> None:
@@ -50,7 +52,7 @@ class Setting:
     section: str
     key: str
     type: Any
-    """The type as written, for example ``int``, ``str | None`` or ``tuple[str, ...]``."""
+    """The type as written, for example `int`, `str | None` or `tuple[str, ...]`."""
     default: Any
     doc: str
     unit: str
@@ -62,10 +64,12 @@ class Setting:
     wording: str
     length: int
     """How many values a list has that is not empty; 0 for any number."""
+    live: bool
+    """Whether it can change while the server runs."""
 
     @property
     def name(self) -> str:
-        """The full name, ``section.key``."""
+        """The full name, `section.key`."""
         return f"{self.section}.{self.key}"
 
     @property
@@ -106,7 +110,8 @@ class Setting:
     def check(self, value: Any) -> Any:
         """Return the value, a whole number as a float and a list as a tuple where asked for.
 
-        Raises SettingError when the value is not what the setting allows.
+        Raises:
+            SettingError: the value is not what the setting allows.
         """
         if value is None and self.optional:
             return None
@@ -152,8 +157,13 @@ def setting(
     wording: str = "",
     secret: bool = False,
     length: int = 0,
+    live: bool = False,
 ) -> Any:
-    """Declare one field of a section. Numbers need ``low`` and ``high``, both allowed."""
+    """Declare one field of a section. Numbers need `low` and `high`, both allowed.
+
+    A `live` setting can change while the server runs: the policy that it belongs to takes it over
+    in its `apply`.
+    """
     known = {
         "doc": doc,
         "unit": unit,
@@ -164,6 +174,7 @@ def setting(
         "wording": wording,
         "secret": secret,
         "length": length,
+        "live": live,
     }
     return dataclasses.field(default=default, repr=not secret, metadata=known)
 
@@ -183,7 +194,11 @@ class Section:
         self._check()
 
     def _check(self) -> None:
-        """Rules between several settings; raises SettingError."""
+        """Check the rules between several settings.
+
+        Raises:
+            SettingError: a rule is broken.
+        """
 
     def error(self, key: str, problem: str) -> SettingError:
         """The error for the present value of one key of this section."""
@@ -206,9 +221,10 @@ def settings_of(section: type[Section]) -> tuple[Setting, ...]:
 
 
 def make(section: type[_S], prefix: str, values: object) -> _S:
-    """Make a section from plain values; ``prefix`` is its name in errors.
+    """Make a section from plain values; `prefix` is its name in errors.
 
-    Raises SettingError for a wrong value, and for a name that the section does not have.
+    Raises:
+        SettingError: a value is wrong, or the section does not have such a name.
     """
     if not isinstance(values, Mapping):
         raise SettingError(prefix, "must be a section with settings in it", shown(values))
@@ -231,7 +247,7 @@ def unknown(name: str, kind: str, names: Sequence[str]) -> SettingError:
 
 
 def shown(value: Any) -> str:
-    """A value as one would write it in TOML, cut to a length that fits in a line."""
+    """Return a value as it is written in TOML, cut to a length that fits in a line."""
     if isinstance(value, list | tuple):
         text = "[" + ", ".join(map(shown, value)) + "]"
     elif isinstance(value, str):

@@ -1,4 +1,4 @@
-"""How connections are found dead, and how a server ends them all."""
+"""How dead and idle connections are found, and how a server drains."""
 
 from __future__ import annotations
 
@@ -17,9 +17,14 @@ class HeartbeatSettings(Section):
     """How dead and idle connections are found."""
 
     section: ClassVar[str] = "heartbeat"
-    interval: float = setting(30.0, "Time between pings.", unit="s", low=0.1, high=_DAY)
+    interval: float = setting(30.0, "Time between pings.", unit="s", low=0.1, high=_DAY, live=True)
     timeout: float = setting(
-        10.0, "Time that a peer has to show life after a ping.", unit="s", low=0.1, high=3600
+        10.0,
+        "Time in which a peer must answer a ping, or send anything else.",
+        unit="s",
+        low=0.1,
+        high=3600,
+        live=True,
     )
     idle_timeout: float = setting(
         0.0,
@@ -27,22 +32,25 @@ class HeartbeatSettings(Section):
         unit="s",
         low=0,
         high=30 * _DAY,
+        live=True,
     )
 
 
 @dataclass(frozen=True, slots=True)
 class DrainSettings(Section):
-    """How a server leaves that is asked to."""
+    """How a server drains: it closes its connections spread over a window."""
 
     section: ClassVar[str] = "drain"
     on_sigterm: bool = setting(
         True,
-        "Whether SIGTERM drains, lest all clients return at once; else it closes, as SIGINT does.",
+        "Whether SIGTERM drains, so that clients do not all return at once; if not, it stops.",
+        live=True,
     )
     window: float = setting(
         30.0,
-        "Time over which connections are closed; 10,000 are then 334 a second for the others.",
+        "Time over which connections are closed; 10,000 are then 334 a second for other servers.",
         unit="s",
         low=0,
         high=3600,
+        live=True,
     )

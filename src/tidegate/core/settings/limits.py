@@ -14,7 +14,7 @@ POLICIES: Final = (
     *("connections", "per_ip", "per_user", "tiers"),
     "messages",
 )
-"""What can be tried out without effect (``limits.dry_run``), by the name of its setting."""
+"""What can be tried out without effect (`limits.dry_run`), by the name of its setting."""
 
 _ALL: Final = "all"
 _MOST: Final = 10_000_000
@@ -25,14 +25,16 @@ class LimitsSettings(Section):
     """How many connections there may be. 0 means none at all."""
 
     section: ClassVar[str] = "limits"
-    connections: int = setting(10_000, "Connections on this server.", low=0, high=_MOST)
-    per_ip: int = setting(100, "Connections from one address.", low=0, high=_MOST)
-    per_user: int = setting(10, "Connections of one user.", low=0, high=_MOST)
-    per_room: int = setting(10_000, "Connections in one room.", low=0, high=_MOST)
-    rooms_per_connection: int = setting(100, "Rooms that a connection is in.", low=0, high=10_000)
+    connections: int = setting(10_000, "Connections on this server.", low=0, high=_MOST, live=True)
+    per_ip: int = setting(100, "Connections from one address.", low=0, high=_MOST, live=True)
+    per_user: int = setting(10, "Connections of one user.", low=0, high=_MOST, live=True)
+    per_room: int = setting(10_000, "Connections in one room.", low=0, high=_MOST, live=True)
+    rooms_per_connection: int = setting(
+        100, "Rooms that one connection may join.", low=0, high=10_000, live=True
+    )
     dry_run: tuple[str, ...] = setting(
         (),
-        "Policies whose refusals are counted and logged, but not done.",
+        "Policies that count and log what they would refuse, but refuse nothing.",
         choices=(*POLICIES, _ALL),
     )
 
@@ -43,7 +45,7 @@ class LimitsSettings(Section):
 
 @dataclass(frozen=True, slots=True)
 class Tier(Section):
-    """The limits of one tier of users, as the ``tier`` claim of their tokens names it."""
+    """The limits of one tier of users, as the `tier` claim of their tokens names it."""
 
     section: ClassVar[str] = "tiers.*"
     per_user: int | None = setting(
@@ -51,10 +53,11 @@ class Tier(Section):
         "Connections of one user of this tier, in place of limits.per_user.",
         low=0,
         high=_MOST,
+        live=True,
     )
     connections: int | None = setting(
-        None, "Connections of all users of this tier together.", low=0, high=_MOST
+        None, "Connections of all users of this tier together.", low=0, high=_MOST, live=True
     )
     reserved: float = setting(
-        0.0, "Share of limits.connections that is kept for this tier.", low=0, high=1
+        0.0, "Share of limits.connections that is kept for this tier.", low=0, high=1, live=True
     )

@@ -1,4 +1,4 @@
-"""Where the server listens, for clients and for operators, and what stands in front of it."""
+"""Where the server listens for clients and for operators, and which proxies are in front."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import ipaddress
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
+from tidegate.addresses import is_loopback
 from tidegate.core.settings.fields import Section, SettingError, setting, shown
 
 __all__ = ["AdminSettings", "ProxiesSettings", "ServerSettings", "TlsSettings"]
@@ -43,30 +44,43 @@ class ServerSettings(Section):
         wording='an origin such as "https://example.com" (lower case, no path), or "*"',
     )
     backlog: int = setting(
-        4096, "Connections that the kernel holds before they are accepted.", low=1, high=1_000_000
+        4096, "Connections that the kernel queues until they are accepted.", low=1, high=1_000_000
     )
     handshake_timeout: float = setting(
         5.0,
-        "Time from the connection to the end of the request, TLS included.",
+        "Time in which a client must send its request, TLS included.",
         unit="s",
         low=0.1,
         high=3600,
+        live=True,
+    )
+    max_pending: int = setting(
+        1000,
+        "Attempts that may wait for a slow decision, such as one that needs a database.",
+        low=0,
+        high=1_000_000,
     )
     close_timeout: float = setting(
-        5.0, "Time that a peer has to answer a close frame.", unit="s", low=0.1, high=3600
+        5.0,
+        "Time in which a peer must answer a close frame.",
+        unit="s",
+        low=0.1,
+        high=3600,
+        live=True,
     )
     shutdown_timeout: float = setting(
         10.0,
-        "Time for all connections to end when the server stops without a drain.",
+        "Time in which all connections must end when the server stops without a drain.",
         unit="s",
         low=0,
         high=_DAY,
+        live=True,
     )
 
 
 @dataclass(frozen=True, slots=True)
 class AdminSettings(Section):
-    """The listener for operators: metrics, stats, connections."""
+    """The listener for operators: metrics, stats and connections."""
 
     section: ClassVar[str] = "admin"
     enabled: bool = setting(True, "Whether there is an admin listener.")
@@ -74,14 +88,14 @@ class AdminSettings(Section):
     port: int = setting(8001, "Port of the admin listener; 0 takes a free one.", low=0, high=65535)
     token: str | None = setting(
         None,
-        "Bearer token that the admin listener asks for; needed when it is not on loopback.",
+        "Bearer token for the admin listener; required when it is not on loopback.",
         pattern=r"[!-~]{16,}",
         wording="at least 16 printable ASCII characters without spaces",
         secret=True,
     )
 
     def _check(self) -> None:
-        if self.enabled and self.token is None and not _loopback(self.host):
+        if self.enabled and self.token is None and not is_loopback(self.host):
             problem = f"must be set, because admin.host = {shown(self.host)} is not loopback"
             raise self.error("token", problem)
 
@@ -104,12 +118,12 @@ class TlsSettings(Section):
 
 @dataclass(frozen=True, slots=True)
 class ProxiesSettings(Section):
-    """The proxies in front, and how they name the client's address."""
+    """The proxies in front of the server, and how they pass on the client's address."""
 
     section: ClassVar[str] = "proxies"
     trusted: tuple[str, ...] = setting(
         (),
-        "Networks whose word about the client's address is taken.",
+        "Networks of the proxies that are trusted to name the client's address.",
         wording='a network such as "10.0.0.0/8" or an address',
     )
     header: str = setting(
@@ -129,10 +143,3 @@ class ProxiesSettings(Section):
                 raise self.error("trusted", str(error)) from None
         if self.protocol and not self.trusted:
             raise self.error("protocol", "needs proxies.trusted, the networks of the proxies")
-
-
-def _loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -37,7 +37,7 @@ _TIER_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """All settings of a server; ``Settings()`` is the defaults."""
+    """All settings of a server; `Settings()` is the defaults."""
 
     server: ServerSettings = field(default_factory=ServerSettings)
     admin: AdminSettings = field(default_factory=AdminSettings)
@@ -75,8 +75,10 @@ class Settings:
         """Build settings from plain nested mappings, as TOML has them; the rest are defaults.
 
         Lists may stand for tuples and whole numbers for fractions; nothing else is converted.
-        Raises ConfigError for a wrong value and for a name that does not exist, with the nearest
-        names that do.
+
+        Raises:
+            SettingError: a value is wrong, or a name does not exist; the text has the nearest
+                names that do.
         """
         made: dict[str, Any] = {}
         for name, values in data.items():
@@ -92,7 +94,7 @@ class Settings:
 
     @staticmethod
     def fields() -> Iterator[Setting]:
-        """Every setting there is, by section; the section of a tier's settings is ``tiers.*``."""
+        """Every setting there is, by section; the section of a tier's settings is `tiers.*`."""
         for section in (*_SECTIONS.values(), Tier):
             yield from settings_of(section)
 

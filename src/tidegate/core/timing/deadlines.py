@@ -1,4 +1,4 @@
-"""Points in time at which something has to be done, the next one first."""
+"""Points in time at which something is due, the next one first."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _SLACK = 64
 
 
 class Deadlines(Generic[T]):
-    """One deadline for each key, in any clock's seconds as long as it is always the same clock.
+    """One deadline for each key, in the seconds of any clock, as long as it is always the same.
 
-    A heap, where a deadline that was moved or dropped stays until it comes up or until such
-    entries outnumber the real ones. All operations are O(log n), amortised.
+    It is a heap: a deadline that was moved or dropped stays in it until it comes up, or until
+    such entries outnumber the real ones. All operations are O(log n), amortised.
     """
 
     __slots__ = ("_entries", "_heap", "_made")
@@ -43,7 +43,7 @@ class Deadlines(Generic[T]):
             self._compact()
 
     def due(self, now: float) -> list[T]:
-        """Remove and return the keys whose deadline is ``now`` or earlier, earliest first."""
+        """Remove and return the keys whose deadline is `now` or earlier, the earliest first."""
         found: list[T] = []
         heap = self._heap
         while heap and heap[0][0] <= now:
@@ -55,14 +55,14 @@ class Deadlines(Generic[T]):
         return found
 
     def next(self) -> float | None:
-        """The earliest deadline, or None when there are none."""
+        """Return the earliest deadline, or None when there are none."""
         heap = self._heap
         while heap and self._entries.get(heap[0][2]) is not heap[0]:
             heapq.heappop(heap)
         return heap[0][0] if heap else None
 
     def __iter__(self) -> Iterator[T]:
-        """The keys that have a deadline, in no order that is of use."""
+        """Yield the keys that have a deadline, in no useful order."""
         return iter(self._entries)
 
     def __contains__(self, key: T) -> bool:

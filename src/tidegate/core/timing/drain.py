@@ -1,4 +1,4 @@
-"""When each connection of a server that leaves is told, and when it is closed.
+"""When each connection of a draining server gets its notice, and when it is closed.
 
     start   notice                                        last close    deadline
       |       |                                                |           |
@@ -6,8 +6,8 @@
       | all   | one close after the other, at even distances   | handshakes|
       | told  |                                                | end       |
 
-A client that is told its slot as the delay to reconnect after, and one that stays until it is
-closed, come to the other servers at the same time: both ways they are spread over the window.
+A client is told its slot as the delay to reconnect after. Whether it leaves at the notice or stays
+until it is closed, it comes to the other servers at that time: they are spread over the window.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from typing import Final
 
 __all__ = ["DrainSchedule"]
 
-# Longest time for the notices, in seconds and as a share of the window. At once would be a burst.
+# Longest time for the notices, in seconds and as a share of the window. All at once is a burst.
 _NOTICE: Final = 1.0
 _NOTICE_SHARE: Final = 0.04
 
 # Share of the window after which the last close is sent: its handshake takes time as well.
 _CLOSES: Final = 0.96
 
-# How much faster than evenly over the whole window the closes are at most, to catch up when late.
-# On their way to the clients closes move closer together; there it is not to be more than 1.2.
+# How much faster than evenly over the whole window the closes may be, to catch up when late.
+# On their way to the clients closes move closer together; there it must not be more than 1.2.
 _FASTEST: Final = 1.15
 
 
 class DrainSchedule:
-    """The schedule of ``total`` connections over ``window`` seconds from ``now`` (monotonic).
+    """The schedule of `total` connections over `window` seconds from `now` (monotonic).
 
-    The caller numbers its connections once, from 0, and asks about every 50 ms: first ``told``,
-    then ``due``. A window of 0 closes all at once.
+    The caller numbers its connections once, from 0, and asks about every 50 ms: first `told`,
+    then `due`. A window of 0 closes all at once.
     """
 
     __slots__ = (
@@ -56,7 +56,7 @@ class DrainSchedule:
         self._start = now
         self._notice = self._first = min(_NOTICE, _NOTICE_SHARE * window)
         self._step = (_CLOSES * window - self._first) / total if total else 0.0
-        # Of a rate below one a second, one is the least there is.
+        # At a rate below one a second, there is one in some seconds.
         self._most = math.ceil(_FASTEST * total / window) if window else total
         self._closed = 0
         # How many became due at which moments of the last second, and all together.
@@ -64,9 +64,9 @@ class DrainSchedule:
         self._recently = 0
 
     def told(self, now: float) -> int:
-        """How many connections, the first ones, have to have had their notice by ``now``.
+        """Return how many connections, the first ones, must have had their notice by `now`.
 
-        All have before the first is due to be closed.
+        All have it before the first one is due to be closed.
         """
         elapsed = now - self._start
         if elapsed >= self._notice:
@@ -74,20 +74,19 @@ class DrainSchedule:
         return math.ceil(self._total * elapsed / self._notice)
 
     def slot(self, index: int) -> float:
-        """Seconds from the start to the close of a connection, by its number.
+        """Return the seconds from the start to the close of a connection, by its number.
 
-        To be told as the delay to reconnect after. It is exact as long as ``due`` is asked for
-        in time.
+        The client is told them as the delay to reconnect after. They are exact as long as `due`
+        is asked for in time.
         """
         return self._first + index * self._step
 
     def due(self, now: float) -> int:
-        """How many connections, the first ones, have to be closed by ``now``.
+        """Return how many connections, the first ones, must be closed by `now`.
 
-        The caller closes those at once; an answer is never taken back. No second has more closes
-        than 1.15 times the total divided by the window, rounded up. After a question that came
-        late the schedule is caught up with within that bound, and whoever is left at the
-        ``deadline`` is to be aborted.
+        The caller closes those at once; the number never falls. No second has more closes than
+        1.15 times the total divided by the window, rounded up. A call that comes late catches up
+        within that bound. Connections that are left at the `deadline` are to be aborted.
         """
         recent = self._recent
         while recent and recent[0][0] <= now - 1.0:

@@ -1,6 +1,6 @@
 """What one connection may send: messages, bytes, joins and control frames, by the second.
 
-``Rates`` is what is allowed to everybody and may change at any time; a ``Meter`` is what one
+`Rates` is what every connection may send, and may change at any time; a `Meter` is what one
 connection has used of it lately. Each of its buckets is one number: the theoretical arrival time of
 the generic cell rate algorithm (ITU-T I.371, annex A), which is when the bucket is full again. A
 meter whose buckets are all full says nothing, and may be thrown away.
@@ -17,14 +17,14 @@ from tidegate.core.settings import MessagesSettings
 __all__ = ["ABUSE_SECONDS", "Abuse", "Meter", "Rates", "TokenBucket"]
 
 ABUSE_SECONDS: Final = 10.0
-"""The time within which ``messages.abuse_after`` refusals close a connection."""
+"""The time within which `messages.abuse_after` refusals close a connection."""
 
 # No clock is finer, and sums of floats are not exact.
 _INSTANT: Final = 1e-7
 
 
 class TokenBucket:
-    """Holds up to ``burst`` tokens, full at first, and gains ``rate`` a second; both above 0.
+    """Holds up to `burst` tokens, full at first, and gains `rate` a second; both above 0.
 
     Both may be changed at any time: what is in the bucket stays there, up to the new burst.
     """
@@ -38,10 +38,10 @@ class TokenBucket:
         self._at = 0.0
 
     def take(self, amount: float, now: float) -> float:
-        """Take tokens: 0.0 when taken, else nothing is, and the seconds until it would be. HOT.
+        """Take tokens and return 0.0, or take none and return the seconds to wait. HOT.
 
-        ``now`` is in monotonic seconds. More than ``burst`` is taken when the bucket is full, and
-        has to be made up for afterwards, so that the rate holds for amounts of any size.
+        `now` is in monotonic seconds. An amount above `burst` is taken when the bucket is full,
+        and is made up for afterwards, so that the rate holds for amounts of any size.
         """
         rate = self.rate
         burst = self.burst
@@ -57,7 +57,7 @@ class TokenBucket:
 
 
 class Abuse:
-    """Tells when something has happened ``limit`` times (1 or more) within ``window`` seconds."""
+    """Tells when something has happened `limit` times (1 or more) within `window` seconds."""
 
     __slots__ = ("_times", "_window")
 
@@ -65,8 +65,13 @@ class Abuse:
         self._times: deque[float] = deque(maxlen=limit)
         self._window = window
 
+    def apply(self, limit: int) -> None:
+        """Take over another limit; what was counted stays counted, up to the new limit."""
+        if limit != self._times.maxlen:
+            self._times = deque(self._times, maxlen=limit)
+
     def happened(self, now: float) -> bool:
-        """Count one time, at ``now`` in monotonic seconds; True when that is too often."""
+        """Count one time, at `now` in monotonic seconds; True when that is too often."""
         times = self._times
         times.append(now)
         return len(times) == times.maxlen and now - times[0] <= self._window
@@ -77,9 +82,10 @@ class Abuse:
 
 
 class Rates:
-    """How fast each connection may send. ``join_burst`` is how many joins may come at once."""
+    """How fast each connection may send. `join_burst` is how many joins may come at once."""
 
     __slots__ = (
+        "_most",
         "_settings",
         "abuse_after",
         "byte_slack",
@@ -94,6 +100,15 @@ class Rates:
     )
 
     def __init__(self, settings: MessagesSettings, join_burst: int) -> None:
+        self._most = math.inf
+        self.apply(settings, join_burst)
+
+    def apply(self, settings: MessagesSettings, join_burst: int) -> None:
+        """Take over other settings, in force at once for all meters.
+
+        A `limit` that was set stays in force. What a meter has counted stays counted: a bucket
+        that is not full yet is full at the time at which it would have been.
+        """
         self._settings = settings
         self.abuse_after = settings.abuse_after
         self.join_step, self.join_slack = _steps(settings.joins_per_second, max(1, join_burst))
@@ -101,14 +116,14 @@ class Rates:
         self.control_step, self.control_slack = _steps(rate, max(1.0, rate))
         rate = settings.bytes_per_second
         self.byte_step, self.byte_slack = _steps(rate, settings.bytes_at_once)
-        self.message_step, self.message_slack = 0.0, 0.0
-        self.limit(math.inf)
+        self.limit(self._most)
 
     def limit(self, most: float) -> None:
         """Allow at most so many messages a second, above 0, whatever the settings allow.
 
-        As many may then come at once as in the time that the settings' burst is for.
+        The burst then shrinks in proportion: it is worth as many seconds as in the settings.
         """
+        self._most = most
         rate, burst = self._settings.per_second, float(self._settings.burst)
         if rate > most:
             burst = max(1.0, burst * most / rate)
@@ -125,7 +140,7 @@ def _steps(rate: float, burst: float) -> tuple[float, float]:
 
 
 class Meter:
-    """How much one connection has sent lately. ``now`` is in monotonic seconds."""
+    """How much one connection has sent lately. `now` is in monotonic seconds."""
 
     __slots__ = ("_abuse", "_bytes", "_controls", "_joins", "_messages", "_rates", "ready_at")
 
@@ -140,7 +155,7 @@ class Meter:
         """When the next message may come, of whatever size."""
 
     def charge(self, size: int, now: float) -> None:
-        """Count a message of ``size`` bytes and set ``ready_at``. HOT.
+        """Count a message of `size` bytes and set `ready_at`. HOT.
 
         A message that needs more bytes than are left is made up for afterwards, so that the rate
         holds for messages of any size.
@@ -158,7 +173,7 @@ class Meter:
         self.ready_at = ready
 
     def take_join(self, now: float) -> float:
-        """Count a join: 0.0, or the seconds until the next one may come, and it is not counted."""
+        """Count a join and return 0.0, or count none and return the seconds to wait."""
         rates = self._rates
         full = max(self._joins, now)
         delay = full - rates.join_slack - now
@@ -180,6 +195,8 @@ class Meter:
         """Count a message that was refused; True when that happened too often."""
         if self._abuse is None:
             self._abuse = Abuse(self._rates.abuse_after, ABUSE_SECONDS)
+        else:
+            self._abuse.apply(self._rates.abuse_after)
         return self._abuse.happened(now)
 
     def is_full(self, now: float) -> bool:

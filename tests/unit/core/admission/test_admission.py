@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import pytest
-from tests.support.policies import with_a_line
 
+from tests.support.policies import with_a_line
 from tidegate.core.admission.admission import Admission, outcome
 from tidegate.core.admission.attempt import ANONYMOUS, Attempt, Identity, Lease, Reject
 from tidegate.core.admission.shedding import LoadShedder, Signals
@@ -19,10 +20,9 @@ from tidegate.core.codes import (
     UNAUTHORIZED,
     USER_LIMIT,
     WAITING,
-    Reason,
+    Refusal,
 )
 from tidegate.core.settings import POLICIES, Settings
-from tidegate.core.stats import Stats
 
 ANN = Identity("ann")
 SECRET = "a" * 32
@@ -32,11 +32,16 @@ CLOSED = {"anonymous": False, "secret": SECRET}
 
 def build(
     chance: float = 0.0, **sections: dict[str, Any]
-) -> tuple[Admission, ConnectionTracker, Stats]:
+) -> tuple[Admission, ConnectionTracker, Counter[str]]:
     settings = Settings.from_mapping(with_a_line(sections))
-    tracker, stats = ConnectionTracker(settings.limits, settings.tiers), Stats()
+    tracker = ConnectionTracker(settings.limits, settings.tiers)
+    tried: Counter[str] = Counter()
     shedder = LoadShedder(settings, 0.0)
-    return Admission(settings, tracker, stats, shedder, lambda: chance), tracker, stats
+
+    def note(policy: str) -> None:
+        tried[policy] += 1
+
+    return Admission(settings, tracker, shedder, lambda: chance, note), tracker, tried
 
 
 def make(
@@ -49,14 +54,14 @@ def make(
 
 
 @pytest.mark.parametrize(
-    ("limits", "auth", "draining", "identity", "native", "reason"),
+    ("limits", "auth", "draining", "identity", "in_band", "reason"),
     [
         ({}, {}, False, ANONYMOUS, False, None),
         ({}, {}, False, ANN, False, None),
         ({}, {}, True, ANN, True, DRAINING),
         ({}, CLOSED, False, ANN, False, None),
         ({}, CLOSED, False, ANONYMOUS, False, UNAUTHORIZED),
-        # Only a native client has a first message to say who it is.
+        # Only a client that is told things in-band has a first message to say who it is.
         ({}, CLOSED, False, ANONYMOUS, True, None),
         ({}, {**CLOSED, "first_message": False}, False, ANONYMOUS, True, UNAUTHORIZED),
         ({"connections": 0}, {}, False, ANN, False, SERVER_LIMIT),
@@ -72,19 +77,19 @@ def test_admit(
     auth: dict[str, Any],
     draining: bool,
     identity: Identity,
-    native: bool,
-    reason: Reason | None,
+    in_band: bool,
+    reason: Refusal | None,
 ) -> None:
     admission, tracker = make(limits, auth)
     admission.draining = draining
-    verdict = admission.admit(Attempt("192.0.2.1", "/ws", identity, native), now=0.0)
+    decision = admission.admit(Attempt("192.0.2.1", "/ws", identity, in_band), now=0.0)
     if reason is None:
-        assert isinstance(verdict, Lease)
-        assert (verdict.address, verdict.user) == ("192.0.2.1", identity.user)
+        assert isinstance(decision, Lease)
+        assert (decision.address, decision.user) == ("192.0.2.1", identity.user)
         assert tracker.open == 1
     else:
-        assert isinstance(verdict, Reject)
-        assert (verdict.reason, verdict.retry_after) == (reason, reason.retry_after)
+        assert isinstance(decision, Reject)
+        assert (decision.reason, decision.retry_after) == (reason, reason.retry_after)
         assert tracker.open == 0
 
 
@@ -108,8 +113,8 @@ def test_draining_ends_both_steps_and_can_be_undone() -> None:
     assert rejection.reason is IP_LIMIT
 
 
-def reason(verdict: object) -> Reason | None:
-    return verdict.reason if isinstance(verdict, Reject) else None
+def reason(decision: object) -> Refusal | None:
+    return decision.reason if isinstance(decision, Reject) else None
 
 
 def attempt(number: int = 0, **who: Any) -> Attempt:
@@ -119,18 +124,18 @@ def attempt(number: int = 0, **who: Any) -> Attempt:
 # Pacing.
 
 
-def test_whoever_is_too_early_is_told_its_own_slot() -> None:
+def test_an_attempt_that_is_too_early_is_told_its_own_slot() -> None:
     admission, tracker, _ = build(pacing={"rate": 2.0, "burst": 1})
     assert admission.precheck("192.0.2.1", 10.0) is None
     assert isinstance(admission.admit(attempt(1), 10.0), Lease)
     told = [admission.precheck(f"192.0.2.{n}", 9.96) for n in range(2, 6)]
-    # 0.54, 1.04, 1.54 and 2.04 s, rounded up to tenths; nobody is told less than a second.
+    # 0.54, 1.04, 1.54 and 2.04 s, rounded up to tenths; none is told less than a second.
     assert told == [Reject(RATE_LIMITED, seconds) for seconds in (1.0, 1.1, 1.6, 2.1)]
     assert admission.precheck("192.0.2.2", 11.0) is None
     assert tracker.open == 1
 
 
-def test_who_is_refused_for_another_reason_does_not_use_the_rate_up() -> None:
+def test_an_attempt_that_is_refused_for_another_reason_does_not_use_the_rate_up() -> None:
     admission, _, _ = build(
         limits={"connections": 2}, waiting_room=OFF, pacing={"rate": 1.0, "burst": 2}
     )
@@ -177,7 +182,7 @@ def test_accepting_waits_only_while_there_is_pacing() -> None:
 
 @pytest.mark.parametrize("dry", [(), ("breaker",)])
 def test_the_breaker_opens_and_comes_back(dry: tuple[str, ...]) -> None:
-    admission, tracker, stats = build(
+    admission, tracker, tried = build(
         limits={"connections": 1, "dry_run": dry},
         pacing=OFF,
         waiting_room=OFF,
@@ -188,10 +193,10 @@ def test_the_breaker_opens_and_comes_back(dry: tuple[str, ...]) -> None:
     for _ in range(3):
         assert reason(admission.admit(attempt(), 0.0)) is SERVER_LIMIT
     assert admission.out_of_rotation(4.0) is not bool(dry)
-    stats.dry_run["breaker"] = 0
+    tried["breaker"] = 0
     found = admission.precheck("192.0.2.1", 4.0)
     assert found == (None if dry else Reject(BREAKER, 6))
-    assert stats.dry_run["breaker"] == len(dry)
+    assert tried["breaker"] == len(dry)
     tracker.release(lease)
     assert admission.precheck("192.0.2.1", 10.0) is None
     assert isinstance(admission.admit(attempt(), 10.0), Lease)
@@ -206,35 +211,37 @@ def test_limits_of_a_client_do_not_open_the_breaker(limits: dict[str, int]) -> N
     assert not admission.out_of_rotation(0.0)
 
 
-# The line.
+# The waiting room.
 
 
-def test_a_full_server_lets_wait_whom_nothing_else_keeps_out() -> None:
+def test_a_full_server_lets_attempts_wait_that_nothing_else_refuses() -> None:
     admission, tracker, _ = build(limits={"connections": 1, "per_user": 1})
     lease = admission.admit(attempt(1, user="ann"), 0.0)
     assert isinstance(lease, Lease)
     assert reason(admission.admit(attempt(2), 0.0)) is WAITING
     assert reason(admission.admit(attempt(2, user="ann"), 0.0)) is USER_LIMIT
-    # A place counts like a connection of the user's own.
+    # A position counts like a connection of the user's own.
     assert admission.waiting_room is not None
     admission.waiting_room.enter("bob", attempt(3, user="bob"), 0.0)
     assert reason(admission.admit(attempt(4, user="bob"), 0.0)) is USER_LIMIT
-    # What comes free is for who waits.
+    # Capacity that becomes free is for those that wait.
     tracker.release(lease)
     assert reason(admission.admit(attempt(5), 0.0)) is WAITING
-    turn = admission.waiting_room.promote(0.0)
-    assert turn is not None
-    assert turn.key == "bob"
-    assert isinstance(turn.verdict, Lease)
+    promotion = admission.waiting_room.promote(0.0)
+    assert promotion is not None
+    assert promotion.key == "bob"
+    assert isinstance(promotion.outcome, Lease)
 
 
-def test_there_is_no_line_in_front_of_a_server_without_places() -> None:
-    admission, _, _ = build(limits={"connections": 0})
+def test_none_waits_in_front_of_a_server_without_capacity() -> None:
+    admission, _, _ = build(limits={"connections": 0}, breaker={"enabled": True, "rejections": 1})
+    assert outcome(admission.explain(attempt(), 0.0)) == "reject"
     assert reason(admission.admit(attempt(), 0.0)) is SERVER_LIMIT
+    assert admission.out_of_rotation(0.0)
 
 
 @pytest.mark.parametrize(
-    ("line", "priority", "chance", "expected"),
+    ("room", "priority", "chance", "expected"),
     [
         (False, 0, 0.4, None),
         (False, 0, 0.6, SHEDDING),
@@ -242,9 +249,9 @@ def test_there_is_no_line_in_front_of_a_server_without_places() -> None:
         (True, 50, 0.6, None),
     ],
 )
-def test_pressure(line: bool, priority: int, chance: float, expected: Reason | None) -> None:
+def test_pressure(room: bool, priority: int, chance: float, expected: Refusal | None) -> None:
     admission, _, _ = build(
-        chance, shedding={"enabled": True}, waiting_room={"enabled": line}, limits={"per_ip": 9}
+        chance, shedding={"enabled": True}, waiting_room={"enabled": room}, limits={"per_ip": 9}
     )
     admission._shedder.sample(Signals(connections=0.9), 1.0)
     assert reason(admission.admit(attempt(user="ann", priority=priority), 1.0)) is expected
@@ -263,7 +270,7 @@ DRY: dict[str, dict[str, Any]] = {
 GOLD = {"user": "ann", "tier": "gold"}
 
 
-def pass_all(admission: Admission, now: float) -> Reason | None:
+def pass_all(admission: Admission, now: float) -> Refusal | None:
     asked = attempt(1, **GOLD)
     rejection = admission.precheck(asked.address, now)
     return reason(rejection if rejection is not None else admission.admit(asked, now))
@@ -272,14 +279,12 @@ def pass_all(admission: Admission, now: float) -> Reason | None:
 @pytest.mark.parametrize("everything", [False, True])
 @pytest.mark.parametrize("policy", DRY)
 def test_what_is_only_tried_out_is_counted_and_not_done(policy: str, everything: bool) -> None:
-    sections = {name: dict(values) for name, values in DRY[policy].items()}
+    sections: dict[str, Any] = {name: dict(values) for name, values in DRY[policy].items()}
     for dry in (False, True):
         if dry:
             sections.setdefault("limits", {})["dry_run"] = ("all" if everything else policy,)
         sections["waiting_room"] = OFF
-        admission, tracker, stats = build(**sections)
-        tried: list[str] = []
-        admission.on_dry_run = tried.append
+        admission, tracker, tried = build(**sections)
         admission._shedder.sample(Signals(connections=0.9), 0.0)
         pass_all(admission, 0.0)
         asked = [step for step in admission.explain(attempt(1, **GOLD), 0.0) if not step.passed]
@@ -287,7 +292,6 @@ def test_what_is_only_tried_out_is_counted_and_not_done(policy: str, everything:
         found = pass_all(admission, 0.0)
         assert (found is None) is dry, found
         assert set(tried) == ({policy} if dry else set())
-        assert stats.dry_run.total() == len(tried)
         assert tracker.open == (2 if dry else policy == "pacing")
 
 

@@ -1,4 +1,4 @@
-"""Whom a draining server refuses: everybody, and not all with the same delay."""
+"""A draining server refuses every attempt, and not all with the same delay."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from tidegate.core.admission.shedding import LoadShedder
 from tidegate.core.admission.tracker import ConnectionTracker
 from tidegate.core.codes import DRAINING
 from tidegate.core.settings import Settings
-from tidegate.core.stats import Stats
 
 
-def delays(count: int, **sections: dict[str, object]) -> list[int]:
+def delays(count: int, **sections: dict[str, object]) -> list[float]:
     settings = Settings.from_mapping(sections)
     tracker = ConnectionTracker(settings.limits, settings.tiers)
-    admission = Admission(settings, tracker, Stats(), LoadShedder(settings, 0.0), lambda: 0.0)
+    shedder = LoadShedder(settings, 0.0)
+    admission = Admission(settings, tracker, shedder, lambda: 0.0, lambda policy: None)
     admission.draining = True
     found = []
     for number in range(count):

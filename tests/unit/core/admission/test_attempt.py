@@ -19,8 +19,19 @@ def test_an_identity_cannot_be_changed() -> None:
         ANONYMOUS.user = "root"  # type: ignore[misc]
 
 
-def test_a_rejection_leaves_nothing_by_default() -> None:
-    assert Reject(IP_LIMIT, 10, 100) == (IP_LIMIT, 10, 100, 0)
+def test_a_reject_is_of_no_limit_by_default() -> None:
+    assert Reject(IP_LIMIT, 10) == (IP_LIMIT, 10, None)
+
+
+def test_a_lease_of_a_client_that_waits_holds_nothing() -> None:
+    lease = Lease.unheld("192.0.2.1", "ann", "gold", 7)
+    assert (lease.address, lease.user, lease.tier, lease.priority) == (
+        "192.0.2.1",
+        "ann",
+        "gold",
+        7,
+    )
+    assert not lease.held
 
 
 def test_a_lease_is_small() -> None:

@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Callable
 
 import pytest
-from test_pacing import take
 
+from tests.unit.core.admission.test_pacing import take
 from tidegate.core.admission.pacing import Pacer
 
 T0 = 1000.0
@@ -31,18 +31,18 @@ class Storm:
     def run(
         self, count: int, key: Callable[[int], str], back: Callable[[float], float]
     ) -> list[float]:
-        """When each was let in, from T0; ``back`` makes a wait of the delay that is told."""
-        queue = [(T0, client) for client in range(count)]
+        """When each was admitted, from T0; `back` makes a wait of the delay that is told."""
+        coming = [(T0, client) for client in range(count)]
         now = T0
-        while queue:
-            arrives, client = heapq.heappop(queue)
+        while coming:
+            arrives, client = heapq.heappop(coming)
             now = max(now, arrives)
             if self.heeds:
                 now += self.pacer.wait_to_decide(now)
             delay = take(self.pacer, key(client), now)
             if delay:
                 self.told[client] += 1
-                heapq.heappush(queue, (now + back(delay), client))
+                heapq.heappush(coming, (now + back(delay), client))
             else:
                 self.admitted.append(now - T0)
         return self.admitted
@@ -101,7 +101,7 @@ class TestStorm:
         assert admitted[-1] <= 2000 / 200 * 1.05 + 1.0
         assert most_within(admitted, 0.5) <= (0.5 + 1.0) * 200 + 20 + 1
 
-    def test_a_listener_does_not_wait_for_newcomers(self) -> None:
+    def test_a_listener_does_not_wait_for_new_attempts(self) -> None:
         pacer = Pacer(10.0, 5, per_key=1)
         for number in range(100):
             assert pacer.wait_to_decide(T0) == 0.0

@@ -57,12 +57,14 @@ def test_entering_says_the_position_among_those_before() -> None:
     [
         pytest.param(T0 - 20, "x a b c", id="before all"),
         pytest.param(T0 + 0.5, "a x b c", id="between"),
-        pytest.param(T0 + 1, "a b x c", id="at the same time as one that is in the line"),
+        pytest.param(T0 + 1, "a b x c", id="at the same time as one that waits"),
         pytest.param(T0 + 3, "a b c x", id="just now"),
         pytest.param(T0 + 999, "a b c x y", id="by a clock that runs ahead"),
     ],
 )
-def test_a_ticket_keeps_its_place_among_those_who_came_since(arrived: float, expected: str) -> None:
+def test_a_ticket_keeps_its_position_among_those_that_came_since(
+    arrived: float, expected: str
+) -> None:
     room = Positions[str](10, MAX_WAIT)
     for n, key in enumerate("abc"):
         room.enter(key, 0, T0 + n)
@@ -78,7 +80,7 @@ def test_an_early_ticket_does_not_pass_a_higher_priority() -> None:
     assert room.enter("ticket", 0, T0, arrived=T0 - 20) == 2
 
 
-def test_entering_again_keeps_the_place_and_the_priority() -> None:
+def test_entering_again_keeps_the_position_and_the_priority() -> None:
     room = room_of("a", "b", "c")
     assert room.enter("b", 99, T0 + 5) == 2
     assert room.enter("b", 0, T0 + 6, arrived=T0 - 9) == 2
@@ -90,20 +92,20 @@ def test_entering_again_keeps_the_place_and_the_priority() -> None:
 def test_so_many_positions_and_no_more(size: int) -> None:
     room = Positions[int](size, MAX_WAIT)
     assert [room.enter(n, 0, T0) for n in range(size)] == list(range(1, size + 1))
-    # Neither priority nor an early ticket makes a place where there is none.
+    # Neither priority nor an early ticket makes a position where there is none.
     assert room.enter(99, 100, T0, arrived=T0 - 5) is None
     assert 99 not in room
     assert len(room) == size
 
 
-def test_whoever_is_in_a_full_line_may_come_again() -> None:
+def test_one_that_waits_may_enter_again_when_all_are_taken() -> None:
     room = room_of("a", "b", size=2)
     assert room.enter("c", 0, T0) is None
     assert room.enter("b", 0, T0) == 2
 
 
 @pytest.mark.parametrize("way_out", ["leave", "promote", "expired"])
-def test_every_way_out_gives_the_place_back(way_out: str) -> None:
+def test_every_way_out_gives_the_position_back(way_out: str) -> None:
     room = room_of("a", "b", size=2)
     late = T0 + MAX_WAIT
     if way_out == "leave":
@@ -122,7 +124,7 @@ def test_every_way_out_gives_the_place_back(way_out: str) -> None:
     assert len(room) == 0
 
 
-def test_leaving_a_line_that_one_is_not_in() -> None:
+def test_leaving_without_a_position_changes_nothing() -> None:
     room = room_of("a")
     assert not room.leave("stranger", T0)
     assert room.leave("a", T0)
@@ -150,7 +152,7 @@ def test_looking_at_the_head_takes_nothing() -> None:
         (T0 - 99, None, T0),
     ],
 )
-def test_when_a_place_ends(arrived: float | None, until: float | None, ends: float) -> None:
+def test_when_a_position_ends(arrived: float | None, until: float | None, ends: float) -> None:
     room = Positions[str](10, MAX_WAIT)
     room.enter("a", 0, T0, arrived, until)
     if ends > T0:
@@ -177,7 +179,7 @@ def test_those_whose_time_is_over_go_in_the_order_of_it() -> None:
 
 
 def run(room: Positions[str], per_second: float, start: float, seconds: float) -> float:
-    """Promote evenly, while the line is kept at two; returns the time at the end."""
+    """Promote evenly, while two are kept waiting; returns the time at the end."""
     gap = 1 / per_second
     for n in range(1, int(seconds * per_second) + 1):
         room.enter(f"{start} {n}", 0, start + (n - 1) * gap)
@@ -194,7 +196,7 @@ def test_the_estimate_follows_the_measured_rate(rate: float, seconds: float) -> 
         assert room.eta(position, now) == pytest.approx(position / rate, rel=0.15)
 
 
-def test_the_estimate_turns_with_the_rate_in_30_seconds() -> None:
+def test_the_estimate_follows_a_change_of_the_rate_within_30_seconds() -> None:
     room = room_of("stays last", "second")
     now = run(room, 20.0, T0, 60.0)
     now = run(room, 2.0, now, 30.0)
@@ -207,7 +209,7 @@ def test_measuring_takes_bounded_memory_when_nobody_asks() -> None:
     assert len(room._rate._counts) <= 30
 
 
-def test_unknown_until_somebody_was_promoted_and_in_the_first_second() -> None:
+def test_the_estimate_is_unknown_before_a_promotion_and_in_the_first_second() -> None:
     room = room_of("a", "b", "c")
     assert room.eta(1, T0 + 5) is None
     room = room_of("a", "b", "c")
@@ -218,21 +220,21 @@ def test_unknown_until_somebody_was_promoted_and_in_the_first_second() -> None:
     assert room.eta(2, T0 + 2) == 4.0
 
 
-def test_unknown_again_when_nobody_was_promoted_for_long() -> None:
+def test_the_estimate_is_unknown_when_none_was_promoted_for_long() -> None:
     room = room_of("a", "b")
     room.promote(T0 + 1)
     assert room.eta(1, T0 + 29) == 29.0
     assert room.eta(1, T0 + 32) is None
 
 
-def test_unknown_while_nobody_waits() -> None:
+def test_the_estimate_is_unknown_while_none_waits() -> None:
     room = room_of("a")
     assert room.eta(1, T0) is None
     room.promote(T0 + 5)
     assert room.eta(1, T0 + 6) is None
 
 
-def test_time_in_which_nobody_waits_is_not_counted() -> None:
+def test_time_in_which_none_waits_is_not_counted() -> None:
     room = room_of("a")
     room.promote(T0 + 2)
     room.enter("b", 0, T0 + 12)
@@ -249,7 +251,7 @@ def test_a_rate_of_long_ago_is_forgotten() -> None:
     assert room.eta(1, T0 + 35) is None
 
 
-def test_nobody_is_told_what_it_knows() -> None:
+def test_no_holder_is_told_what_it_knows() -> None:
     room = room_of("a", "b", "c")
     assert told(room, T0 + 5) == {}
     room.promote(T0 + 5)
@@ -276,7 +278,7 @@ def test_at_most_once_a_second_and_then_the_latest() -> None:
     assert told(room, T0 + 2.0) == {"d": 1}
 
 
-def test_whoever_is_back_where_it_was_is_not_told() -> None:
+def test_one_that_is_back_at_its_position_is_not_told() -> None:
     room = room_of("a", "b")
     room.enter("vip", 9, T0 + 1)
     room.leave("vip", T0 + 1)
@@ -299,7 +301,7 @@ def test_what_a_status_says() -> None:
     ]
 
 
-def test_the_line_may_change_while_the_holders_are_told() -> None:
+def test_positions_may_change_while_the_holders_are_told() -> None:
     room = room_of("a", "b", "c", "d", "e")
     room.promote(T0 + 2)
     statuses = room.status(T0 + 2)
@@ -315,9 +317,9 @@ def test_the_line_may_change_while_the_holders_are_told() -> None:
 @pytest.mark.parametrize(
     ("waiting", "priority", "passed", "position", "detail"),
     [
-        ("", 0, True, 1, "nobody waits before this attempt"),
+        ("", 0, True, 1, "no attempt waits before this one"),
         ("ab", 0, False, 3, "it would wait at position 3 of 3"),
-        ("ab", 9, True, 1, "nobody waits before this attempt"),
+        ("ab", 9, True, 1, "no attempt waits before this one"),
         ("ab", -9, False, 3, "it would wait at position 3 of 3"),
         ("abc", 0, False, 4, "all 3 positions in the waiting room are taken"),
     ],
@@ -342,3 +344,54 @@ def test_explain_agrees_with_entering() -> None:
         priority = n * 7 % 5
         expected = room.explain(priority, T0 + n // 8).numbers["position"]
         assert room.enter(n, priority, T0 + n // 8) == expected
+
+
+class TestApply:
+    """Size and longest wait change while some wait."""
+
+    def test_a_smaller_size_keeps_those_that_wait_and_takes_no_more(self) -> None:
+        room = room_of("a", "b", "c")
+        room.apply(2, MAX_WAIT)
+        assert [room.position(key) for key in "abc"] == [1, 2, 3]
+        assert room.enter("d", 9, T0) is None
+        assert room.enter("b", 0, T0) == 2
+        assert room.promote(T0) == "a"
+        assert room.enter("d", 0, T0) is None
+        assert room.promote(T0) == "b"
+        assert room.enter("d", 0, T0) == 2
+
+    def test_a_larger_size_takes_more_at_once(self) -> None:
+        room = room_of("a", size=1)
+        assert room.enter("b", 0, T0) is None
+        room.apply(2, MAX_WAIT)
+        assert room.enter("b", 0, T0) == 2
+        assert room.explain(0, T0).detail == "all 2 positions in the waiting room are taken"
+
+    @pytest.mark.parametrize(
+        ("max_wait", "until", "ends"),
+        [
+            (60.0, None, 60.0),
+            (10.0, None, 10.0),
+            # When one that is away has to be back is not changed.
+            (60.0, 40.0, 40.0),
+            (60.0, 20.0, 20.0),
+            (10.0, 20.0, 10.0),
+        ],
+    )
+    def test_another_longest_wait_counts_from_the_arrival(
+        self, max_wait: float, until: float | None, ends: float
+    ) -> None:
+        room = Positions[str](10, MAX_WAIT)
+        room.enter("a", 0, T0, until=None if until is None else T0 + until)
+        room.apply(10, max_wait)
+        assert room.expired(T0 + ends - 0.001) == []
+        assert room.expired(T0 + ends) == ["a"]
+        assert len(room) == 0
+
+    def test_those_that_have_waited_too_long_end_in_the_order_of_their_ends(self) -> None:
+        room = Positions[str](10, MAX_WAIT)
+        for key, since, until in (("a", 5, None), ("b", 0, None), ("c", 2, 9.0), ("d", 6, 8.0)):
+            room.enter(key, 0, T0 + since, until=None if until is None else T0 + until)
+        room.apply(10, 4.0)
+        assert room.expired(T0 + 7) == ["b", "c"]
+        assert room.expired(T0 + 9.5) == ["d", "a"]

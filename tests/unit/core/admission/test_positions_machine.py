@@ -14,7 +14,7 @@ T0 = 1000.0
 
 
 def test_a_full_server_with_three_hundred_in_front() -> None:
-    """Everybody gets in as others leave, in order, and sees its position fall all the while."""
+    """All are admitted in order as others leave, and see their positions fall until then."""
     room = Positions[int](300, 1e9)
     seen: dict[int, list[tuple[float, int]]] = {}
     for key in range(300):
@@ -26,9 +26,9 @@ def test_a_full_server_with_three_hundred_in_front() -> None:
     while len(room):
         now += 0.25
         for _ in range(7):
-            key = room.promote(now)
-            if key is not None:
-                promoted.append(key)
+            head = room.promote(now)
+            if head is not None:
+                promoted.append(head)
         for status in room.status(now):
             assert status.total == len(room)
             seen[status.key].append((now, status.position))
@@ -39,30 +39,39 @@ def test_a_full_server_with_three_hundred_in_front() -> None:
         assert all(later[0] - earlier[0] >= 1.0 for earlier, later in pairwise(news))
 
 
-PLACES = 6
+SIZE = 6
 KEYS = st.integers(0, 9)
 
 
-class WaitingRoomMachine(RuleBasedStateMachine):
-    """The line beside a plain sorted list of it."""
+class PositionsMachine(RuleBasedStateMachine):
+    """The positions beside a plain sorted list of them."""
 
     @initialize()
     def start(self) -> None:
-        self.room = Positions[int](PLACES, MAX_WAIT)
+        self.room = Positions[int](SIZE, MAX_WAIT)
+        self.size, self.max_wait = SIZE, MAX_WAIT
         self.now = T0
         self.entered = 0
-        # What each that waits is ordered by, when its place ends, and what it was told when.
-        self.line: dict[int, tuple[int, float, int]] = {}
-        self.ends: dict[int, float] = {}
+        # What each that waits is ordered by, when it has to be back, and what it was told when.
+        self.waiting: dict[int, tuple[int, float, int]] = {}
+        self.until: dict[int, float] = {}
         self.told: dict[int, tuple[int, float]] = {}
 
     @property
     def model(self) -> list[int]:
-        return sorted(self.line, key=self.line.__getitem__)
+        return sorted(self.waiting, key=self.waiting.__getitem__)
 
     def forget(self, key: int) -> None:
-        for part in (self.line, self.ends, self.told):
-            del part[key]
+        for known in (self.waiting, self.until, self.told):
+            del known[key]
+
+    def end(self, key: int) -> float:
+        return min(self.waiting[key][1] + self.max_wait, self.until[key])
+
+    @rule(size=st.integers(0, 9), max_wait=st.sampled_from([1.0, 8.0, 30.0, 90.0]))
+    def apply(self, size: int, max_wait: float) -> None:
+        self.size, self.max_wait = size, max_wait
+        self.room.apply(size, max_wait)
 
     @rule(seconds=st.sampled_from([0.25, 0.5, 1.0, 7.0, 20.0]))
     def wait(self, seconds: float) -> None:
@@ -78,36 +87,36 @@ class WaitingRoomMachine(RuleBasedStateMachine):
         arrived = None if age is None else self.now - age
         until = None if absence is None else self.now + absence
         position = self.room.enter(key, priority, self.now, arrived, until)
-        if key not in self.line:
-            if len(self.line) == PLACES:
+        if key not in self.waiting:
+            if len(self.waiting) >= self.size:
                 assert position is None
                 return
             self.entered += 1
-            self.line[key] = (-priority, self.now - max(0.0, age or 0.0), self.entered)
-        self.ends[key] = min(self.line[key][1] + MAX_WAIT, until or math.inf)
+            self.waiting[key] = (-priority, self.now - max(0.0, age or 0.0), self.entered)
+        self.until[key] = math.inf if until is None else until
         assert position == self.model.index(key) + 1
         self.told[key] = (position, self.now)
 
     @rule(key=KEYS)
     def leave(self, key: int) -> None:
-        assert self.room.leave(key, self.now) == (key in self.line)
-        if key in self.line:
+        assert self.room.leave(key, self.now) == (key in self.waiting)
+        if key in self.waiting:
             self.forget(key)
 
-    @precondition(lambda self: self.line)
+    @precondition(lambda self: self.waiting)
     @rule()
     def promote(self) -> None:
         key = self.room.promote(self.now)
         assert key == self.model[0]
-        # Put without the sorted list: nobody of its class came before it, nor any higher class.
-        mine = self.line[key]
-        assert all(mine[:2] <= other[:2] for other in self.line.values())
+        # Put without the sorted list: none of its class came before it, nor is a class higher.
+        mine = self.waiting[key]
+        assert all(mine[:2] <= other[:2] for other in self.waiting.values())
         self.forget(key)
 
     @rule()
     def expired(self) -> None:
-        over = [key for key, end in self.ends.items() if end <= self.now]
-        over.sort(key=lambda key: (self.ends[key], self.line[key][2]))
+        over = [key for key in self.waiting if self.end(key) <= self.now]
+        over.sort(key=lambda key: (self.end(key), self.waiting[key][2]))
         assert self.room.expired(self.now) == over
         for key in over:
             self.forget(key)
@@ -115,7 +124,7 @@ class WaitingRoomMachine(RuleBasedStateMachine):
     @rule()
     def status(self) -> None:
         expected = [
-            (key, position, len(self.line), self.now - self.line[key][1])
+            (key, position, len(self.waiting), self.now - self.waiting[key][1])
             for position, key in enumerate(self.model, 1)
             if self.told[key][0] != position and self.now - self.told[key][1] >= 1.0
         ]
@@ -124,16 +133,16 @@ class WaitingRoomMachine(RuleBasedStateMachine):
             self.told[key] = (position, self.now)
 
     @invariant()
-    def the_same_line(self) -> None:
+    def the_same_order(self) -> None:
         if not hasattr(self, "room"):
             return
         model = self.model
-        assert len(self.room) == len(model) <= PLACES
+        assert len(self.room) == len(model)
         assert self.room.next() == (model[0] if model else None)
         for key in range(10):
             assert self.room.position(key) == (model.index(key) + 1 if key in model else None)
             assert (key in self.room) == (key in model)
 
 
-TestWaitingRoomMachine = WaitingRoomMachine.TestCase
-TestWaitingRoomMachine.settings = settings(max_examples=50, stateful_step_count=40, deadline=None)
+TestPositionsMachine = PositionsMachine.TestCase
+TestPositionsMachine.settings = settings(max_examples=50, stateful_step_count=40, deadline=None)

@@ -95,7 +95,7 @@ def test_no_operation_ever_walks_the_whole(order: str) -> None:
     for item in items:
         cost_of(ranking.add, item)
         cost_of(ranking.rank, item)
-    # As a line is used: the first goes, somebody new comes last; then only some in the middle.
+    # As it is used: the first goes, a new one comes last; then only some in the middle.
     for n in range(N):
         cost_of(ranking.remove, items[n])
         items.append(Counted(2 * N + n))

@@ -70,8 +70,8 @@ def test_cpu_and_loop_lag_are_averaged(name: str, low: float, high: float) -> No
 
 def test_the_average_depends_on_the_time_and_not_on_the_number_of_samples() -> None:
     often, rarely = shedder(cpu=[0.0, 1.0]), shedder(cpu=[0.0, 1.0])
-    for turn in range(1, 13):
-        often.sample(Signals(cpu=0.8), turn / 4)
+    for quarter in range(1, 13):
+        often.sample(Signals(cpu=0.8), quarter / 4)
     rarely.sample(Signals(cpu=0.8), 3.0)
     assert often.pressure == pytest.approx(rarely.pressure)
     assert rarely.pressure == pytest.approx(0.8 * (1 - math.exp(-3.0 / 2.0)))
@@ -167,7 +167,7 @@ def test_who_is_admitted(pressure: float, priority: int, chance: float, admitted
 
 
 @pytest.mark.parametrize(("share", "chance"), [(0.0, 0.0), (1.0, 0.999)])
-def test_the_share_of_critical_can_be_all_or_nobody(share: float, chance: float) -> None:
+def test_the_share_of_critical_can_be_all_or_none(share: float, chance: float) -> None:
     assert at(0.9, critical_acceptance=share).admits(0, chance) is bool(share)
 
 
@@ -222,7 +222,7 @@ TRIAL = {"limits": {"dry_run": ["shedding"]}}
 
 
 @pytest.mark.parametrize(("data", "admitted"), [(OFF, True), (TRIAL, False)])
-def test_off_or_on_trial_it_only_measures(data: Any, admitted: bool) -> None:
+def test_off_or_tried_out_it_only_measures(data: Any, admitted: bool) -> None:
     made = shedder(data)
     change = made.sample(Signals(connections=1.0), 0.0)
     assert change is not None
@@ -257,7 +257,7 @@ def test_the_longest_idle_are_shed(
     assert made.shed(iter(idle), total, 1000.0) == closed
 
 
-def test_shedding_comes_in_turns() -> None:
+def test_shedding_comes_in_rounds() -> None:
     made = at(1.0)
     asked = 0
 
@@ -270,7 +270,7 @@ def test_shedding_comes_in_turns() -> None:
     for now in (0.25, 30.0, 59.9):
         assert made.shed(idle(), 10, now) == []
     assert asked == 1
-    # Another emergency soon after is not another turn.
+    # Another emergency soon after is not another round.
     made.sample(Signals(connections=0.0), 50.0)
     assert made.zone is NORMAL
     assert made.shed(idle(), 10, 60.0) == []
@@ -286,18 +286,18 @@ def test_connections_are_never_compared() -> None:
 @pytest.mark.parametrize(
     ("pressure", "priority", "own", "passed", "detail"),
     [
-        (0.1, 0, {}, True, "normal: everyone is let in"),
-        (0.8, 0, {}, True, "warning: everyone is let in"),
-        (0.9, 0, {}, True, "critical: 50% of those without priority are let in"),
+        (0.1, 0, {}, True, "normal: all attempts are admitted"),
+        (0.8, 0, {}, True, "warning: all attempts are admitted"),
+        (0.9, 0, {}, True, "critical: 50% of the attempts without priority are admitted"),
         (
             0.9,
             0,
             {"critical_acceptance": 0},
             False,
-            "critical: 0% of those without priority are let in",
+            "critical: 0% of the attempts without priority are admitted",
         ),
-        (1.0, 0, {}, False, "emergency: 0% of those without priority are let in"),
-        (1.0, 70, {}, True, "emergency: those with priority 50 or more are let in"),
+        (1.0, 0, {}, False, "emergency: 0% of the attempts without priority are admitted"),
+        (1.0, 70, {}, True, "emergency: attempts with priority 50 or more are admitted"),
         (1.0, 0, {"enabled": False}, True, "shedding is off; the zone is emergency"),
     ],
 )
@@ -317,13 +317,13 @@ def test_it_explains_itself(
     st.sampled_from([0.25, 1.0, 4.0, 7.0]),
 )
 @hypothesis_settings(max_examples=150, deadline=None)
-def test_wobble_around_a_threshold_is_one_change(
+def test_small_changes_around_a_threshold_are_one_change(
     threshold: float, offsets: list[float], step: float
 ) -> None:
     made = at(threshold - 0.049)
     changes = [
-        made.sample(Signals(connections=threshold + offset), turn * step)
-        for turn, offset in enumerate(offsets, 1)
+        made.sample(Signals(connections=threshold + offset), count * step)
+        for count, offset in enumerate(offsets, 1)
     ]
     assert sum(change is not None for change in changes) <= 1
 

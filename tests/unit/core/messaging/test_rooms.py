@@ -25,7 +25,7 @@ def test_joining_twice_counts_once() -> None:
     assert rooms.count("lobby") == 1
 
 
-def test_a_full_room_takes_nobody_and_one_who_leaves_makes_place() -> None:
+def test_a_full_room_takes_a_member_when_another_leaves() -> None:
     rooms = Rooms[Member](per_room=2, rooms_per_connection=9)
     first, second, third = Member(), Member(), Member()
     assert [rooms.join(m, "lobby") for m in (first, second, third)] == [None, None, ROOM_LIMIT]
@@ -49,7 +49,7 @@ def test_a_member_is_in_so_many_rooms_and_no_more() -> None:
 @pytest.mark.parametrize(
     ("per_room", "per_connection", "reason"), [(0, 9, ROOM_LIMIT), (9, 0, TOO_MANY_ROOMS)]
 )
-def test_a_limit_of_zero_is_nobody(per_room: int, per_connection: int, reason: object) -> None:
+def test_a_limit_of_zero_lets_none_join(per_room: int, per_connection: int, reason: object) -> None:
     rooms = Rooms[Member](per_room, per_connection)
     assert rooms.join(Member(), "lobby") is reason
     assert len(rooms) == 0
@@ -65,7 +65,7 @@ def test_leaving_a_room_that_one_is_not_in() -> None:
     assert rooms.count("lobby") == 1
 
 
-def test_empty_rooms_vanish() -> None:
+def test_empty_rooms_are_forgotten() -> None:
     rooms = Rooms[Member](9, 9)
     member = Member()
     for room in "abc":
@@ -99,6 +99,35 @@ def test_members_keep_the_order_in_which_they_joined() -> None:
     assert list(rooms.members("lobby")) == [*members[:3], *members[4:], members[3]]
 
 
+def test_lower_limits_take_no_member_out_and_hold_for_the_next_joins() -> None:
+    rooms = Rooms[Member](per_room=9, rooms_per_connection=9)
+    members = [Member() for _ in range(4)]
+    for member in members[:3]:
+        for room in "abc":
+            assert rooms.join(member, room) is None
+    rooms.apply(per_room=2, rooms_per_connection=2)
+    assert [rooms.count(room) for room in "abc"] == [3, 3, 3]
+    assert members[0].rooms == ("a", "b", "c")
+    # One that is in stays in, and joins it again.
+    assert rooms.join(members[0], "a") is None
+    assert rooms.join(members[0], "d") is TOO_MANY_ROOMS
+    assert rooms.join(members[3], "a") is ROOM_LIMIT
+    for member in members[:2]:
+        assert rooms.leave(member, "a")
+    assert rooms.join(members[3], "a") is None
+    assert rooms.per_connection == 2
+
+
+def test_higher_limits_hold_at_once() -> None:
+    rooms = Rooms[Member](per_room=1, rooms_per_connection=1)
+    first, second = Member(), Member()
+    rooms.join(first, "a")
+    rooms.apply(per_room=2, rooms_per_connection=2)
+    assert rooms.join(second, "a") is None
+    assert rooms.join(first, "b") is None
+    assert rooms.join(first, "c") is TOO_MANY_ROOMS
+
+
 PER_ROOM, PER_CONNECTION = 4, 3
 INDEXES = st.integers(0, 6)
 NAMES = st.sampled_from("abcde")
@@ -108,6 +137,7 @@ class RoomsMachine(RuleBasedStateMachine):
     @initialize()
     def start(self) -> None:
         self.rooms = Rooms[Member](PER_ROOM, PER_CONNECTION)
+        self.per_room, self.per_connection = PER_ROOM, PER_CONNECTION
         self.members = [Member() for _ in range(7)]
         self.inside: set[tuple[int, str]] = set()
 
@@ -117,18 +147,26 @@ class RoomsMachine(RuleBasedStateMachine):
     def of(self, index: int) -> set[str]:
         return {room for i, room in self.inside if i == index}
 
+    @rule(per_room=st.integers(0, 6), per_connection=st.integers(0, 5))
+    def apply(self, per_room: int, per_connection: int) -> None:
+        self.per_room, self.per_connection = per_room, per_connection
+        self.rooms.apply(per_room, per_connection)
+        assert self.rooms.per_connection == per_connection
+
     @rule(index=INDEXES, name=NAMES)
     def join(self, index: int, name: str) -> None:
         reason = self.rooms.join(self.members[index], name)
         if (index, name) in self.inside:
             assert reason is None
-        elif len(self.of(index)) == PER_CONNECTION:
+        elif len(self.of(index)) >= self.per_connection:
             assert reason is TOO_MANY_ROOMS
-        elif len(self.room(name)) == PER_ROOM:
+        elif len(self.room(name)) >= self.per_room:
             assert reason is ROOM_LIMIT
         else:
             assert reason is None
             self.inside.add((index, name))
+            assert len(self.room(name)) <= self.per_room
+            assert len(self.of(index)) <= self.per_connection
 
     @rule(index=INDEXES, name=NAMES)
     def leave(self, index: int, name: str) -> None:
@@ -164,11 +202,11 @@ def test_threads_never_overfill_a_room() -> None:
 
     def hammer() -> None:
         member = Member()
-        for turn in range(800):
+        for step in range(800):
             rooms.join(member, "lobby")
-            rooms.join(member, f"room{turn % 3}")
+            rooms.join(member, f"room{step % 3}")
             if rooms.count("lobby") > 3 or len(member.rooms) > 2:
-                over.append(turn)
+                over.append(step)
             rooms.leave_all(member)
 
     before = sys.getswitchinterval()

@@ -66,12 +66,12 @@ def test_a_deadline_set_again_to_the_same_time_comes_once() -> None:
 
 def test_what_was_moved_or_dropped_does_not_pile_up() -> None:
     deadlines = Deadlines[int]()
-    for turn in range(20_000):
-        deadlines.set(turn % 10, float(turn))
+    for step in range(20_000):
+        deadlines.set(step % 10, float(step))
     assert len(deadlines._heap) < 200
-    for turn in range(20_000):
-        deadlines.set(turn, float(turn))
-        deadlines.discard(turn)
+    for step in range(20_000):
+        deadlines.set(step, float(step))
+        deadlines.discard(step)
     assert len(deadlines._heap) < 200
 
 
@@ -80,7 +80,7 @@ class DeadlinesMachine(RuleBasedStateMachine):
         super().__init__()
         self.deadlines = Deadlines[int]()
         self.model: dict[int, tuple[float, int]] = {}
-        self.turn = 0
+        self.step = 0
 
     # One key in four is used often, so that many entries of the heap are stale.
     keys = st.integers(0, 200) | st.integers(0, 3)
@@ -88,9 +88,9 @@ class DeadlinesMachine(RuleBasedStateMachine):
 
     @rule(key=keys, when=times)
     def set(self, key: int, when: float) -> None:
-        self.turn += 1
+        self.step += 1
         self.deadlines.set(key, when)
-        self.model[key] = (when, self.turn)
+        self.model[key] = (when, self.step)
 
     @rule(when=times)
     def set_many(self, when: float) -> None:
@@ -109,7 +109,9 @@ class DeadlinesMachine(RuleBasedStateMachine):
 
     @rule(now=times)
     def due(self, now: float) -> None:
-        expected = sorted((k for k, v in self.model.items() if v[0] <= now), key=self.model.get)
+        expected = sorted(
+            (k for k, v in self.model.items() if v[0] <= now), key=self.model.__getitem__
+        )
         assert self.deadlines.due(now) == expected
         for key in expected:
             del self.model[key]

@@ -1,4 +1,4 @@
-"""The interval changes while the wheel turns."""
+"""Interval, timeout and idle timeout change while peers are watched."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_the_change_is_no_stall_and_a_stall_at_the_change_kills_nobody() -> None
     loop = Loop(interval=30.0, timeout=10.0)
     peers = loop.add(500)
     loop.run(35)
-    loop.now += 300  # nothing is read meanwhile
+    loop.now += 300  # nothing is read
     loop.heartbeat.set_interval(120.0)
     loop.heartbeat.set_interval(45.0)
     loop.run(200)

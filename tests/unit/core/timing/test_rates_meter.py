@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -15,11 +16,11 @@ from tidegate.core.timing.rates import ABUSE_SECONDS, Meter, Rates
 NOW = 12_345.678
 
 
-def rates(join_burst: int = 100, **values: float) -> Rates:
-    return Rates(MessagesSettings(**values), join_burst)  # type: ignore[arg-type]
+def rates(join_burst: int = 100, **values: Any) -> Rates:
+    return Rates(MessagesSettings(**values), join_burst)
 
 
-def meter(**values: float) -> Meter:
+def meter(**values: Any) -> Meter:
     return Meter(rates(**values))
 
 
@@ -143,7 +144,7 @@ def test_who_waits_as_told_gets_the_whole_rate_of_bytes(sizes: list[int]) -> Non
     ],
 )
 def test_a_lower_rate_for_all(
-    values: dict[str, float], most: float, at_once: int, wait: float
+    values: dict[str, Any], most: float, at_once: int, wait: float
 ) -> None:
     shared = rates(**values)
     shared.limit(most)
