@@ -1,4 +1,4 @@
-"""One admitted connection: what is known of it, how it opens, and how it ends."""
+"""One connection: what is known of it, how it opens, and how it ends."""
 
 from __future__ import annotations
 
@@ -7,15 +7,25 @@ import socket
 import struct
 from typing import TYPE_CHECKING, Any
 
+from tidegate.core.codes import (
+    ABORTED,
+    HEARTBEAT_TIMEOUT,
+    NORMAL,
+    UPGRADE_FAILED,
+    Close,
+    Refusal,
+    close_text,
+)
 from tidegate.engine.outbox import DISCARD
 from tidegate.engine.receiving import Receiver
-from tidegate.engine.sending import CLOSED, CLOSING, FAILED, OPEN, OPENING, Socket
+from tidegate.engine.sockets import Socket
+from tidegate.engine.states import CLOSED, CLOSING, ENDING, OPEN, Admission
+from tidegate.engine.tasks import is_awaitable
 from tidegate.wire.frames import encode_close
 
 if TYPE_CHECKING:
-    from tidegate.core.admission.attempt import Lease
-    from tidegate.engine.engine import Engine
-    from tidegate.wire.deflate import Deflate
+    from tidegate.engine.door import Grant
+    from tidegate.engine.shared import Shared
     from tidegate.wire.handshake import Request
 
 __all__ = ["Connection"]
@@ -26,60 +36,49 @@ _RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, zero seconds: close with RST
 class Connection(Receiver):
     """An open WebSocket connection.
 
-    Made by the engine for every admitted attempt and given to the application's handlers. All
-    methods belong to the loop's thread and return at once; none raises because the peer is gone.
+    Made by the engine for every grant and given to the application. All methods belong to the
+    loop's thread and return at once; none raises because the peer is gone.
 
-    It is one object with slots, in three files: the way out (:mod:`.sending`), the way in
-    (:mod:`.receiving`) and its life (here).
+    It is one object with slots, in three files: the way out (`sending`), the way in (`receiving`)
+    and its life (here). Its states are in `states`.
     """
 
     __slots__ = (
         "__weakref__",
-        "_close",
+        "_end",
+        "admission",
         "beat",
         "context",
         "lease",
         "number",
         "opened_at",
         "path",
-        "pending_auth",
         "rooms",
         "subprotocol",
     )
 
-    def __init__(
-        self,
-        engine: Engine,
-        sock: Socket,
-        number: int,
-        lease: Lease,
-        path: str,
-        subprotocol: str | None,
-        deflate: Deflate | None,
-        pending_auth: bool,
-    ) -> None:
-        super().__init__(engine, sock, deflate)
+    def __init__(self, shared: Shared, sock: Socket, number: int, grant: Grant) -> None:
+        super().__init__(shared, sock, grant.deflate)
         self.number = number
         """Counts connections of this process from 1; never used twice."""
-        self.lease = lease
-        self.path = path
-        self.subprotocol = subprotocol
-        self.pending_auth = pending_auth
-        """True until a connection that was let in without a token has shown one."""
+        self.lease = grant.lease
+        self.path = grant.path
+        self.subprotocol = grant.subprotocol
+        self.admission = grant.admission
         self.opened_at = self.last_seen
         self.rooms: tuple[str, ...] = ()
         self.context: Any = None
         """Free for the application."""
         self.beat = -1
-        # Code, reason and cause of the end, known from the first sign of it on.
-        self._close: tuple[int, str, str] | None = None
+        # Code, text and reason of the end, known from the first sign of it on.
+        self._end: tuple[int, str, Refusal | Close] | None = None
 
     # What is known of it.
 
     @property
     def id(self) -> str:
         """A name that is unique across nodes and restarts."""
-        return f"{self.engine.name}-{self.number:x}"
+        return f"{self.shared.name}-{self.number:x}"
 
     @property
     def address(self) -> str:
@@ -102,20 +101,23 @@ class Connection(Receiver):
     # Opening.
 
     def start(self, response: bytes, request: Request) -> None:
-        """Answer the handshake, call the connect handler and take up early frames.
+        """Answer the handshake, tell the application, and take up early frames.
 
-        The 101 and whatever a plain handler sends go out in one system call.
+        The 101 and whatever a plain `Application.opened` sends go out in one system call.
         """
-        engine = self.engine
+        shared = self.shared
         first = _Collector(response)
         self.sink = first
         work: Any = None
         try:
-            work = engine.on_connect(self, request)
+            if self.admission is Admission.WAITING:
+                shared.host.waits(self)
+            else:
+                work = shared.application.opened(self, request)
         except Exception as error:
             self._handler_failed(error)
-        awaitable = work is not None and hasattr(work, "__await__")
-        if self._state == CLOSED:  # the handler aborted it
+        awaitable = is_awaitable(work)
+        if self._state is CLOSED:  # the application aborted it
             if awaitable and hasattr(work, "close"):
                 work.close()
             return
@@ -131,129 +133,133 @@ class Connection(Receiver):
             failed = True
             sent = len(data)
         # Registered even when that failed, so that every end takes the same way.
-        engine.poller.register(self.sock.fileno(), self)
-        engine.heartbeat.add(self, engine.poller.now)
+        shared.poller.register(self.sock.fileno(), self)
+        shared.heartbeat.add(self, shared.poller.now)
         if sent != len(data):
-            closing = self._close is not None
+            closing = self._end is not None
             self.hold_back(data, sent)
             if closing:
                 self.sink = DISCARD
-        if self._state == OPENING and awaitable:
+        if awaitable and self._state is OPEN:
             self.run(work)
-        elif self._state == OPENING:
-            self._state = OPEN
         elif awaitable and hasattr(work, "close"):
             work.close()  # never started, and never will be
         if failed:
-            self.lost("upgrade_failed")
+            self.lost(UPGRADE_FAILED)
         elif request.rest:
             self.receive(request.rest)
 
     # Closing.
 
-    def close(self, code: int = 1000, reason: str = "", cause: str = "normal") -> None:
-        """Start the closing handshake; messages sent before still go out first.
+    def close(self, code: int = NORMAL.code, text: str = "") -> None:
+        """Start the closing handshake for the application; what was sent before still goes out.
 
         Args:
             code: 1000 to 1014 (not 1004 or 1006) or 3000 to 4999, RFC 6455 7.4; 1005 sends none.
-            reason: at most 123 bytes of UTF-8 are sent, the rest is cut off.
-            cause: what the statistics count this end as.
+            text: at most 123 bytes of UTF-8 are sent, the rest is cut off.
 
         Raises:
             UsageError: the code may not be sent.
         """
-        if self._state <= OPEN:
-            self._begin_close(code, reason, cause)
+        self._begin_close(code, text, NORMAL)
 
-    def fail(self, code: int, reason: str, cause: str | None = None) -> None:
+    def end(
+        self, reason: Refusal | Close, retry_after: float | None = None, detail: str = ""
+    ) -> None:
+        """Start the closing handshake for a reason of ours, in the one format of these.
+
+        Args:
+            reason: a row of the table of reasons whose code may be sent.
+            retry_after: seconds after which the client may come back; None for the usual ones.
+            detail: what exactly is wrong; nothing that the peer sent.
+        """
+        delay = reason.retry_after if retry_after is None else retry_after
+        self._begin_close(reason.code, close_text(reason, delay, detail), reason)
+
+    def fail(self, reason: Close, detail: str = "") -> None:
         """Close because the peer broke the protocol (RFC 6455 7.1.7) or a rule of this server."""
-        if self._state >= FAILED:
+        if self._is_over():
             return
-        causes = {1007: "invalid_data", 1008: "policy", 1009: "message_too_big"}
-        self._begin_close(code, reason, cause or causes.get(code, "protocol_error"))
-        if self._state == CLOSED:
+        self.end(reason, None, detail)
+        if self._state is CLOSED:
             return
-        self._state = FAILED
+        self._move(ENDING)
         self._reader = None
-        self.engine.fragments.discard(self)
+        self.shared.fragments.discard(self)
         if self._outbox is None:
             self._half_close()
 
-    def _begin_close(self, code: int, reason: str, cause: str) -> None:
-        self._uncork()
-        if self._state > OPEN:
+    def _begin_close(self, code: int, text: str, reason: Refusal | Close) -> None:
+        self._uncork()  # which may find that the peer is gone
+        if not self.open:
             return
-        frame = encode_close(code, reason)
-        self._close = (code, reason, cause)
-        self._state = CLOSING
+        shared = self.shared
+        self._send_last(encode_close(code, text), (code, text, reason))
+        if self.closed:
+            return
+        self.sink = DISCARD
+        shared.closing.set(self, shared.poller.now + shared.close_timeout)
+        if self._held:
+            # The peer's answer must be read even while a handler is still at work.
+            shared.poller.ready.append(self._go_on)
+            shared.poller.wake()
+
+    def _send_last(self, frame: bytes, end: tuple[int, str, Refusal | Close]) -> None:
+        """Send a close frame, behind all that waits."""
+        self._end = end
+        self._move(CLOSING)
         if self._outbox is not None:
             self._outbox.push(frame)
         else:
             self.transmit(frame)
-        if self._state == CLOSED:
-            return
-        self.sink = DISCARD
-        engine = self.engine
-        engine.closing.set(self, engine.poller.now + engine.close_timeout)
-        if self._held:
-            # The peer's answer must be read even while a handler is still at work.
-            engine.poller.ready.append(self._go_on)
-            engine.poller.wake()
 
-    def _peer_closed(self, code: int, reason: str) -> None:
+    def _peer_closed(self, code: int, text: str) -> None:
         """The peer's close frame came: answer it, or be done when it is the answer to ours."""
         self._uncork()
-        if self._state <= OPEN:
-            frame = encode_close(code)  # the same code, or none (RFC 6455 7.1.5)
-            self._close = (code, reason, "normal")
-            self._state = CLOSING
-            if self._outbox is not None:
-                self._outbox.push(frame)
-            else:
-                self.transmit(frame)
+        if self._state is OPEN:
+            # The same code, or none (RFC 6455 7.1.5).
+            self._send_last(encode_close(code), (code, text, NORMAL))
         if self._outbox is None:
             self._finish()
             return
         # What waits goes out first. Nothing more is read, and the flush ends the connection.
         self.sink = DISCARD
-        self._state = FAILED
-        self.engine.closing.set(self, self.engine.poller.now + self.engine.close_timeout)
+        self._move(ENDING)
+        shared = self.shared
+        shared.closing.set(self, shared.poller.now + shared.close_timeout)
 
     def closing_timeout(self) -> None:
         """The peer did not finish the closing handshake in time."""
-        self._abort()
+        self.abort()
 
     def dead(self) -> None:
         """The peer answers no ping (or cannot, because we do not read: then it gets time)."""
         if self._paused:
-            self.last_seen = self.engine.poller.now
-            self.engine.heartbeat.add(self, self.last_seen)
+            self.last_seen = self.shared.poller.now
+            self.shared.heartbeat.add(self, self.last_seen)
             return
-        self._close = (1006, "", "heartbeat_timeout")
-        self._abort()
+        self._end = (HEARTBEAT_TIMEOUT.code, "", HEARTBEAT_TIMEOUT)
+        self.abort()
 
-    def _give_up(self, cause: str) -> None:
-        self._close = (1006, "", cause)
+    def _give_up(self, reason: Close) -> None:
+        self._end = (ABORTED.code, "", reason)
         self.sink = DISCARD
-        self.engine.poller.ready.append(self._abort)
-        self.engine.poller.wake()
+        self.shared.poller.ready.append(self.abort)
+        self.shared.poller.wake()
 
-    def lost(self, cause: str) -> None:
+    def lost(self, reason: Close) -> None:
         """The socket ended without a closing handshake."""
-        if self._close is None:
-            self._close = (1006, "", cause)
+        if self._end is None:
+            self._end = (reason.code, "", reason)
         self._finish()
 
     def on_crash(self) -> None:
         """End the connection at once."""
-        self._abort()
+        self.abort()
 
     def abort(self) -> None:
         """End the connection at once, without a closing handshake."""
-        self._abort()
-
-    def _abort(self) -> None:
-        if self._state == CLOSED:
+        if self._state is CLOSED:
             return
         # RST, so that the kernel does not keep bytes that nobody will read.
         with contextlib.suppress(OSError):
@@ -262,28 +268,45 @@ class Connection(Receiver):
 
     def _finish(self) -> None:
         """Give everything back. The one place where a connection ends, and it ends once."""
-        if self._state == CLOSED:
+        if self._state is CLOSED:
             return
-        self._state = CLOSED
+        self._move(CLOSED)
         self.sink = DISCARD
         self._outbox = None
         self._reader = None
-        self._close = self._close or (1006, "", "aborted")
-        engine = self.engine
-        engine.poller.forget(self.sock.fileno())
+        end = self._end = self._end or (ABORTED.code, "", ABORTED)
+        shared = self.shared
+        shared.poller.forget(self.sock.fileno())
         self.sock.close()
-        engine.gone(self, self._close[2])
+        shared.heartbeat.remove(self)
+        shared.closing.discard(self)
+        shared.fragments.discard(self)
+        shared.slow.discard(self)
+        if shared.deferred:
+            shared.deferred.pop(self, None)
+        shared.stats.duration.observe(shared.poller.now - self.opened_at)
+        shared.host.gone(self, end[2])
         # Not called at once: this may be inside one of the application's own handlers.
-        engine.poller.ready.append(self._announce_close)
-        engine.poller.wake()
+        shared.poller.ready.append(self._announce_close)
+        shared.poller.wake()
 
     def _announce_close(self) -> None:
         """Tell the application, once; while a handler is at work, its end tells."""
-        if self.busy or self._close is None:
+        if self.busy or self._end is None:
             return
-        code, reason, _ = self._close
-        self._close = None
-        self.engine.announce_close(self, code, reason)
+        code, text, _ = self._end
+        self._end = None
+        shared = self.shared
+        try:
+            work = shared.application.closed(self, code, text)
+        except Exception as error:
+            shared.host.failed(self, error)
+            return
+        if is_awaitable(work):
+            shared.tasks.start_guarded(work, self._closed_failed)
+
+    def _closed_failed(self, error: Exception) -> None:
+        self.shared.host.failed(self, error)
 
 
 class _Collector:

@@ -1,21 +1,25 @@
-"""The seam between the engine and whoever decides about attempts: what is asked, and the answer."""
+"""The seam below the gate: what the engine asks about an attempt, and what it is answered."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from tidegate.engine.states import Admission
 
 if TYPE_CHECKING:
     from tidegate.core.admission.attempt import Lease
+    from tidegate.core.codes import Refusal
     from tidegate.wire.deflate import Deflate
     from tidegate.wire.handshake import HandshakeError, Request
 
-__all__ = ["Door", "Grant"]
+__all__ = ["Door", "Grant", "Undecided"]
 
 
 class Grant(NamedTuple):
-    """What the gate gives to an attempt that becomes a connection: the answer, and what was agreed.
+    """What an attempt gets that becomes a connection: the answer, and what was agreed.
 
-    The lease of one that still has to wait is not held.
+    It is carried whole from the door to the connection. The lease of one that waits is not held.
     """
 
     response: bytes
@@ -23,20 +27,36 @@ class Grant(NamedTuple):
     path: str
     subprotocol: str | None = None
     deflate: Deflate | None = None
-    pending_auth: bool = False
+    admission: Admission = Admission.ADMITTED
     expires_in: float | None = None
     """Seconds until the token expires, None when it does not."""
-    place: Any = None
-    """The place of a connection that waits to be let in; it means nothing to the engine."""
+    held: Any = None
+    """The position of a connection that waits; it means nothing to the engine."""
+
+
+class Undecided(Protocol):
+    """An attempt whose decision comes later. It ends with one `decide`, `refuse` or `cancel`."""
+
+    def then(self, ready: Callable[[], None], /) -> None:
+        """Call `ready` once, in the loop's thread, when `decide` has something to say."""
+
+    def decide(self, now: float, /) -> Grant | bytes | Undecided:
+        """Return what `Door.decide` returns. Called once, after `ready` was."""
+
+    def refuse(self, reason: Refusal, /) -> bytes:
+        """Give up, and return the response that says why. What was taken goes back."""
+
+    def cancel(self) -> None:
+        """The client has left. What was taken goes back."""
 
 
 class Door(Protocol):
     """Who decides about attempts. It returns what to write; the engine does the writing."""
 
-    def decide(self, request: Request, peer: str, now: float) -> Grant | bytes:
+    def decide(self, request: Request, peer: str, now: float, /) -> Grant | bytes | Undecided:
         """Return a grant, or the whole response with which to refuse (or answer plain HTTP)."""
 
-    def malformed(self, error: HandshakeError) -> bytes:
+    def malformed(self, error: HandshakeError, /) -> bytes:
         """Return the response to a request that is not valid HTTP."""
 
     def timed_out(self) -> bytes:
@@ -45,11 +65,11 @@ class Door(Protocol):
     def no_descriptor(self) -> bytes:
         """Return the response when the process is out of file descriptors."""
 
-    def failed(self, error: Exception) -> bytes:
-        """Return the response when :meth:`decide` raised; no lease may be held then."""
+    def failed(self, error: Exception, /) -> bytes:
+        """Return the response when a decision raised; no lease may be held then."""
 
-    def wait_to_decide(self, now: float) -> float:
+    def wait_to_decide(self, now: float, /) -> float:
         """Return the seconds for which no attempt is to be decided about; 0.0 for none. HOT."""
 
-    def trusts(self, peer: str) -> bool:
-        """Return whether ``peer`` is a proxy that may speak for others."""
+    def trusts(self, peer: str, /) -> bool:
+        """Return whether `peer` is a proxy that may speak for others."""

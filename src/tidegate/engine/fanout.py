@@ -1,63 +1,99 @@
-"""One frame to many connections, in order, joined, and without holding the loop.
+"""Publications to many connections: in order, joined, and without holding the loop.
 
-A frame published to a room waits until the end of the turn. All frames of the room that came in
-the same turn are joined and go to each member with one system call. A large room takes several
-turns; what is published meanwhile waits behind it and is joined too, so the busier a room is, the
-fewer system calls a message costs.
+A publication waits until the end of the turn. All publications of a room that came in the same
+turn are a batch. They are encoded once for each subprotocol of the members, when its first member
+is served, joined, and sent to each member with one system call. A large room takes several turns;
+what is published meanwhile waits behind it and is joined too, so the busier a room is, the fewer
+system calls a message costs.
 
-Who gets a frame is who was a member when it was published: a batch of frames is sealed before
-anybody joins, and who leaves is struck off the batches that wait.
+A publication goes to those who were members when it was published: a batch is sealed before
+somebody joins, and a member that leaves is struck off the batches that wait.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
 from itertools import islice
+from operator import attrgetter
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
-from tidegate.engine.outbox import RoomFrames
+from tidegate.core.codes import RESET
+from tidegate.engine.outbox import RoomFrames, Sink
 
 if TYPE_CHECKING:
+    from tidegate.core.codes import Close
     from tidegate.core.stats import Stats
-    from tidegate.engine.connection import Connection
     from tidegate.engine.poller import Poller
 
-__all__ = ["Fanout"]
+__all__ = ["Encode", "Fanout", "Member"]
 
 _BACKLOG_BYTES = 16 * 1024 * 1024
 _MEMBERS_PER_LOOK = 64  # members served between two looks at the clock
+_PUBLICATIONS_PER_BATCH = 1024  # they are encoded in one go, which must not hold the loop
+_UNKNOWN: Final = object()  # no subprotocol
+
+_subprotocol_of: Callable[[Member], str | None] = attrgetter("subprotocol")
+
+Encode: TypeAlias = Callable[[str | None], bytes]
+"""Encodes one publication as a frame for members of a subprotocol."""
 
 
-class _Batch:
-    """Frames of one room for the same members."""
+class Member(Hashable, Protocol):
+    """What fan-out needs of a connection."""
+
+    @property
+    def subprotocol(self) -> str | None:
+        """Which frames it gets; it never changes."""
+
+    @property
+    def sink(self) -> Sink:
+        """Where its frames go."""
+
+    def hold_back(self, frame: bytes, sent: int, /) -> None:
+        """The sink took only the first `sent` bytes of `frame`."""
+
+    def lost(self, reason: Close, /) -> None:
+        """The sink failed."""
+
+    def transmit(self, frame: bytes, /) -> None:
+        """Send a frame (or several, joined), whatever the sink does."""
+
+
+class _Batch(dict[str | None, RoomFrames]):
+    """Publications to one room that have the same members.
+
+    As a dict, it has their joined frames by subprotocol; what is missing is encoded.
+    """
 
     __slots__ = (
-        "data",
+        "_crashed",
+        "_frames",
+        "encoders",
         "excluded",
-        "frames",
-        "iterator",
         "left",
         "members",
+        "rest",
         "sealed",
-        "served",
         "size",
         "then",
     )
 
-    def __init__(self, members: Collection[Connection]) -> None:
+    def __init__(
+        self, members: Collection[Member], crashed: Callable[[Exception, None], None]
+    ) -> None:
         self.members = members
         self.sealed = False
-        self.frames: list[bytes] = []
+        self.encoders: list[Encode] = []
         self.size = 0
-        # For a connection that must not get some of the frames: their places in the list.
-        self.excluded: dict[Connection, set[int]] | None = None
-        self.left: set[Connection] | None = None
-        self.iterator: Iterator[Connection] | None = None
-        self.data = b""
-        self.served = 0  # members that got everything
-        self.then: list[Callable[[], None]] = []  # to be called when it is out
+        # The members that must not get some publications, and the indexes of these.
+        self.excluded: dict[Member, set[int]] | None = None
+        self.left: set[Member] | None = None
+        self.rest: Iterator[Member] | None = None  # members that are not served yet
+        self.then: list[Callable[[], None]] = []  # called when the batch is out
+        self._crashed = crashed
+        self._frames: dict[str | None, list[bytes]] = {}
 
     def seal(self) -> None:
         """Keep the members as they are now."""
@@ -65,66 +101,83 @@ class _Batch:
             self.sealed = True
             self.members = list(self.members)
 
-    def exceptions(self) -> dict[Connection, list[bytes]]:
-        """Return the frames for those who do not get all of them."""
-        special: dict[Connection, list[bytes]] = {}
-        for connection, places in (self.excluded or {}).items():
-            special[connection] = [
-                frame for place, frame in enumerate(self.frames) if place not in places
-            ]
-        for connection in self.left or ():
-            special[connection] = []
-        return special
+    def exceptions(self) -> Mapping[Member, Collection[int] | None]:
+        """The members that do not get everything, and what they do not get; None is all."""
+        return {**(self.excluded or {}), **dict.fromkeys(self.left or ())}
+
+    def frames(self, subprotocol: str | None) -> list[bytes]:
+        """The frame of each publication, by its index; empty for one that cannot be encoded."""
+        frames = self._frames.get(subprotocol)
+        if frames is None:
+            frames = self._frames[subprotocol] = []
+            for encode in self.encoders:
+                try:
+                    frames.append(encode(subprotocol))
+                except Exception as error:
+                    frames.append(b"")
+                    self._crashed(error, None)
+        return frames
+
+    def __missing__(self, subprotocol: str | None) -> RoomFrames:
+        joined = self[subprotocol] = RoomFrames.of(filter(None, self.frames(subprotocol)))
+        return joined
 
 
 class Fanout:
-    """The frames on their way to rooms. Everything belongs to the loop's thread."""
+    """The publications on their way to members. Everything belongs to the loop's thread."""
 
     def __init__(self, poller: Poller, stats: Stats) -> None:
         self._poller = poller
+        self._crashed = poller.crashed
         self._traffic = stats.outgoing
         self._rooms: dict[str, deque[_Batch]] = {}
-        self._turns: deque[str] = deque()  # rooms with frames, each once, in order of service
+        self._queue: deque[str] = deque()  # rooms that have batches, each once, served in turn
         self.backlog = 0
-        """Bytes of frames that are not yet with all their members."""
+        """Bytes of publications that are not yet with all their members."""
 
     def publish(
         self,
         room: str,
-        members: Collection[Connection],
-        frame: bytes,
-        exclude: Connection | None = None,
+        members: Collection[Member],
+        encode: Encode,
+        size: int,
+        exclude: Member | None = None,
     ) -> bool:
-        """Send ``frame`` to all ``members`` at the end of this turn.
+        """Send a publication to all `members` at the end of this turn. HOT.
 
         Args:
-            room: frames for the same room keep their order.
-            members: the room's own collection, not a copy of it: it is looked at when the frames
-                go out, or when :meth:`before_join` says that it is about to change.
-            exclude: one member that does not get this frame.
+            room: publications to the same room keep their order.
+            members: the room's own collection, not a copy of it: it is looked at when the batch
+                goes out, or when `before_join` says that it is about to change.
+            encode: gives the frame for members of a subprotocol. Called at most once for each. If
+                it raises, that is reported, and those members do not get this publication.
+            size: what the publication adds to the backlog, in bytes.
+            exclude: one member that does not get this publication.
 
         Returns:
-            False when so much waits already that the frame was not taken.
+            False when so much waits already that the publication was not taken.
         """
-        size = len(frame)
         if self.backlog + size > _BACKLOG_BYTES:
             return False
         batches = self._rooms.get(room)
         if batches is None:
             batches = self._rooms[room] = deque()
-            self._turns.append(room)
-            if len(self._turns) == 1:
+            self._queue.append(room)
+            if len(self._queue) == 1:
                 self._poller.wake()
         if batches and not batches[-1].sealed:
             batch = batches[-1]
         else:
-            batch = _Batch(members)
+            batch = _Batch(members, self._crashed)
             batches.append(batch)
+        encoders = batch.encoders
         if exclude is not None:
             if batch.excluded is None:
                 batch.excluded = {}
-            batch.excluded.setdefault(exclude, set()).add(len(batch.frames))
-        batch.frames.append(frame)
+            batch.excluded.setdefault(exclude, set()).add(len(encoders))
+        encoders.append(encode)
+        if len(encoders) == _PUBLICATIONS_PER_BATCH:
+            batch.seal()
         batch.size += size
         self.backlog += size
         return True
@@ -135,7 +188,7 @@ class Fanout:
         if batches:
             batches[-1].seal()
 
-    def on_leave(self, room: str, connection: Connection) -> None:
+    def on_leave(self, room: str, connection: Member) -> None:
         """Call after a member was removed: it gets nothing any more."""
         for batch in self._rooms.get(room, ()):
             if batch.left is None:
@@ -143,7 +196,7 @@ class Fanout:
             batch.left.add(connection)
 
     def when_sent(self, rooms: Iterable[str], action: Callable[[], None]) -> None:
-        """Call ``action`` when all that was published to ``rooms`` so far is with its members.
+        """Call `action` when all that was published to `rooms` so far is with its members.
 
         That is now, if nothing is on its way to them.
         """
@@ -163,17 +216,18 @@ class Fanout:
             batch.then.append(sent)
 
     def step(self, until: float) -> bool:
-        """Send until the time ``until``; return whether something is left."""
-        turns = self._turns
-        while turns:
-            room = turns.popleft()
+        """Send until the time `until`; return whether something is left."""
+        queue = self._queue
+        while queue:
+            room = queue[0]  # it keeps its place while it is served, should an error come out
             batches = self._rooms[room]
             done = None
             if self._send(batches[0], until):
                 done = batches.popleft()
                 self.backlog -= done.size
+            queue.popleft()
             if batches:
-                turns.append(room)
+                queue.append(room)
             else:
                 del self._rooms[room]
             if done is not None:
@@ -181,49 +235,83 @@ class Fanout:
                     action()
             if monotonic() >= until:
                 break
-        return bool(turns)
+        return bool(queue)
 
     def _send(self, batch: _Batch, until: float) -> bool:
-        """Go on with a batch; return True when all its members were served."""
-        iterator = batch.iterator
-        if iterator is None:
+        """Go on with a batch; return True when all its members were served. HOT."""
+        rest = batch.rest
+        if rest is None:
             batch.seal()
-            batch.data = RoomFrames.of(batch.frames)
-            iterator = batch.iterator = iter(batch.members)
-        data = batch.data
-        size = len(data)
-        special = batch.exceptions() if batch.excluded or batch.left else None
+            rest = batch.rest = iter(batch.members)
+        exceptions = batch.exceptions() if batch.excluded or batch.left else None
+        served = 0  # members, while all have the same subprotocol
+        mixed: Counter[str | None] | None = None  # members by subprotocol, once there are several
+        current: object = _UNKNOWN
+        data = b""
+        size = 0
         while True:
-            # Taken out before: their memory is fetched for many at once, not for one by one.
-            some = list(islice(iterator, _MEMBERS_PER_LOOK))
-            served = len(some)
+            # Taken out before: the memory of many is fetched at once, not that of one by one.
+            some = list(islice(rest, _MEMBERS_PER_LOOK))
+            done = len(some) < _MEMBERS_PER_LOOK
+            if exceptions is not None:
+                some = [
+                    connection
+                    for connection in some
+                    if connection not in exceptions
+                    or self._send_some(batch, connection, exceptions[connection])
+                ]
             for connection in some:
-                if special is not None and connection in special:
-                    self._send_some(connection, special[connection])
-                    served -= 1
-                    continue
+                if connection.subprotocol is not current:
+                    current = connection.subprotocol
+                    data = batch[connection.subprotocol]
+                    size = len(data)
+                    if not size:  # nothing could be encoded
+                        current = _UNKNOWN
+                        continue
                 try:
                     sent = connection.sink.send(data)
                 except BlockingIOError:
                     connection.hold_back(data, 0)
                 except OSError:
-                    connection.lost("reset")
+                    connection.lost(RESET)
                 else:
                     if sent != size:
                         connection.hold_back(data, sent)
-            self._traffic.other_bytes += served * size
-            self._count(batch.frames, served)
-            if len(some) < _MEMBERS_PER_LOOK:
-                return True
-            if monotonic() >= until:
-                return False
+            if len(batch) < 2:
+                served += len(some)
+            elif mixed is None:
+                mixed = Counter(map(_subprotocol_of, some))
+            else:
+                mixed.update(map(_subprotocol_of, some))
+            if done or monotonic() >= until:
+                break
+        if served:
+            # They were served first, so theirs were encoded first.
+            self._count(batch, next(iter(batch)), served)
+        if mixed is not None:
+            for subprotocol, members in mixed.items():
+                self._count(batch, subprotocol, members)
+        return done
 
-    def _send_some(self, connection: Connection, frames: list[bytes]) -> None:
-        if frames:
-            connection.transmit(RoomFrames.of(frames))
-            self._count(frames, 1)
+    def _send_some(
+        self, batch: _Batch, connection: Member, excluded: Collection[int] | None
+    ) -> bool:
+        if excluded is not None:
+            frames = [
+                frame
+                for index, frame in enumerate(batch.frames(connection.subprotocol))
+                if frame and index not in excluded
+            ]
+            if frames:
+                connection.transmit(RoomFrames.of(frames))
+                for frame in frames:
+                    self._traffic.others.observe(len(frame))
+        return False
 
-    def _count(self, frames: list[bytes], members: int) -> None:
-        observe = self._traffic.others.observe_many
-        for frame in frames:
-            observe(len(frame), members)
+    def _count(self, batch: _Batch, subprotocol: str | None, members: int) -> None:
+        traffic = self._traffic
+        traffic.other_bytes += members * len(batch[subprotocol])
+        observe = traffic.others.observe_many
+        for frame in batch.frames(subprotocol):
+            if frame:
+                observe(len(frame), members)

@@ -1,6 +1,6 @@
 """What connections have sent: read for many of them, then handled, and then answered.
 
-Each phase is done for up to :data:`~tidegate.engine.poller.BATCH` connections before the next: the
+Each phase is done for up to :data:`~tidegate.shared.poller.BATCH` connections before the next: the
 kernel's part of a read, the interpreter's of a message and the kernel's of a write are each more
 than the first cache of a processor holds, and so are fetched once for many (ADR 0016).
 
@@ -13,12 +13,14 @@ from collections import deque
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from tidegate.core.codes import INVALID_DATA
 from tidegate.core.stats import SMALL
-from tidegate.engine.sending import OPEN, Corked, uncork
+from tidegate.engine.sending import uncork
+from tidegate.engine.states import OPEN
 from tidegate.wire.frames import apply_mask
 
 if TYPE_CHECKING:
-    from tidegate.engine.engine import Engine
+    from tidegate.engine.shared import Corked, Shared
 
 __all__ = ["Intake"]
 
@@ -29,8 +31,8 @@ _ANSWER_SECONDS = 0.0002
 class Intake:
     """Handles what the poller of one engine has read."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, shared: Shared) -> None:
+        self._shared = shared
         self._corked: Corked = deque()
 
     def handle(self, until: float) -> bool:
@@ -38,27 +40,27 @@ class Intake:
 
         What is left then is handled by the next call.
         """
-        engine = self._engine
-        engine.corked = self._corked
+        shared = self._shared
+        shared.corked = self._corked
         try:
             return self._handle(until)
         finally:
             while self._corked:  # once, unless an error of ours came out of it
-                engine.poller.guard(self._answer)
-            engine.corked = None
+                shared.poller.guard(self._answer)
+            shared.corked = None
 
     def _answer(self) -> None:
         uncork(self._corked)
 
     def _handle(self, until: float) -> bool:
-        engine = self._engine
-        poller = engine.poller
+        shared = self._shared
+        poller = shared.poller
         read, now = poller.read, poller.now
-        stats = engine.stats
+        stats = shared.stats
         incoming = stats.incoming
-        max_message = engine.max_message
-        rates = engine.rates
-        on_message = engine.on_message
+        max_message = shared.max_message
+        rates = shared.rates
+        on_message = shared.on_message
         time = monotonic()
         look = time + _ANSWER_SECONDS
         while read:
@@ -71,7 +73,7 @@ class Intake:
                 if (
                     size > 5
                     and connection._reader is None
-                    and connection._state == OPEN
+                    and connection._state is OPEN
                     and not connection._held
                 ):
                     first = data[0]
@@ -97,7 +99,7 @@ class Intake:
                         try:
                             message = payload.decode()
                         except UnicodeDecodeError:
-                            connection.fail(1007, "text is not UTF-8")
+                            connection.fail(INVALID_DATA, "text is not UTF-8")
                             continue
                     # What `Receiver._handle` does, written out: a call costs 1 % of an echo.
                     connection.last_active = now

@@ -17,13 +17,13 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tidegate.engine.sending import Socket
+    from tidegate.engine.sockets import Socket
 
 __all__ = ["Lingerers"]
 
 _SECONDS = 2.0
 _REST_SECONDS = 0.02  # between two looks at the same: time for the peer to read and to end
-_LOOKS_PER_ADD = 2  # more than an add can add, so that the line does not grow when peers end
+_LOOKS_PER_ADD = 2  # more than an add can add, so that the queue does not grow when peers end
 _LOOKS_PER_SWEEP = 32
 _MOST = 1024  # more than this and the oldest goes at once: a storm must not eat the descriptors
 
@@ -35,14 +35,14 @@ class Lingerers:
     others take.
     """
 
-    __slots__ = ("_line",)
+    __slots__ = ("_queue",)
 
     def __init__(self) -> None:
         # When each was looked at last, its deadline and the socket.
-        self._line: deque[tuple[float, float, Socket]] = deque()
+        self._queue: deque[tuple[float, float, Socket]] = deque()
 
     def __len__(self) -> int:
-        return len(self._line)
+        return len(self._queue)
 
     def add(self, sock: Socket, now: float) -> None:
         """Half-close ``sock``, which no poller watches, and close it when the peer has. HOT."""
@@ -51,11 +51,11 @@ class Lingerers:
         except OSError:
             sock.close()
             return
-        line = self._line
-        line.append((now, now + _SECONDS, sock))
+        queue = self._queue
+        queue.append((now, now + _SECONDS, sock))
         self._look(now, _LOOKS_PER_ADD)
-        if len(line) > _MOST:
-            _, _, oldest = line.popleft()
+        if len(queue) > _MOST:
+            _, _, oldest = queue.popleft()
             _ended(oldest)  # for what is unread, which would make closing a reset
             oldest.close()
 
@@ -65,20 +65,20 @@ class Lingerers:
 
     def close(self) -> None:
         """Close them all."""
-        while self._line:
-            self._line.popleft()[2].close()
+        while self._queue:
+            self._queue.popleft()[2].close()
 
     def _look(self, now: float, count: int) -> None:
-        line = self._line
+        queue = self._queue
         rested = now - _REST_SECONDS
-        for _ in range(min(count, len(line))):
-            if line[0][0] > rested:
+        for _ in range(min(count, len(queue))):
+            if queue[0][0] > rested:
                 return
-            _, until, sock = line.popleft()
+            _, until, sock = queue.popleft()
             if _ended(sock) or until <= now:
                 sock.close()
             else:
-                line.append((now, until, sock))
+                queue.append((now, until, sock))
 
 
 def _ended(sock: Socket) -> bool:

@@ -7,23 +7,25 @@ import errno
 import os
 import socket
 import ssl
-import sys
 from collections import deque
 from collections.abc import Iterator
 from time import monotonic
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
+from tidegate.addresses import counted
+from tidegate.core.codes import PENDING_LIMIT
 from tidegate.engine.connection import Connection
 from tidegate.engine.door import Grant
 from tidegate.engine.opening import Opening
+from tidegate.engine.parked import Parked
 from tidegate.engine.poller import READ, Entry
-from tidegate.errors import ConfigError
-from tidegate.wire.forwarded import normalise
+from tidegate.engine.sockets import DEFERRED_SECONDS
 from tidegate.wire.handshake import MAX_HEAD_BYTES, HandshakeError, Request, parse_request
 
 if TYPE_CHECKING:
-    from tidegate.engine.engine import Engine
-    from tidegate.engine.sending import Socket
+    from tidegate.engine.door import Undecided
+    from tidegate.engine.shared import Shared
+    from tidegate.engine.sockets import Socket
 
 __all__ = ["Listener"]
 
@@ -32,7 +34,6 @@ _REFUSALS_PER_TURN = 64  # without a descriptor
 # Of a turn: at least (or a quarter of what the others took, if that is more), and at most, while
 # nobody else waits.
 _ACCEPT_SECONDS = (0.00005, 0.001)
-_DEFERRED_SECONDS = 1 if sys.platform == "linux" else 0
 _PAUSE_SECONDS = 0.2
 _PACE_SECONDS = (0.005, 1.0)  # at least as long as a timer is worth, at most until another look
 _MORE_TO_COME = getattr(socket, "MSG_MORE", 0)
@@ -45,8 +46,9 @@ class Listener(Entry):
     request read, those that ask are decided about, and then they are told, or let in.
 
         kernel's queue -> arrived -> asking -> granted -> connection
-                             |        ^   |
-                             |        |   +--> refused -> lingerer
+                             |        ^ ^ |
+                             |        | | +--> refused -> lingerer
+                             |        | +----> Parked, until the decision is known
                              +-> Opening, until the request is whole
 
     A batch goes through each phase together, because that costs half as much as one after the
@@ -56,13 +58,11 @@ class Listener(Entry):
     so that the kernel's queue drains, nobody waits in vain, and the processor stays idle.
     """
 
-    def __init__(self, engine: Engine, sock: socket.socket, proxy_protocol: bool) -> None:
-        self.engine = engine
-        self.poller = engine.poller
-        self.stats = engine.stats
-        self.door = engine.door
-        self.tls: ssl.SSLContext | None = engine.tls
-        self.openings = engine.openings
+    def __init__(self, shared: Shared, sock: socket.socket, proxy_protocol: bool) -> None:
+        self.shared = shared
+        self.door = shared.door
+        self.tls: ssl.SSLContext | None = shared.tls
+        self._poller = shared.poller
         self.proxy_protocol = proxy_protocol
         self._sock = sock
         self._family = int(sock.family)
@@ -72,7 +72,7 @@ class Listener(Entry):
         self._paused = False
         # When it arrived, in monotonic seconds, stands last where it is needed.
         self._arrived: deque[tuple[int, str, float]] = deque()
-        self._asking: deque[tuple[Socket, str, Request, float]] = deque()
+        self._asking: deque[tuple[Socket, str, Request, float, Undecided | None]] = deque()
         self._refused: deque[tuple[Socket, bytes]] = deque()
         self._granted: deque[tuple[Socket, Request, Grant, float]] = deque()
         self._steps: Iterator[None] | None = None  # what is left of the last turn
@@ -85,16 +85,16 @@ class Listener(Entry):
 
     def open(self) -> None:
         """Begin to accept."""
-        self.poller.register(self._sock.fileno(), self)
+        self._poller.register(self._sock.fileno(), self)
 
     def close(self) -> None:
         """Stop accepting. Attempts that wait in the kernel's queue are reset."""
         if not self._closed:
             self._closed = True
-            self.poller.forget(self._sock.fileno())
+            self._poller.forget(self._sock.fileno())
             self._sock.close()
             while self._arrived or self._asking or self._refused or self._granted:
-                self.poller.guard(self._finish)
+                self._poller.guard(self._finish)
             if self._reserve >= 0:
                 os.close(self._reserve)
 
@@ -106,30 +106,38 @@ class Listener(Entry):
         """Go on accepting: what failed was one attempt."""
 
     def on_readable(self) -> None:
-        """Let newcomers in at the end of the turn, when those who are connected were served."""
-        if self._let_in not in self.poller.newcomers:
-            self.poller.newcomers.append(self._let_in)
+        """Go through attempts at the end of the turn, when all connections were served."""
+        if self._let_in not in self._poller.attempts:
+            self._poller.attempts.append(self._let_in)
 
-    def ask(self, sock: Socket, peer: str, request: Request, arrived: float) -> None:
-        """Take an attempt whose request is whole; no poller may watch its socket."""
-        self._asking.append((sock, peer, request, arrived))
+    def ask(
+        self,
+        sock: Socket,
+        peer: str,
+        request: Request,
+        arrived: float,
+        undecided: Undecided | None = None,
+    ) -> None:
+        """Take an attempt that can be decided about; no poller may watch its socket."""
+        self._asking.append((sock, peer, request, arrived, undecided))
         self.on_readable()
+        self._poller.wake()
 
     def _let_in(self) -> None:
         """Go from step to step until others wait for us, or nobody is left."""
         steps, self._steps = self._steps or self._work(), None
-        others_wait = self.poller.others_wait
+        others_wait = self._poller.others_wait
         own = self._sock.fileno()
         now = monotonic()
         until = now + _ACCEPT_SECONDS[1]
-        look = min(now + max(_ACCEPT_SECONDS[0], (now - self.poller.now) / 4), until)
+        look = min(now + max(_ACCEPT_SECONDS[0], (now - self._poller.now) / 4), until)
         try:
             for _ in steps:
                 now = monotonic()
                 if now >= look:
                     if now >= until or others_wait(own):
                         self._steps = steps
-                        self.poller.newcomers.append(self._let_in)
+                        self._poller.attempts.append(self._let_in)
                         return
                     look = now + _ACCEPT_SECONDS[0]
         except Exception:
@@ -178,7 +186,7 @@ class Listener(Entry):
             return False
         try:
             # accept() of the standard library makes an object that costs as much as the call.
-            fd, peer = self._sock._accept()  # type: ignore[attr-defined]
+            fd, peer = self._sock._accept()  # type: ignore[attr-defined]  # CPython's own
         except BlockingIOError:
             return False
         except ConnectionAbortedError:
@@ -196,7 +204,7 @@ class Listener(Entry):
         """Read the request; if it is not there in whole, the attempt waits on the poller."""
         family = self._family
         if family == socket.AF_INET6:
-            peer = normalise(peer)  # a dual-stack socket says ::ffff:192.0.2.1
+            peer = counted(peer)  # a dual-stack socket says ::ffff:192.0.2.1
         if not self._direct:
             full = socket.socket(family, socket.SOCK_STREAM, 0, fileno=fd)
             full.setblocking(False)
@@ -209,7 +217,7 @@ class Listener(Entry):
             data = sock.recv(MAX_HEAD_BYTES)
         except BlockingIOError:
             # The kernel has waited for the request already, and that time counts.
-            waited = min(_DEFERRED_SECONDS, self.engine.handshake_timeout / 2)
+            waited = min(DEFERRED_SECONDS, self.shared.handshake_timeout / 2)
             self._wait(sock, peer, arrived - waited)
             return
         except OSError:
@@ -226,46 +234,52 @@ class Listener(Entry):
         if request is None:
             self._wait(sock, peer, arrived).receive(data)
         else:
-            self._asking.append((sock, peer, request, arrived))
+            self._asking.append((sock, peer, request, arrived, None))
 
     def _wait(self, sock: Socket, peer: str, arrived: float) -> Opening:
         fd = sock.fileno()  # known before TLS takes the socket over
-        opening = Opening(self, sock, peer, arrived)
-        self.poller.register(fd, opening)
-        self.openings.set(opening, arrived + self.engine.handshake_timeout)
+        opening = Opening(self.shared, self, sock, peer, arrived, self.proxy_protocol)
+        self._poller.register(fd, opening)
+        self.shared.openings.set(opening, arrived + self.shared.handshake_timeout)
         return opening
 
-    def _decide(self, sock: Socket, peer: str, request: Request, arrived: float) -> None:
-        """Ask the door about a whole request."""
+    def _decide(
+        self,
+        sock: Socket,
+        peer: str,
+        request: Request,
+        arrived: float,
+        undecided: Undecided | None,
+    ) -> None:
+        """Ask the door about a whole request, or for a decision that was not known before."""
+        now = self._poller.now
         try:
-            answer = self.door.decide(request, peer, self.poller.now)
+            if undecided is None:
+                answer = self.door.decide(request, peer, now)
+            else:
+                answer = undecided.decide(now)
         except Exception as error:
             answer = self.door.failed(error)
-        if type(answer) is bytes:
+        if isinstance(answer, bytes):
             self._refused.append((sock, answer))
+        elif isinstance(answer, Grant):
+            self._granted.append((sock, request, answer, arrived))
+        elif self.shared.pending >= self.shared.max_pending:
+            self._refused.append((sock, answer.refuse(PENDING_LIMIT)))
         else:
-            self._granted.append((sock, request, cast(Grant, answer), arrived))
+            Parked(self.shared, self, sock, peer, request, arrived, answer).begin()
 
     def _open(self, sock: Socket, request: Request, grant: Grant, arrived: float) -> None:
-        engine = self.engine
-        engine.count += 1
-        connection = Connection(
-            engine,
-            sock,
-            engine.count,
-            grant.lease,
-            grant.path,
-            grant.subprotocol,
-            grant.deflate,
-            grant.pending_auth,
-        )
+        shared = self.shared
+        shared.count += 1
+        connection = Connection(shared, sock, shared.count, grant)
         try:
-            engine.granted(connection, grant)
+            shared.host.granted(connection, grant)
             connection.start(grant.response, request)
         except Exception:
             connection.abort()  # gives the lease back
             raise
-        engine.stats.handshake_duration.observe(monotonic() - arrived)
+        shared.stats.handshake_duration.observe(monotonic() - arrived)
 
     def refuse(self, sock: Socket, response: bytes) -> None:
         """Write a response that ends the attempt, and make sure that it can be read.
@@ -276,13 +290,13 @@ class Listener(Entry):
         with contextlib.suppress(OSError):
             if type(sock) is socket.SocketType:
                 # Held back for an instant, so that the end of the stream goes in the same packet.
-                self.stats.outgoing.other_bytes += sock.send(response, _MORE_TO_COME)
+                self.shared.stats.outgoing.other_bytes += sock.send(response, _MORE_TO_COME)
             else:
-                self.stats.outgoing.other_bytes += sock.send(response)
-        self.engine.lingerers.add(sock, self.poller.now)
+                self.shared.stats.outgoing.other_bytes += sock.send(response)
+        self.shared.lingerers.add(sock, self._poller.now)
 
     def _out_of_descriptors(self) -> None:
-        self.engine.warn("out of file descriptors; refusing connections until some are free")
+        self.shared.host.warn("out of file descriptors; refusing connections until some are free")
         for _ in range(_REFUSALS_PER_TURN):
             if self._reserve >= 0:
                 os.close(self._reserve)
@@ -317,15 +331,15 @@ class Listener(Entry):
     def _pause(self, why: str) -> None:
         """Stop accepting for a moment, instead of failing in every turn."""
         if not self._paused:
-            self.engine.warn(why)
+            self.shared.host.warn(why)
             self._rest(_PAUSE_SECONDS)
 
     def _rest(self, seconds: float) -> None:
         """Accept nobody for a while; who comes meanwhile waits in the kernel's queue."""
         if not self._paused:
             self._paused = True
-            self.poller.modify(self._sock.fileno(), 0)
-            self.engine.loop.call_later(seconds, self._resume)
+            self._poller.modify(self._sock.fileno(), 0)
+            self.shared.loop.call_later(seconds, self._resume)
 
     def _resume(self) -> None:
         if self._closed:
@@ -333,38 +347,7 @@ class Listener(Entry):
         if self._reserve < 0:
             self._take_reserve()
         self._paused = False
-        self.poller.modify(self._sock.fileno(), READ)
+        self._poller.modify(self._sock.fileno(), READ)
         if self._asking:
             self.on_readable()
-            self.poller.wake()
-
-
-def listening_socket(host: str, port: int, backlog: int) -> socket.socket:
-    """Return a listening TCP socket.
-
-    Raises:
-        ConfigError: the address cannot be used; the text says why.
-    """
-    try:
-        family, _, _, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-    except OSError as error:
-        raise ConfigError(f"server.host = {host!r}: {error.strerror}") from None
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        # Inherited by what is accepted, which saves a system call for each connection.
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if sys.platform == "linux":
-            # The kernel hands a connection over when its request is there (tcp(7)).
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, _DEFERRED_SECONDS)
-        sock.setblocking(False)
-        sock.bind(address)
-        sock.listen(backlog)
-    except OSError as error:
-        sock.close()
-        raise ConfigError(
-            f"cannot listen on {host} port {port}: {os.strerror(error.errno or 0)}"
-        ) from None
-    return sock
+            self._poller.wake()

@@ -18,8 +18,10 @@ from tidegate.wire.forwarded import parse_proxy_v2
 from tidegate.wire.handshake import HandshakeError, head_end, parse_request
 
 if TYPE_CHECKING:
-    from tidegate.engine.listener import Listener
-    from tidegate.engine.sending import Socket
+    from tidegate.engine.door import Door
+    from tidegate.engine.parked import Parking
+    from tidegate.engine.shared import Shared
+    from tidegate.engine.sockets import Socket
 
 __all__ = ["Opening"]
 
@@ -29,25 +31,45 @@ _PROXY_FIXED_BYTES = 16  # signature, version, family and the length of the rest
 
 
 class Opening(Entry):
-    """One socket between accept and the answer.
+    """One socket between accept and the whole request.
 
     Args:
+        listener: takes the attempt over when its request is whole.
         started: when it was accepted, in monotonic seconds.
+        proxy_protocol: whether a PROXY header comes first.
     """
 
-    __slots__ = ("_buffer", "_listener", "_peer", "_sock", "_stage", "_started", "_writing")
+    __slots__ = (
+        "_buffer",
+        "_listener",
+        "_peer",
+        "_shared",
+        "_sock",
+        "_stage",
+        "_started",
+        "_writing",
+    )
 
-    def __init__(self, listener: Listener, sock: Socket, peer: str, started: float) -> None:
+    def __init__(
+        self,
+        shared: Shared,
+        listener: Parking,
+        sock: Socket,
+        peer: str,
+        started: float,
+        proxy_protocol: bool,
+    ) -> None:
+        self._shared = shared
         self._listener = listener
         self._sock = sock
         self._peer = peer
         self._started = started
         self._buffer = b""
         self._writing = False
-        if listener.proxy_protocol:
+        if proxy_protocol:
             self._stage = _PROXY
-        elif listener.tls is not None:
-            self._begin_tls(listener.tls)
+        elif shared.tls is not None:
+            self._begin_tls(shared.tls)
         else:
             self._stage = _HEAD
 
@@ -67,7 +89,7 @@ class Opening(Entry):
         except BlockingIOError:
             return
         except PeerError as error:
-            self._listener.engine.warn(f"connection from {self._peer} dropped: {error}")
+            self._shared.host.warn(f"connection from {self._peer} dropped: {error}")
             self.drop()
         except OSError:
             self.drop()
@@ -80,8 +102,7 @@ class Opening(Entry):
         """The handshake took too long: say so where the peer can read it."""
         if self._stage == _HEAD:
             self._leave()
-            listener = self._listener
-            listener.refuse(self._sock, listener.door.timed_out())
+            self._listener.refuse(self._sock, self._door.timed_out())
         else:
             self.drop()
 
@@ -99,16 +120,19 @@ class Opening(Entry):
             request = parse_request(data) if head_end(data, max(0, before - 3)) >= 0 else None
         except HandshakeError as error:
             self._leave()
-            listener = self._listener
-            listener.refuse(self._sock, listener.door.malformed(error))
+            self._listener.refuse(self._sock, self._door.malformed(error))
             return
         if request is not None:
             self._leave()
             self._listener.ask(self._sock, self._peer, request, self._started)
 
+    @property
+    def _door(self) -> Door:
+        return self._shared.door
+
     def _leave(self) -> None:
-        self._listener.openings.discard(self)
-        self._listener.poller.release(self._sock.fileno())
+        self._shared.openings.discard(self)
+        self._shared.poller.release(self._sock.fileno())
 
     def _read_head(self) -> None:
         data = self._sock.recv(65536)
@@ -130,11 +154,11 @@ class Opening(Entry):
                 raise PeerError("it left before its PROXY header was whole")
             buffer = self._buffer = buffer + data
             header = parse_proxy_v2(buffer)
-        if header.source is not None and self._listener.door.trusts(self._peer):
+        if header.source is not None and self._door.trusts(self._peer):
             self._peer = header.source
         self._buffer = b""
-        if self._listener.tls is not None:
-            self._begin_tls(self._listener.tls)
+        if self._shared.tls is not None:
+            self._begin_tls(self._shared.tls)
         else:
             self._stage = _HEAD
 
@@ -144,11 +168,11 @@ class Opening(Entry):
 
     def _shake_hands(self) -> None:
         sock = cast(TlsSocket, self._sock)
-        listener = self._listener
+        shared = self._shared
         wants_write = sock.handshake()
         if wants_write != self._writing:
             self._writing = wants_write
-            listener.poller.modify(sock.fileno(), WRITE if wants_write else READ)
+            shared.poller.modify(sock.fileno(), WRITE if wants_write else READ)
         if not wants_write:
-            listener.stats.tls_handshake_duration.observe(monotonic() - self._started)
+            shared.stats.tls_handshake_duration.observe(monotonic() - self._started)
             self._stage = _HEAD

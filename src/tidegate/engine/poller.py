@@ -10,9 +10,9 @@ and then the next are read: see :mod:`.intake`.
 Every turn is bounded in time (:data:`TURN_SECONDS`), and what a turn could not do comes first in
 the next one, so that no burst holds the loop and nobody is served twice before the others.
 
-Newcomers come last: first whoever is connected is served and everything is written, then newcomers
-are let in for a moment, and then the selector is asked again. A message that comes in a storm of
-newcomers waits for one of them, not for the storm.
+Attempts come last: first all connections are served and everything is written, then attempts are
+decided about for a moment, and then the selector is asked again. A message that comes in a storm of
+attempts waits for one of them, not for the storm (ADR 0014).
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from time import monotonic
 from typing import Any, Protocol
+
+from tidegate.core.codes import RESET, Close
 
 __all__ = ["BATCH", "READ", "TURN_SECONDS", "WRITE", "Entry", "Poller", "Source", "make_poller"]
 
@@ -78,8 +80,8 @@ class Entry(ABC):
     def on_crash(self) -> None:
         """An error of ours came out of one of these: give back what this entry holds."""
 
-    def lost(self, cause: str) -> None:
-        """Reading from :attr:`sock` failed, for a ``cause`` that the statistics count."""
+    def lost(self, reason: Close) -> None:
+        """Reading from :attr:`sock` failed; the statistics count the ``reason``."""
         raise NotImplementedError
 
 
@@ -99,16 +101,13 @@ class Poller(ABC):
         """Work to continue in the next turn: connections with frames left over."""
         self.read: deque[tuple[Any, bytes]] = deque()
         """Entries that have a :attr:`Entry.sock`, and what was read from it: nothing at its end."""
-        self.handle: Callable[[float], bool]
-        """Handles :attr:`read` until the given time; True when that has come. To be set before
-        an entry that has a :attr:`Entry.sock` is registered."""
-        self.background: Callable[[float], bool] | None = None
-        """Called at the end of a turn with the time to stop at; True asks for another turn."""
-        self.newcomers: list[Callable[[], None]] = []
+        self.attempts: list[Callable[[], None]] = []
         """Work for the end of this turn, that others are not to wait for; once for each entry."""
         self._left: Iterator[tuple[int, int]] = iter(())
         self._loop: asyncio.AbstractEventLoop | None = None
         self._scheduled = False
+        self._handle: Callable[[float], bool] = _nothing
+        self._background: Callable[[float], bool] = _nothing
 
     # What a subclass provides.
 
@@ -148,9 +147,23 @@ class Poller(ABC):
 
     # What all pollers share.
 
-    def attach(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Let ``loop`` drive this poller."""
+    def attach(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        handle: Callable[[float], bool] | None = None,
+        background: Callable[[float], bool] | None = None,
+    ) -> None:
+        """Let ``loop`` drive this poller.
+
+        Args:
+            handle: handles :attr:`read` until the given time; True when that has come. Needed
+                where entries have a :attr:`Entry.sock`.
+            background: called at the end of a turn with the time to stop at; True asks for
+                another turn.
+        """
         self._loop = loop
+        self._handle = handle or _nothing
+        self._background = background or _nothing
         loop.add_reader(self.fileno(), self.turn)
 
     def register(self, fd: int, entry: Entry) -> None:
@@ -173,16 +186,16 @@ class Poller(ABC):
             self.turn()
 
     def turn(self) -> None:
-        """Serve what is ready, then newcomers, and both again for about :data:`TURN_SECONDS`."""
+        """Serve what is ready, then attempts, and both again for about :data:`TURN_SECONDS`."""
         until = self.until = monotonic() + TURN_SECONDS
         while True:
             more = self._serve(until)
-            if not self.newcomers:
+            if not self.attempts:
                 break
             self._let_in()
             if monotonic() >= until:
                 break
-        if more or self.newcomers:
+        if more or self.attempts:
             self.wake()
 
     def _serve(self, until: float) -> bool:
@@ -195,7 +208,7 @@ class Poller(ABC):
         polled = False
         entry: Entry | None = None
         try:
-            over = bool(read) and self.handle(until)
+            over = bool(read) and self._handle(until)
             while not over:
                 fd = -1
                 for fd, events in islice(left, BATCH):
@@ -212,7 +225,7 @@ class Poller(ABC):
                             except BlockingIOError:
                                 pass
                             except OSError:
-                                entry.lost("reset")
+                                entry.lost(RESET)
                             else:
                                 if len(data) == room:
                                     # There are large ones: room for them at once, from now on.
@@ -220,11 +233,11 @@ class Poller(ABC):
                                     with contextlib.suppress(OSError):  # the next read sees it
                                         data += sock.recv(room)
                                 read.append((entry, data))
-                                continue  # to read from a lot takes no time worth a look
+                                continue  # to read from a batch takes no time worth a look
                     if monotonic() >= until:
                         break
                 if fd >= 0:
-                    over = self.handle(until) if read else monotonic() >= until
+                    over = self._handle(until) if read else monotonic() >= until
                 elif polled:
                     break
                 else:
@@ -240,12 +253,12 @@ class Poller(ABC):
                     break
         except Exception as error:
             self.crashed(error, None)
-        background = self.background
-        more = background(monotonic() + TURN_SECONDS) if background is not None else False
+        background = self._background
+        more = background(monotonic() + TURN_SECONDS)
         return more or bool(ready) or bool(read) or not polled
 
     def _let_in(self) -> None:
-        work, self.newcomers = self.newcomers, []
+        work, self.attempts = self.attempts, []
         for let_in in work:
             self.guard(let_in)
 
@@ -267,6 +280,10 @@ class Poller(ABC):
     @abstractmethod
     def _stale(self, fd: int) -> None:
         """Nobody owns ``fd`` any more: it was forgotten, and perhaps closed."""
+
+
+def _nothing(_until: float) -> bool:
+    return False
 
 
 class _EpollPoller(Poller):

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import struct
 from abc import abstractmethod
-from collections.abc import Awaitable
-from inspect import iscoroutine
+from collections.abc import Awaitable, Callable
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from tidegate.core.codes import MESSAGE_ABUSE
+from tidegate.core.codes import EOF, HANDLER_ERROR, MESSAGE_ABUSE, POLICY, REASONS, RESET, Close
 from tidegate.core.timing.rates import Meter
 from tidegate.engine.poller import READ, WRITE
-from tidegate.engine.sending import CLOSED, CLOSING, FAILED, OPEN, OPENING, Sender, Socket
+from tidegate.engine.sending import Sender
+from tidegate.engine.sockets import Socket
+from tidegate.engine.states import CLOSED, CLOSING, ENDING, OPEN
+from tidegate.engine.tasks import is_awaitable
 from tidegate.wire.frames import (
     BINARY,
     CLOSE,
@@ -24,13 +27,14 @@ from tidegate.wire.frames import (
 )
 
 if TYPE_CHECKING:
-    from tidegate.engine.engine import Engine
+    from tidegate.engine.shared import Shared
     from tidegate.wire.deflate import Deflate
 
 __all__ = ["Receiver"]
 
 _FRAMES_PER_TURN = 64
 _READ_AHEAD = 65536
+_STAMP = struct.Struct("!d")  # the payload of our pings: when they were sent
 
 # Why a connection does not take the next message just now. Reading goes on for a little while
 # (so that pongs, closes and resets are seen) and then stops until the handler has caught up.
@@ -52,9 +56,9 @@ class Receiver(Sender):
 
     __slots__ = ("_held", "_meter", "_pinged", "_reader", "last_active", "last_seen")
 
-    def __init__(self, engine: Engine, sock: Socket, deflate: Deflate | None) -> None:
-        super().__init__(engine, sock, deflate)
-        self.last_seen = self.last_active = engine.poller.now
+    def __init__(self, shared: Shared, sock: Socket, deflate: Deflate | None) -> None:
+        super().__init__(shared, sock, deflate)
+        self.last_seen = self.last_active = shared.poller.now
         self._reader: Reader | None = None
         self._meter: Meter | None = None
         self._held = 0
@@ -69,119 +73,127 @@ class Receiver(Sender):
         """Write what waits; True to read, in which an error or a hang-up shows itself."""
         if events & WRITE and self._outbox is not None:
             self._flush()
-        if events == WRITE or self._state == CLOSED:
+        if events == WRITE or self._state is CLOSED:
             return False
         if self._paused:
             if events & ~(READ | WRITE):
                 # Hung up or in error while nobody reads: only its end is left to see.
-                self.lost("reset")
+                self.lost(RESET)
             return False
         return True
 
     def take(self, data: bytes) -> None:
         """Handle what was read, nothing at the end of the stream."""
-        if self._state == CLOSED:
+        if self._state is CLOSED:
             return  # since it was read
         if data:
-            self.engine.stats.incoming.other_bytes += len(data)
+            self.shared.stats.incoming.other_bytes += len(data)
             self.receive(data)
-        elif self._held and self._state <= OPEN and self._reader and self._reader.pending:
+        elif self._held and self._state is OPEN and self._reader and self._reader.pending:
             self._pause()  # what waits comes first, and then the end is read once more
         else:
-            self.lost("eof")
+            self.lost(EOF)
 
     def _pause(self) -> None:
         self._paused = True
         self._watch()
 
     def _handle(self, message: str | bytes, size: int, now: float) -> None:
-        engine = self.engine
+        shared = self.shared
         self.last_active = now
-        if engine.rates.metered and self._comes_too_early(message, size, now):
+        if shared.rates.metered and self._comes_too_early(message, size, now):
             return
-        handler = engine.on_message  # called as an attribute, it would be looked for in the class
         try:
-            result = handler(self, message)
+            result = shared.on_message(self, message)
         except Exception as error:
             self._handler_failed(error)
         else:
-            if result is not None and hasattr(result, "__await__"):
+            if is_awaitable(result):
                 self.run(result)
 
     def receive(self, data: bytes) -> None:
         """Handle any bytes: parts of frames, several frames, control frames."""
-        if self._state == FAILED:
-            return  # whatever still comes after a violation is thrown away
+        if self._state is ENDING:
+            return  # what still comes after a violation is thrown away
         reader = self._reader
         if reader is None:
-            engine = self.engine
-            reader = self._reader = Reader(engine.max_message, engine.max_fragments, self.deflate)
+            shared = self.shared
+            reader = self._reader = Reader(shared.max_message, shared.max_fragments, self.deflate)
         reader.feed(data)
-        if not self._held or self._state == CLOSING:
+        if not self._held or self._state is CLOSING:
             self._pump()
         elif reader.pending >= _READ_AHEAD:
             self._pause()
 
     def _pump(self) -> None:
         """Handle whole messages until none is left, or a handler or the turn asks to wait."""
-        engine = self.engine
+        shared = self.shared
         reader = self._reader
         assert reader is not None
-        fragments = engine.fragments
+        fragments = shared.fragments
         for _ in range(_FRAMES_PER_TURN):
             try:
                 item = reader.next()
             except ProtocolError as error:
-                self.fail(error.code, error.message)
+                self._fail_as(error)
                 return
             if item is None:
                 if reader.idle:
                     self._reader = None
                     fragments.discard(self)
                 elif self not in fragments:
-                    fragments.set(self, engine.poller.now + engine.fragment_timeout)
+                    fragments.set(self, shared.poller.now + shared.fragment_timeout)
                 return
             opcode, payload = item
             if opcode <= BINARY:
                 fragments.discard(self)
-                if self._state != OPEN:
+                if self._state is not OPEN:
                     continue  # RFC 6455 1.4: after our close frame, data is read and dropped
                 size = len(payload)
                 if opcode == BINARY:
-                    engine.stats.binary_received += 1
+                    shared.stats.binary_received += 1
                 elif not payload.isascii():
                     size = len(payload.encode())
-                engine.stats.incoming.others.observe(size)
-                self._handle(payload, size, engine.poller.now)
+                shared.stats.incoming.others.observe(size)
+                self._handle(payload, size, shared.poller.now)
             elif opcode == CLOSE:
                 self._peer_closed(*payload)
             elif opcode == PONG and self._pinged:
                 self._pinged = False
-                engine.on_pong(payload)
+                self._measure(payload)
             elif not self._takes_control():
                 return
-            elif opcode == PING and self._state <= OPEN:
+            elif opcode == PING and self._state is OPEN:
                 self._send_control(encode(PONG, payload))
-            if self._state >= FAILED or (self._held and self._state <= OPEN):
+            if self._is_over() or (self._held and self._state is OPEN):
                 return
         self._held |= _BACKLOG
-        engine.poller.ready.append(self._go_on)
+        shared.poller.ready.append(self._go_on)
 
     def _go_on(self) -> None:
         """Take up the frames that were left over."""
         self._held &= ~_BACKLOG
-        if self._state >= FAILED or (self._held and self._state <= OPEN):
+        if self._is_over() or (self._held and self._state is OPEN):
             return
         if self._reader is not None:
             self._pump()
-        if self._paused and not self._held & _BACKLOG and self._state != CLOSED:
+        if self._paused and not self._held & _BACKLOG and self._state is not CLOSED:
             self._paused = False
             self._watch()
+
+    def _measure(self, payload: bytes) -> None:
+        """Note how long our ping took; its payload is the time when it was sent."""
+        shared = self.shared
+        if len(payload) == _STAMP.size:
+            latency = monotonic() - _STAMP.unpack(payload)[0]
+            # A peer can answer with any number; only a possible one is counted.
+            if 0.0 <= latency <= shared.heartbeat_timeout:
+                shared.stats.heartbeat_latency.observe(latency)
 
     def ping(self, frame: bytes) -> None:
         """Send the heartbeat's ping frame, ahead of what waits; one pong counts for no rate."""
         self._pinged = True
-        if self._meter is not None and self._meter.is_full(self.engine.poller.now):
+        if self._meter is not None and self._meter.is_full(self.shared.poller.now):
             self._meter = None  # few of those who are connected have sent anything lately
         self._send_control(frame)
 
@@ -189,117 +201,142 @@ class Receiver(Sender):
 
     def _comes_too_early(self, message: str | bytes, size: int, now: float) -> bool:
         """Count a message; True when it was refused for its rate."""
-        engine = self.engine
+        shared = self.shared
         meter = self._own_meter()
         if now < meter.ready_at:
             return self._refuse(message, meter.ready_at - now)
         meter.charge(size, now)
-        if meter.ready_at > now and engine.on_excess is None and not engine.rates_are_dry:
+        if meter.ready_at > now and not shared.refuses_early and not shared.rates_are_dry:
             self._held |= _EARLY
-            engine.stats.messages_limited["delayed"] += 1
-            engine.warn(_TOO_FAST)  # the peer is not told, so nobody else would say why it waits
+            shared.stats.messages_limited["delayed"] += 1
+            shared.host.warn(
+                _TOO_FAST
+            )  # the peer is not told, so nobody else would say why it waits
             self._wait_until_ready(now)
         return False
 
     def join_delay(self) -> float:
         """Count a join of this connection: 0.0, or the seconds until it may join again."""
-        if not self.engine.rates.join_step:
+        if not self.shared.rates.join_step:
             return 0.0
-        delay = self._own_meter().take_join(self.engine.poller.now)
-        if delay and self.engine.rates_are_dry:
+        delay = self._own_meter().take_join(self.shared.poller.now)
+        if delay and self.shared.rates_are_dry:
             self._let_through("joins")
             return 0.0
         return delay
 
     def refused_too_often(self) -> bool:
         """Count a message that was refused for its rate; True when it is time to close."""
-        self.engine.stats.messages_limited["refused"] += 1
-        return self._own_meter().refused(self.engine.poller.now)
+        self.shared.stats.messages_limited["refused"] += 1
+        return self._own_meter().refused(self.shared.poller.now)
 
     def _refuse(self, message: str | bytes, delay: float) -> bool:
         """Have a message refused that came too early; False when it is to be handled."""
-        engine = self.engine
-        if engine.rates_are_dry:
+        shared = self.shared
+        if shared.rates_are_dry:
             self._let_through("messages")
             return False
-        if engine.on_excess is None:
+        if not shared.refuses_early:
             return False
         try:
-            engine.on_excess(self, message, delay)
+            shared.application.too_early(self, message, delay)
         except Exception as error:
             self._handler_failed(error)
         return True
 
     def _takes_control(self) -> bool:
         """Count a ping or pong; False when there were so many that the connection was closed."""
-        engine = self.engine
-        if not engine.rates.control_step or self._own_meter().take_control(engine.poller.now):
+        shared = self.shared
+        if not shared.rates.control_step or self._own_meter().take_control(shared.poller.now):
             return True
-        if self.engine.rates_are_dry:
+        if self.shared.rates_are_dry:
             self._let_through("control frames")
             return True
-        self.fail(1008, "too many pings or pongs", MESSAGE_ABUSE.name)
+        self.fail(MESSAGE_ABUSE, "too many pings or pongs")
         return False
 
     def _let_through(self, what: str) -> None:
-        self.engine.stats.dry_run["messages"] += 1
-        self.engine.warn(f"dry run: too many {what} a second from one connection")
+        self.shared.stats.dry_run["messages"] += 1
+        self.shared.host.warn(f"dry run: too many {what} a second from one connection")
 
     def _own_meter(self) -> Meter:
         meter = self._meter
         if meter is None:
-            meter = self._meter = Meter(self.engine.rates)
+            meter = self._meter = Meter(self.shared.rates)
         return meter
 
     def _wait_until_ready(self, now: float) -> None:
         meter = self._own_meter()
         wait = min(meter.ready_at - now, _LONGEST_WAIT)
-        self.engine.loop.call_later(wait, self._look_if_ready)
+        self.shared.loop.call_later(wait, self._look_if_ready)
 
     def _look_if_ready(self) -> None:
-        if self._state == CLOSED:
+        if self._state is CLOSED:
             return
         now = monotonic()
         if now < self._own_meter().ready_at:
             self._wait_until_ready(now)
             return
         self._held &= ~_EARLY
-        self.engine.poller.ready.append(self._go_on)
-        self.engine.poller.wake()
+        self.shared.poller.ready.append(self._go_on)
+        self.shared.poller.wake()
 
     def fragment_timeout(self) -> None:
         """A message was begun and not finished in time."""
-        self.fail(1008, "message took too long")
+        self.fail(POLICY, "message took too long")
 
     # Async handlers: one at a time, and nothing is read meanwhile.
+
+    def call(self, method: Callable[[Any], Any]) -> None:
+        """Call a method of the application with this connection, behind one that is at work."""
+        if self.busy:
+            self.shared.deferred[self] = method
+            return
+        try:
+            work = method(self)
+        except Exception as error:
+            self._handler_failed(error)
+        else:
+            if is_awaitable(work):
+                self.run(work)
 
     def run(self, work: Awaitable[Any]) -> None:
         """Run an async handler; messages that follow wait until it is done."""
         self._held |= _BUSY
-        task = self.engine.start_task(work if iscoroutine(work) else _waiting_for(work))
+        task = self.shared.tasks.start(work)
         task.add_done_callback(self._handler_done)
 
     def _handler_done(self, task: asyncio.Task[None]) -> None:
         self._held &= ~_BUSY
         if task.cancelled():
-            self._begin_close(1011, "internal error", "handler_error")
+            self.end(HANDLER_ERROR)
         elif isinstance(error := task.exception(), Exception):
             self._handler_failed(error)
-        elif self._state == OPENING:
-            self._state = OPEN
-        if self._state == CLOSED:
+        if self._state is CLOSED:
             self._announce_close()
             return
+        method = self.shared.deferred.pop(self, None)
+        if method is not None and self.open:
+            self.call(method)
         # Not called at once: a chain of short handlers must not become a deep stack.
-        self.engine.poller.ready.append(self._go_on)
-        self.engine.poller.wake()
+        self.shared.poller.ready.append(self._go_on)
+        self.shared.poller.wake()
 
     def _handler_failed(self, error: Exception) -> None:
-        self.engine.on_error(self, error)
-        self._begin_close(1011, "internal error", "handler_error")
+        self.shared.host.failed(self, error)
+        self.end(HANDLER_ERROR)
+
+    def _fail_as(self, error: ProtocolError) -> None:
+        reason = REASONS[error.reason]
+        assert isinstance(reason, Close)
+        self.fail(reason, error.message)
+
+    def _is_over(self) -> bool:
+        """Whether nothing more is read."""
+        return self._state is ENDING or self._state is CLOSED
 
     @abstractmethod
-    def fail(self, code: int, reason: str, cause: str | None = None) -> None:
+    def fail(self, reason: Close, detail: str = "") -> None:
         """Close because the peer broke the protocol or a rule of this server."""
 
     @abstractmethod
@@ -309,7 +346,3 @@ class Receiver(Sender):
     @abstractmethod
     def _announce_close(self) -> None:
         """Tell the application that this connection has ended."""
-
-
-async def _waiting_for(work: Awaitable[Any]) -> None:
-    await work

@@ -5,38 +5,21 @@ from __future__ import annotations
 import contextlib
 import socket
 from abc import abstractmethod
-from collections import deque
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
+from tidegate.core.codes import RESET, SLOW_CONSUMER, Close, Refusal
 from tidegate.core.stats import SMALL
 from tidegate.engine.outbox import LOOKS, Outbox, Sink
-from tidegate.engine.poller import BATCH, READ, WRITE, Entry, Source
+from tidegate.engine.poller import BATCH, READ, WRITE, Entry
+from tidegate.engine.sockets import Socket
+from tidegate.engine.states import CLOSED, ENDING, MOVES, OPEN, State
 from tidegate.wire.frames import BINARY, BINARY_HEADS, TEXT, TEXT_HEADS, encode
 
 if TYPE_CHECKING:
-    from tidegate.engine.engine import Engine
+    from tidegate.engine.shared import Corked, Shared
     from tidegate.wire.deflate import Deflate
 
-__all__ = ["CLOSED", "CLOSING", "FAILED", "OPEN", "OPENING", "Corked", "Sender", "Socket", "uncork"]
-
-# The states of a connection, in the order in which it goes through them.
-OPENING, OPEN, CLOSING, FAILED, CLOSED = range(5)
-
-
-class Socket(Sink, Source, Protocol):
-    """What a connection needs of its socket, plain or TLS."""
-
-    def shutdown(self, how: int, /) -> None:
-        """Half-close."""
-
-    def setsockopt(self, level: int, name: int, value: bytes, /) -> None:
-        """Set an option."""
-
-    def fileno(self) -> int:
-        """Return the descriptor."""
-
-    def close(self) -> None:
-        """Close the descriptor."""
+__all__ = ["Sender", "uncork"]
 
 
 class Sender(Entry):
@@ -46,28 +29,28 @@ class Sender(Entry):
     frame is out. So sending to many is a loop over ``sink.send`` without a question asked.
     """
 
-    __slots__ = ("_outbox", "_paused", "_state", "deflate", "engine", "sink", "sock")
+    __slots__ = ("_outbox", "_paused", "_state", "deflate", "shared", "sink", "sock")
 
     sock: Socket
 
-    def __init__(self, engine: Engine, sock: Socket, deflate: Deflate | None) -> None:
-        self.engine = engine
+    def __init__(self, shared: Shared, sock: Socket, deflate: Deflate | None) -> None:
+        self.shared = shared
         self.deflate = deflate
         self.sink: Sink = sock
         self.sock = sock
         self._outbox: Outbox | None = None
         self._paused = False
-        self._state = OPENING
+        self._state: State = OPEN
 
     @property
     def open(self) -> bool:
         """True while messages can be sent."""
-        return self._state <= OPEN
+        return self._state is OPEN
 
     @property
     def closed(self) -> bool:
         """True once the socket is gone."""
-        return self._state == CLOSED
+        return self._state is CLOSED
 
     @property
     def buffered(self) -> int:
@@ -82,21 +65,21 @@ class Sender(Entry):
         nothing. In a message handler, a message of up to 125 bytes goes out when others that came
         at the same time were handled (:mod:`.intake`), before anything that is sent later.
         """
-        if self._state > OPEN:
+        if self._state is not OPEN:
             return
-        if type(message) is str:
+        if isinstance(message, str):
             payload, opcode, heads = message.encode(), TEXT, TEXT_HEADS
         else:
-            payload, opcode, heads = bytes(message), BINARY, BINARY_HEADS  # type: ignore[arg-type]
+            payload, opcode, heads = bytes(message), BINARY, BINARY_HEADS
         deflate = self.deflate
-        engine = self.engine
+        shared = self.shared
         length = len(payload)
-        if deflate is not None and length >= engine.deflate_min_size:
+        if deflate is not None and length >= shared.deflate_min_size:
             frame = encode(opcode, deflate.compress(payload), True)
         elif length < SMALL:
-            engine.stats.outgoing.small[length] += 1
+            shared.stats.outgoing.small[length] += 1
             frame = heads[length] + payload
-            corked = engine.corked
+            corked = shared.corked
             if corked is None:
                 self._write(frame)
             else:
@@ -106,18 +89,18 @@ class Sender(Entry):
             return
         else:
             frame = encode(opcode, payload)
-        engine.stats.outgoing.others.observe(length)
+        shared.stats.outgoing.others.observe(length)
         self.transmit(frame)
 
     def transmit(self, frame: bytes) -> None:
         """Send an already encoded frame (or several, joined)."""
-        self.engine.stats.outgoing.other_bytes += len(frame)
+        self.shared.stats.outgoing.other_bytes += len(frame)
         self._uncork()
         self._write(frame)
 
     def _uncork(self) -> None:
         """Send what is corked, before anything that must come behind it."""
-        corked = self.engine.corked
+        corked = self.shared.corked
         if corked:
             uncork(corked)
 
@@ -127,57 +110,57 @@ class Sender(Entry):
         except BlockingIOError:
             self.hold_back(frame, 0)
         except OSError:
-            self.lost("reset")
+            self.lost(RESET)
         else:
             if sent != len(frame):
                 self.hold_back(frame, sent)
 
     def hold_back(self, frame: bytes, sent: int) -> None:
         """Keep what the socket did not take of ``frame`` and send it when it can."""
-        engine = self.engine
-        settings = engine.outbox
+        shared = self.shared
+        settings = shared.outbox
         outbox = self._outbox = Outbox(
-            settings.max_bytes, self._overflow, settings.policy, engine.stats.messages_dropped
+            settings.max_bytes, self._overflow, settings.policy, shared.stats.messages_dropped
         )
         outbox.begin(frame, sent)
         self.sink = outbox
         self._watch()
         # One that is empty again soon is not taken off the list: that would cost more.
-        if self not in engine.slow:
-            engine.slow.set(self, engine.poller.now + settings.max_age / LOOKS)
+        if self not in shared.slow:
+            shared.slow.set(self, shared.poller.now + settings.max_age / LOOKS)
 
     def look(self) -> None:
         """See, every part of ``outbox.max_age``, whether something waits for too long."""
         outbox = self._outbox
-        if outbox is None or self._state > OPEN:
+        if outbox is None or self._state is not OPEN:
             return
         if outbox.look():
             self._overflow()
         else:
-            engine = self.engine
-            engine.slow.set(self, engine.poller.now + engine.outbox.max_age / LOOKS)
+            shared = self.shared
+            shared.slow.set(self, shared.poller.now + shared.outbox.max_age / LOOKS)
 
     def _overflow(self) -> None:
         """The peer is too slow: close it now, without the bytes that it did not take."""
         outbox = self._outbox
-        if self.engine.tls is not None or outbox is None:
+        if self.shared.tls is not None or outbox is None:
             # An encrypted record that has begun cannot be taken back, so no close frame fits in.
-            self._give_up("slow_consumer")
+            self._give_up(SLOW_CONSUMER)
             return
         outbox.keep_begun_frame()
-        self._begin_close(4008, "slow consumer", "slow_consumer")
+        self.end(SLOW_CONSUMER)
 
     def _send_control(self, frame: bytes) -> None:
         if self._outbox is None:
             self.transmit(frame)
-        elif self._state <= OPEN:
+        elif self._state is OPEN:
             self._outbox.urge(frame)
 
     def _watch(self) -> None:
         events = 0 if self._paused else READ
         if self._outbox is not None:
             events |= WRITE
-        self.engine.poller.modify(self.sock.fileno(), events)
+        self.shared.poller.modify(self.sock.fileno(), events)
 
     def _flush(self) -> None:
         outbox = self._outbox
@@ -185,7 +168,7 @@ class Sender(Entry):
         try:
             done = outbox.flush(self.sock)
         except OSError:
-            self.lost("reset")
+            self.lost(RESET)
             return
         if not done:
             return
@@ -193,28 +176,30 @@ class Sender(Entry):
         if self.sink is outbox:
             self.sink = self.sock
         self._watch()
-        if self._state == FAILED:
+        if self._state is ENDING:
             self._half_close()
 
     def _half_close(self) -> None:
         with contextlib.suppress(OSError):
             self.sock.shutdown(socket.SHUT_WR)
 
+    def _move(self, to: State) -> None:
+        assert to in MOVES[self._state], f"no move from {self._state} to {to}"
+        self._state = to
+
     @abstractmethod
-    def lost(self, cause: str) -> None:
+    def lost(self, reason: Close) -> None:
         """The socket ended without a closing handshake."""
 
     @abstractmethod
-    def _begin_close(self, code: int, reason: str, cause: str) -> None:
+    def end(
+        self, reason: Refusal | Close, retry_after: float | None = None, detail: str = ""
+    ) -> None:
         """Send a close frame as the last one."""
 
     @abstractmethod
-    def _give_up(self, cause: str) -> None:
+    def _give_up(self, reason: Close) -> None:
         """End the connection in the next turn, without a close frame."""
-
-
-Corked = deque[tuple[Sender, bytes]]
-"""Frames and the connections they are for, in the order of sending."""
 
 
 def uncork(corked: Corked) -> None:
@@ -229,7 +214,7 @@ def uncork(corked: Corked) -> None:
         except BlockingIOError:
             sender.hold_back(frame, 0)
         except OSError:
-            sender.lost("reset")
+            sender.lost(RESET)
         else:
             if sent != len(frame):
                 sender.hold_back(frame, sent)

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 import uvloop
-from polling import POLLERS, Clock, Errors, Pair
 
+from tests.unit.engine.polling import POLLERS, Clock, Errors, Pair
 from tidegate.engine import engine
 from tidegate.engine.poller import Poller
 

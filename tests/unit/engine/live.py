@@ -9,14 +9,24 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import uvloop
-from tests.support.raw import CLOSE, Frame, frame, upgrade
 
-from tidegate import Connection, Request, Server
+from tests.support.raw import CLOSE, Frame, frame, upgrade
+from tidegate.core.codes import Close, Refusal, close_text
+from tidegate.core.settings import Settings
+from tidegate.engine.application import Application
+from tidegate.engine.connection import Connection
+from tidegate.node.node import Node
+from tidegate.wire.handshake import Request
 
 SECONDS = 5.0
 """After which a test that waits has failed."""
 
 End = tuple[int, str]
+
+
+def told(reason: Refusal | Close, detail: str = "") -> End:
+    """What a client reads in the close frame of one of our reasons."""
+    return reason.code, close_text(reason, reason.retry_after, detail)
 
 
 def run(main: Coroutine[Any, Any, None]) -> None:
@@ -42,19 +52,20 @@ async def until(condition: Callable[[], object]) -> None:
             await asyncio.sleep(0)
 
 
-class Recorder:
-    """Handlers that note what they are called with; what a text begins with may be done."""
+class Recorder(Application[Connection]):
+    """An application that notes what it is told; what a text begins with may be done."""
 
     def __init__(self) -> None:
-        self.opened: list[Connection] = []
+        self.connections: list[Connection] = []
         self.messages: list[tuple[int, str | bytes]] = []
         self.ends: list[tuple[int, int, str]] = []
         self.doing: dict[str, Callable[[Connection], Any]] = {}
         self.on_connect: Callable[[Connection, Request], Any] = lambda connection, request: None
+        self.on_early: Callable[[str | bytes, float], None] = lambda message, delay: None
         self.on_close: Callable[[Connection, int, str], Any] = lambda connection, code, reason: None
 
-    def connect(self, connection: Connection, request: Request) -> Any:
-        self.opened.append(connection)
+    def opened(self, connection: Connection, request: Request) -> Any:
+        self.connections.append(connection)
         return self.on_connect(connection, request)
 
     def message(self, connection: Connection, message: str | bytes) -> Any:
@@ -63,7 +74,10 @@ class Recorder:
         do = self.doing.get(message.split(" ")[0]) if isinstance(message, str) else None
         return do(connection) if do is not None else None
 
-    def close(self, connection: Connection, code: int, reason: str) -> Any:
+    def too_early(self, connection: Connection, message: str | bytes, delay: float) -> None:
+        self.on_early(message, delay)
+
+    def closed(self, connection: Connection, code: int, reason: str) -> Any:
         self.ends.append((connection.number, code, reason))
         return self.on_close(connection, code, reason)
 
@@ -77,28 +91,23 @@ class Recorder:
 
 
 class Live:
-    """A server whose handlers are a :class:`Recorder`'s; use it as an async context manager."""
+    """A node whose application is a `Recorder`; use it as an async context manager."""
 
     def __init__(self, settings: dict[str, dict[str, Any]] | None = None) -> None:
         merged: dict[str, dict[str, Any]] = {key: dict(of) for key, of in (settings or {}).items()}
         merged["server"] = {"port": 0, "shutdown_timeout": 1.0, **merged.get("server", {})}
         merged.setdefault("messages", {"per_second": 0, "control_per_second": 0})
         self.recorder = Recorder()
-        self.server = Server(
-            merged,
-            on_connect=self.recorder.connect,
-            on_message=self.recorder.message,
-            on_close=self.recorder.close,
-        )
+        self.node = Node(Settings.from_mapping(merged), lambda _services: self.recorder)
         self._clients: list[Client] = []
 
     async def __aenter__(self) -> Live:
-        await self.server.start()
+        await self.node.start()
         return self
 
     async def __aexit__(self, *error: object) -> None:
         self.all_leave()
-        await self.server.stop()
+        await self.node.stop()
         if error == (None, None, None):
             self.nothing_is_left()
 
@@ -109,40 +118,42 @@ class Live:
 
     def nothing_is_left(self) -> None:
         """Assert that every connection has given back everything, and was announced once."""
-        assert list(self.server.connections) == []
-        assert self.server.tracker.open == 0
-        engine = self.server.engine
+        assert list(self.node.connections) == []
+        assert self.node.tracker.open == 0
+        engine = self.node.engine.shared
         for waiting in (engine.heartbeat, engine.openings, engine.closing, engine.fragments):
-            assert len(waiting) == 0  # type: ignore[arg-type]
+            assert len(waiting) == 0
         assert not engine.tasks
         numbers = [number for number, _, _ in self.recorder.ends]
-        assert sorted(numbers) == sorted(connection.number for connection in self.recorder.opened)
-        ended = sum(self.server.stats.disconnected.values())
-        assert ended == len(self.recorder.opened) == self.server.stats.accepted
+        assert sorted(numbers) == sorted(
+            connection.number for connection in self.recorder.connections
+        )
+        ended = sum(self.node.stats.disconnected.values())
+        assert ended == len(self.recorder.connections) == self.node.stats.accepted
 
     async def client(self, *, receive_buffer: int | None = None) -> Client:
         """A socket that is connected and has said nothing."""
         client = Client(receive_buffer)
         self._clients.append(client)
-        await client.connect(self.server.addresses[0][1])
+        await client.connect(self.node.addresses[0][1])
         return client
 
     async def open(self, *, slow: bool = False) -> tuple[Client, Connection]:
         """A WebSocket that is open, from both sides; to a slow one the kernel holds little."""
-        count = len(self.recorder.opened)
+        count = len(self.recorder.connections)
         if slow:
             # Accepted sockets inherit it.
-            listening = self.server.engine.listeners[0]._sock
+            listening = self.node.engine.listeners[0]._sock
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
         client = await self.client(receive_buffer=4096 if slow else None)
         await client.shake_hands()
-        assert len(self.recorder.opened) == count + 1
-        return client, self.recorder.opened[-1]
+        assert len(self.recorder.connections) == count + 1
+        return client, self.recorder.connections[-1]
 
     async def publish(self, *members: Connection) -> None:
         """Send a frame to connections as a room's, and wait until it is out."""
-        fanout = self.server.engine.fanout
-        assert fanout.publish("room", members, frame(2, b"published", masked=False))
+        fanout = self.node.engine.shared.fanout
+        assert fanout.publish("room", members, lambda _: frame(2, b"published", masked=False), 9)
         await until(lambda: fanout.backlog == 0)
 
     async def ended(self, connection: Connection) -> End:

@@ -7,11 +7,12 @@ import socket
 from typing import Any
 
 import pytest
-from live import Live, masked, run, until
-from tests.support.raw import BINARY, CONT, PING, PONG, TEXT, frame, upgrade
 
-from tidegate import Connection, UsageError
+from tests.support.raw import BINARY, CONT, PING, PONG, TEXT, frame, upgrade
+from tests.unit.engine.live import Live, masked, run, until
 from tidegate.engine import poller, receiving
+from tidegate.engine.connection import Connection
+from tidegate.errors import UsageError
 
 # Messages in.
 
@@ -44,7 +45,7 @@ def test_frames_in_one_write(data: bytes, messages: list[str | bytes]) -> None:
             assert live.recorder.texts() == messages
             kinds = [type(message) for message in messages]
             received = {"text": kinds.count(str), "binary": kinds.count(bytes)}
-            assert live.server.stats.messages_received == received
+            assert live.node.stats.messages_received == received
 
     run(main())
 
@@ -72,9 +73,9 @@ def test_a_request_in_pieces() -> None:
             data = upgrade() + masked("one")
             for start in range(0, len(data), 40):
                 await client.send(data[start : start + 40])
-                await until(lambda: live.server.engine.openings or live.recorder.opened)
+                await until(lambda: live.node.engine.shared.openings or live.recorder.connections)
             await until(lambda: live.recorder.texts() == ["one"])
-            assert not live.server.engine.openings
+            assert not live.node.engine.shared.openings
 
     run(main())
 
@@ -137,8 +138,8 @@ def test_sending(message: Any, opcode: int, payload: bytes) -> None:
             connection.send(message)
             got = await client.frame()
             assert (got.opcode, got.payload, got.final, got.rsv) == (opcode, payload, True, 0)
-            assert live.server.stats.outgoing.messages == 1
-            assert live.server.stats.outgoing.sizes.sum == len(payload)
+            assert live.node.stats.outgoing.messages == 1
+            assert live.node.stats.outgoing.sizes.sum == len(payload)
 
     run(main())
 
@@ -175,11 +176,11 @@ def test_what_is_known_of_a_connection() -> None:
     async def main() -> None:
         async with Live() as live:
             _, connection = await live.open()
-            assert list(live.server.connections) == [connection]
+            assert list(live.node.connections) == [connection]
             assert (connection.open, connection.closed, connection.busy) == (True, False, False)
             assert (connection.address, connection.path) == ("127.0.0.1", "/ws")
             assert (connection.user, connection.tier, connection.subprotocol) == (None, None, None)
-            assert connection.id == f"{live.server.engine.name}-1"
+            assert connection.id == f"{live.node.engine.shared.name}-1"
             assert connection.id in repr(connection)
             _, second = await live.open()
             assert second.number == 2
@@ -281,16 +282,16 @@ def test_a_slow_handler_stops_reading_from_its_connection_alone() -> None:
             client, connection = await live.open()
             await client.say("wait")
             await until(lambda: gate.inside)
-            received = live.server.stats.incoming.bytes
+            received = live.node.stats.incoming.bytes
             client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536)
             flood = asyncio.create_task(client.say(*[b"x" * 1000] * 2000))
             await until(lambda: connection._paused)
-            read = live.server.stats.incoming.bytes - received
+            read = live.node.stats.incoming.bytes - received
             assert read <= receiving._READ_AHEAD + poller._SMALL_READ + poller._LARGE_READ
             other, _ = await live.open()
             await other.send(frame(PING))
             assert (await other.frame()).opcode == PONG
-            assert live.server.stats.incoming.bytes - received - read < 1000
+            assert live.node.stats.incoming.bytes - received - read < 1000
             assert not flood.done()
             gate.let_through()
             await flood

@@ -6,10 +6,11 @@ import asyncio
 from typing import Any
 
 import pytest
-from live import Client, Live, masked, run, until
-from tests.support.raw import CLOSE, PING, TEXT, frame, upgrade
 
-from tidegate import Connection
+from tests.support.raw import CLOSE, PING, TEXT, frame, upgrade
+from tests.unit.engine.live import Client, Live, masked, run, told, until
+from tidegate.core.codes import HANDLER_ERROR, POLICY, SHUTDOWN
+from tidegate.engine.connection import Connection
 
 # Closing handshakes.
 
@@ -32,7 +33,7 @@ def test_the_peer_closes(payload: bytes, answer: bytes, told: tuple[int, str]) -
             assert await client.end() == b""
             assert await live.ended(connection) == told
             assert live.recorder.texts() == ["last words"]
-            assert live.server.stats.disconnected["normal"] == 1
+            assert live.node.stats.disconnected["normal"] == 1
 
     run(main())
 
@@ -49,7 +50,7 @@ def test_the_server_closes(code: int, reason: str) -> None:
             connection.close(4001, "of no effect")
             await client.send(masked("too late") + frame(PING) + frame(TEXT, b"a", final=False))
             await live.publish(connection)
-            assert live.server.stats.outgoing.messages == 2  # as if the published one had gone out
+            assert live.node.stats.outgoing.messages == 2  # as if the published one had gone out
             assert (await client.frame()).payload == b"last words"
             assert await client.closed() == (code, reason)
             assert await client.end() == b""
@@ -99,7 +100,7 @@ def test_a_peer_that_breaks_the_protocol(data: bytes, code: int, cause: str) -> 
             client.leave()
             assert await live.ended(connection) == (code, reason)
             assert live.recorder.messages == []
-            assert live.server.stats.disconnected[cause] == 1
+            assert live.node.stats.disconnected[cause] == 1
 
     run(main())
 
@@ -113,7 +114,7 @@ def test_a_peer_that_just_leaves(how: str, cause: str) -> None:
             client, connection = await live.open()
             getattr(client, how)()
             assert await live.ended(connection) == (1006, "")
-            assert live.server.stats.disconnected[cause] == 1
+            assert live.node.stats.disconnected[cause] == 1
 
     run(main())
 
@@ -132,7 +133,7 @@ def test_deadlines() -> None:
             await partly.send(frame(TEXT, b"a", final=False))
             assert await live.ended(first) == (4000, "")
             assert (await partly.closed())[0] == 1008
-            assert await live.ended(second) == (1008, "message took too long")
+            assert await live.ended(second) == told(POLICY, "message took too long")
             assert await slow.status() == 408
             assert (await closing.closed(answer=False))[0] == 4000
             with pytest.raises(ConnectionResetError):
@@ -156,9 +157,9 @@ async def ask(live: Live, client: Client, first: int) -> None:
     data = upgrade() + masked("one")
     if first:
         await client.send(data[:first])
-        await until(lambda: live.server.engine.openings)
+        await until(lambda: live.node.engine.shared.openings)
     await client.send(data[first:])
-    await until(lambda: live.recorder.opened)
+    await until(lambda: live.recorder.connections)
 
 
 @SPLITS
@@ -178,10 +179,10 @@ def test_it_ends_in_its_connect_handler(fails: bool, first: int) -> None:
             await ask(live, client, first)
             assert await client.status() == 101
             assert (await client.frame()).payload == b"hello"
-            end = (1011, "internal error") if fails else (4000, "not now")
+            end = told(HANDLER_ERROR) if fails else (4000, "not now")
             assert await client.closed() == end
             assert await client.end() == b""
-            assert await live.ended(live.recorder.opened[0]) == end
+            assert await live.ended(live.recorder.connections[0]) == end
             assert live.recorder.messages == []
 
     run(main())
@@ -201,8 +202,8 @@ def test_it_is_aborted_in_its_connect_handler(first: int) -> None:
             await ask(live, client, first)
             with pytest.raises(ConnectionResetError):
                 await client.end()
-            assert await live.ended(live.recorder.opened[0]) == (1006, "")
-            assert live.server.stats.disconnected["aborted"] == 1
+            assert await live.ended(live.recorder.connections[0]) == (1006, "")
+            assert live.node.stats.disconnected["aborted"] == 1
 
     run(main())
 
@@ -214,8 +215,8 @@ def test_the_answer_cannot_be_written(first: int) -> None:
             client = await live.client()
             live.recorder.on_connect = lambda connection, request: client.reset()
             await ask(live, client, first)
-            assert await live.ended(live.recorder.opened[0]) == (1006, "")
-            assert live.server.stats.disconnected["upgrade_failed"] == 1
+            assert await live.ended(live.recorder.connections[0]) == (1006, "")
+            assert live.node.stats.disconnected["upgrade_failed"] == 1
             assert live.recorder.messages == []
 
     run(main())
@@ -230,13 +231,13 @@ def test_all_are_told_when_the_server_stops() -> None:
             clients = [await live.open() for _ in range(5)]
             attempt = await live.client()
             await attempt.send(b"GET /ws ")
-            await until(lambda: live.server.engine.openings)
-            stop = asyncio.create_task(live.server.stop())
+            await until(lambda: live.node.engine.shared.openings)
+            stop = asyncio.create_task(live.node.stop())
             for client, _ in clients:
-                assert await client.closed() == (1001, "server shutting down")
+                assert await client.closed() == told(SHUTDOWN)
             await stop
             assert await attempt.end() == b""
-            assert live.server.stats.disconnected["shutdown"] == 5
+            assert live.node.stats.disconnected["shutdown"] == 5
             live.nothing_is_left()
 
     run(main())
@@ -262,8 +263,8 @@ def test_who_does_not_go_is_cut_off(busy: bool) -> None:
             if busy:
                 await client.say("wait")
                 await until(lambda: connection.busy)
-            await live.server.stop(4000, "bye", timeout=0)
-            assert closed == [4000, 4000]
+            await live.node.stop(timeout=0)
+            assert closed == [1001, 1001]
             live.nothing_is_left()
 
     run(main())
@@ -274,8 +275,8 @@ def test_plain_close_handlers_are_called_before_the_server_has_stopped() -> None
         async with Live() as live:
             for _ in range(3):
                 await live.open()
-            await live.server.stop(timeout=0)
+            await live.node.stop(timeout=0)
             assert len(live.recorder.ends) == 3
-            await live.server.stop()
+            await live.node.stop()
 
     run(main())

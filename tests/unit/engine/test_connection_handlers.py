@@ -6,11 +6,12 @@ import asyncio
 from typing import Any
 
 import pytest
-from live import Live, masked, run, until
-from tests.support.raw import CLOSE, frame
 
-from tidegate import Connection
+from tests.support.raw import CLOSE, frame
+from tests.unit.engine.live import Live, masked, run, told, until
+from tidegate.core.codes import HANDLER_ERROR
 from tidegate.engine import poller as module
+from tidegate.engine.connection import Connection
 
 
 async def fail(connection: Connection) -> None:
@@ -29,11 +30,11 @@ def test_a_handler_that_raises(handler: Any, caplog: pytest.LogCaptureFixture) -
             client, connection = await live.open()
             other, _ = await live.open()
             await client.say("fail", "more")
-            assert await client.closed() == (1011, "internal error")
+            assert await client.closed() == told(HANDLER_ERROR)
             assert await client.end() == b""
-            assert await live.ended(connection) == (1011, "internal error")
+            assert await live.ended(connection) == told(HANDLER_ERROR)
             assert live.recorder.texts() == ["fail"]
-            assert live.server.stats.disconnected["handler_error"] == 1
+            assert live.node.stats.disconnected["handler_error"] == 1
             await other.say("alive")
             await until(lambda: "alive" in live.recorder.texts())
             (record,) = caplog.records
@@ -71,10 +72,10 @@ def test_a_handler_that_is_cancelled() -> None:
             client, connection = await live.open()
             await client.say("wait", "more")
             await until(lambda: began)
-            (task,) = live.server.engine.tasks
+            (task,) = live.node.engine.shared.tasks._running
             task.cancel()
-            assert await client.closed() == (1011, "internal error")
-            assert await live.ended(connection) == (1011, "internal error")
+            assert await client.closed() == told(HANDLER_ERROR)
+            assert await live.ended(connection) == told(HANDLER_ERROR)
             assert live.recorder.texts() == ["wait"]
 
     run(main())
@@ -91,7 +92,7 @@ def test_the_close_handler_waits_for_the_last_handler_and_the_lease_does_not(how
             await until(lambda: connection.busy)
             getattr(client, how)()
             await until(lambda: connection.closed)
-            assert live.server.tracker.open == 0
+            assert live.node.tracker.open == 0
             assert live.recorder.ends == []
             go_on.set()
             assert await live.ended(connection) == (1006, "")
@@ -111,12 +112,12 @@ def test_closing_while_a_handler_is_at_work(waits: int, crossing: bool) -> None:
             client, connection = await live.open()
             await client.say("wait")
             await until(lambda: connection.busy)
-            read = live.server.stats.incoming.bytes
+            read = live.node.stats.incoming.bytes
             await client.say(*["x" * 1000] * waits)
             if crossing:
                 await client.send(frame(CLOSE))
             if waits or crossing:
-                await until(lambda: live.server.stats.incoming.bytes > read)
+                await until(lambda: live.node.stats.incoming.bytes > read)
             connection.close(4000)
             assert await client.closed(answer=not crossing) == (4000, "")
             await until(lambda: connection.closed)
@@ -149,7 +150,7 @@ def test_a_plain_handler_finds_the_peer_gone_and_returns_an_awaitable(
     async def main() -> None:
         async with Live() as live:
             client, _ = await live.open()
-            poller = live.server.engine.poller
+            poller = live.node.engine.shared.poller
             order: list[str] = []
 
             async def process() -> None:

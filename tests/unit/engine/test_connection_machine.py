@@ -19,10 +19,10 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from live import Client, Live, masked, until
-from tests.support.raw import CLOSE, PING, TEXT, frame
 
-from tidegate import Connection
+from tests.support.raw import CLOSE, PING, TEXT, frame
+from tests.unit.engine.live import Client, Live, masked, until
+from tidegate.engine.connection import Connection
 
 MESSAGES = ["plain", "slow", "raise", "raise_later", "close", "abort", "flood"]
 PEER_ENDS = ["close", "close and leave", "leave", "half_close", "reset", "nonsense", "part"]
@@ -144,27 +144,29 @@ class Mixture(RuleBasedStateMachine):
     @rule()
     def a_handler_is_cancelled(self) -> None:
         if self.handlers.inside:
-            for task in self.live.server.engine.tasks:
+            for task in self.live.node.engine.shared.tasks._running:
                 task.cancel()
         self.do(asyncio.sleep(0))
 
     @rule()
     def to_everyone(self) -> None:
-        members = list(self.live.server.connections)
-        self.live.server.engine.fanout.publish("room", members, frame(TEXT, b"x", masked=False))
+        members = list(self.live.node.connections)
+        self.live.node.engine.shared.fanout.publish(
+            "room", members, lambda _: frame(TEXT, b"x", masked=False), 1
+        )
         self.do(asyncio.sleep(0))
 
     @invariant()
     def the_counts_are_right(self) -> None:
-        server = self.live.server
+        server = self.live.node
         there = list(server.connections)
-        assert server.tracker.open == len(there) == len(server.engine.heartbeat)
+        assert server.tracker.open == len(there) == len(server.engine.shared.heartbeat)
         assert len(set(self.live.recorder.ends)) == len(self.live.recorder.ends)
         assert sum(server.stats.disconnected.values()) + len(there) == server.stats.accepted
 
     @invariant()
     def messages_come_in_order(self) -> None:
-        for connection in self.live.recorder.opened:
+        for connection in self.live.recorder.connections:
             number = connection.number
             got = [text for who, text in self.live.recorder.messages if who == number]
             assert [str(text).split(" ")[1] for text in got] == [str(n) for n in range(len(got))]
@@ -184,11 +186,11 @@ class Mixture(RuleBasedStateMachine):
 
         async def end() -> None:
             # Handlers that begin only now must not wait for ever.
-            while list(self.live.server.connections) or self.handlers.inside:
+            while list(self.live.node.connections) or self.handlers.inside:
                 for event in self.handlers.waiting:
                     event.set()
                 await asyncio.sleep(0)
-            await until(lambda: not self.live.server.engine.tasks)
+            await until(lambda: not self.live.node.engine.shared.tasks)
             await self.live.__aexit__(None, None, None)
 
         self.do(end())
@@ -206,6 +208,6 @@ def quiet() -> Iterator[None]:
 
 @pytest.mark.usefixtures("quiet", "each_poller")
 def test_any_mixture() -> None:
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(
         Mixture, settings=settings(max_examples=12, stateful_step_count=20, deadline=None)
     )

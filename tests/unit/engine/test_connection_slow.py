@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from live import Client, Live, run, until
-from tests.support.raw import BINARY, CLOSE, PING, PONG, Frame, frame
 
-from tidegate import Connection
+from tests.support.raw import BINARY, CLOSE, PING, PONG, Frame, frame
+from tests.unit.engine.live import Client, Live, run, told, until
+from tidegate.core.codes import SLOW_CONSUMER
+from tidegate.engine.connection import Connection
 
 pytestmark = pytest.mark.usefixtures("each_poller")
 
@@ -87,13 +88,13 @@ def test_a_peer_that_is_too_slow_is_closed() -> None:
             await until(lambda: not connection.buffered)
             await client.send(frame(CLOSE, b"\x0f\xa8"))
             *data, last = await reading
-            assert (last.code, last.reason) == (4008, "slow consumer")
+            assert (last.code, last.reason) == told(SLOW_CONSUMER)
             assert 0 < len(data) < sent
             assert [got.payload for got in data] == [
                 b"%d" % number + bytes(10_000) for number in range(len(data))
             ]
-            assert await live.ended(connection) == (4008, "slow consumer")
-            assert live.server.stats.disconnected["slow_consumer"] == 1
+            assert await live.ended(connection) == told(SLOW_CONSUMER)
+            assert live.node.stats.disconnected["slow_consumer"] == 1
 
     run(main())
 
@@ -104,7 +105,7 @@ def test_a_peer_that_is_too_slow_and_never_reads() -> None:
             client, connection = await live.open(slow=True)
             while connection.open:
                 connection.send(bytes(10_000))
-            assert await live.ended(connection) == (4008, "slow consumer")
+            assert await live.ended(connection) == told(SLOW_CONSUMER)
             with pytest.raises(ConnectionResetError):
                 await client.end()
 
@@ -116,10 +117,10 @@ def test_pings_are_answered_while_messages_wait() -> None:
         async with Live(ROOMY) as live:
             client, connection = await live.open(slow=True)
             count = fill(connection)
-            received = live.server.stats.incoming.bytes
+            received = live.node.stats.incoming.bytes
             pings = [frame(PING, b"%d" % number) for number in range(3)]
             await client.send(b"".join(pings))
-            await until(lambda: live.server.stats.incoming.bytes == received + sum(map(len, pings)))
+            await until(lambda: live.node.stats.incoming.bytes == received + sum(map(len, pings)))
             got = [await client.frame() for _ in range(count + 1)]
             (pong,) = [place for place, frame in enumerate(got) if frame.opcode == PONG]
             assert got[pong].payload == b"2"
@@ -174,9 +175,9 @@ def test_the_peer_closes_while_messages_wait(crossing: bool) -> None:
             connection.send("last words")
             if crossing:
                 connection.close(4001, "mine")
-            received = live.server.stats.incoming.bytes
+            received = live.node.stats.incoming.bytes
             await client.send(frame(CLOSE, b"\x0f\xa0"))
-            await until(lambda: live.server.stats.incoming.bytes > received)
+            await until(lambda: live.node.stats.incoming.bytes > received)
             connection.send("too late")
             *data, last = await all_frames(client)
             assert len(data) == count + 1

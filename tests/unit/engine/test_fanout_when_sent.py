@@ -1,21 +1,19 @@
-"""What is to happen only when all that was published before is out."""
+"""What happens only when everything that was published before is out."""
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from tidegate.core.stats import Stats
-from tidegate.engine.fanout import Fanout
-
-EVER, NOW = float("inf"), 0.0  # until when a step goes on
+from tests.support.members import EVER, NOW, FakeConnection, make_fanout
 
 
-class Member:
+class Member(FakeConnection):
+    """Logs what it gets."""
+
     def __init__(self, name: str, log: list[str]) -> None:
-        self.sink = self
+        super().__init__()
         self._name = name
         self._log = log
 
@@ -31,20 +29,24 @@ def log() -> list[str]:
 
 @pytest.fixture
 def fanout() -> Any:
-    return Fanout(SimpleNamespace(wake=lambda: None), Stats())  # type: ignore[arg-type]
+    return make_fanout()
 
 
-def test_at_once_when_nothing_is_on_its_way(fanout: Any, log: list[str]) -> None:
+def publish(fanout: Any, room: str, members: Any, frame: bytes) -> None:
+    assert fanout.publish(room, members, lambda _: frame, len(frame))
+
+
+def test_when_sent_with_nothing_on_its_way_calls_at_once(fanout: Any, log: list[str]) -> None:
     fanout.when_sent((), lambda: log.append("no rooms"))
     fanout.when_sent(("room",), lambda: log.append("a quiet room"))
-    fanout.publish("other", [Member("ann", log)], b"hello")
+    publish(fanout, "other", [Member("ann", log)], b"hello")
     fanout.when_sent(("room",), lambda: log.append("another room"))
     assert log == ["no rooms", "a quiet room", "another room"]
 
 
-def test_after_what_was_published_before(fanout: Any, log: list[str]) -> None:
+def test_when_sent_after_publications_waits_for_them(fanout: Any, log: list[str]) -> None:
     members = [Member("ann", log), Member("bob", log)]
-    fanout.publish("room", members, b"1")
+    publish(fanout, "room", members, b"1")
     fanout.when_sent(("room", "quiet"), lambda: log.append("now"))
     fanout.step(EVER)
     assert log == ["ann got 1", "bob got 1", "now"]
@@ -52,21 +54,23 @@ def test_after_what_was_published_before(fanout: Any, log: list[str]) -> None:
     assert log.count("now") == 1
 
 
-def test_not_after_what_is_published_later(fanout: Any, log: list[str]) -> None:
+def test_when_sent_before_publications_does_not_wait_for_them(fanout: Any, log: list[str]) -> None:
     members = [Member("ann", log)]
-    fanout.publish("room", members, b"1")
+    publish(fanout, "room", members, b"1")
     fanout.before_join("room")
     fanout.when_sent(("room",), lambda: log.append("now"))
-    fanout.publish("room", members, b"2")
+    publish(fanout, "room", members, b"2")
     fanout.step(NOW)
     fanout.step(EVER)
     assert log == ["ann got 1", "now", "ann got 2"]
 
 
-def test_in_the_middle_of_a_large_room(fanout: Any, log: list[str]) -> None:
+def test_when_sent_in_the_middle_of_a_large_room_waits_for_the_rest(
+    fanout: Any, log: list[str]
+) -> None:
     members = [Member(str(number), []) for number in range(200)]
     members.append(Member("last", log))
-    fanout.publish("room", members, b"1")
+    publish(fanout, "room", members, b"1")
     fanout.step(NOW)
     fanout.when_sent(("room",), lambda: log.append("now"))
     assert log == []
@@ -75,19 +79,19 @@ def test_in_the_middle_of_a_large_room(fanout: Any, log: list[str]) -> None:
     assert log == ["last got 1", "now"]
 
 
-def test_of_several_rooms_the_last_counts(fanout: Any, log: list[str]) -> None:
+def test_when_sent_of_several_rooms_waits_for_the_last(fanout: Any, log: list[str]) -> None:
     for room in ("a", "b", "c"):
-        fanout.publish(room, [Member(room, log)], b"1")
+        publish(fanout, room, [Member(room, log)], b"1")
     fanout.when_sent(("a", "c", "quiet"), lambda: log.append("now"))
     while fanout.step(NOW):
         pass
     assert log == ["a got 1", "b got 1", "c got 1", "now"]
 
 
-def test_what_happens_then_may_publish(fanout: Any, log: list[str]) -> None:
+def test_when_sent_with_an_action_that_publishes_goes_on(fanout: Any, log: list[str]) -> None:
     members = [Member("ann", log)]
-    fanout.publish("room", members, b"1")
-    fanout.when_sent(("room",), lambda: fanout.publish("room", members, b"2"))
+    publish(fanout, "room", members, b"1")
+    fanout.when_sent(("room",), lambda: publish(fanout, "room", members, b"2"))
     while fanout.step(NOW):
         pass
     assert log == ["ann got 1", "ann got 2"]

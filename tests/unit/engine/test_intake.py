@@ -7,11 +7,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from live import Client, Live, masked, run, until
-from tests.support.raw import BINARY, CLOSE, PING, PONG, TEXT, frame
 
-from tidegate import Connection
+from tests.support.raw import BINARY, CLOSE, PING, PONG, TEXT, frame
+from tests.unit.engine.live import Client, Live, masked, run, until
+from tidegate.core.codes import POLICY
 from tidegate.engine import intake
+from tidegate.engine.connection import Connection
 from tidegate.engine.poller import BATCH
 
 
@@ -185,7 +186,7 @@ def test_small_ones_do_not_overtake_what_the_peer_did_not_take() -> None:
     [
         (lambda connection: connection.abort(), None),
         (lambda connection: connection.close(4000), 4000),
-        (lambda connection: connection.fail(1008, "enough"), 1008),
+        (lambda connection: connection.fail(POLICY, "enough"), 1008),
     ],
 )
 def test_who_is_ended_by_another_is_not_heard_any_more(

@@ -7,11 +7,11 @@ from itertools import chain, repeat
 from typing import Any
 
 import pytest
-from live import Client, Live, masked, run, until
-from tests.support.raw import upgrade
 
+from tests.support.raw import upgrade
+from tests.unit.engine.live import Client, Live, masked, run, until
 from tidegate.engine import lingering, listener
-from tidegate.engine.listener import listening_socket
+from tidegate.engine.sockets import listening_socket
 from tidegate.errors import ConfigError
 
 REFUSED = {"limits": {"connections": 0}}
@@ -43,12 +43,14 @@ def test_a_refusal_arrives(request_: bytes, status: int, first: int) -> None:
             client = await live.client()
             if first:
                 await client.send(request_[:first])
-                await until(lambda: live.server.engine.openings or live.server.stats.outgoing.bytes)
+                await until(
+                    lambda: live.node.engine.shared.openings or live.node.stats.outgoing.bytes
+                )
             await client.send(request_[first:] + bytes(100_000))
             await refused(client, status)
-            assert live.recorder.opened == []
-            assert live.server.tracker.peak == 0
-            assert sum(live.server.stats.rejected.values()) == 1
+            assert live.recorder.connections == []
+            assert live.node.tracker.peak == 0
+            assert sum(live.node.stats.rejected.values()) == 1
 
     run(main())
 
@@ -59,9 +61,9 @@ def test_a_peer_that_leaves_before_its_request_is_whole(how: str) -> None:
         async with Live() as live:
             client = await live.client()
             await client.send(b"GET /ws ")
-            await until(lambda: live.server.engine.openings)
+            await until(lambda: live.node.engine.shared.openings)
             getattr(client, how)()
-            await until(lambda: not live.server.engine.openings)
+            await until(lambda: not live.node.engine.shared.openings)
 
     run(main())
 
@@ -73,7 +75,7 @@ def test_an_error_of_the_door_is_answered_and_harms_nobody() -> None:
             def fail(*_: object) -> bytes:
                 raise RuntimeError("secret")
 
-            gate = live.server.engine.door
+            gate = live.node.engine.shared.door
             decide, gate.decide = gate.decide, fail  # type: ignore[method-assign]
             client = await live.client()
             await client.send(upgrade())
@@ -84,7 +86,9 @@ def test_an_error_of_the_door_is_answered_and_harms_nobody() -> None:
     run(main())
 
 
-def test_an_error_in_opening_a_connection_gives_its_lease_back() -> None:
+def test_an_error_in_opening_a_connection_gives_its_lease_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     async def main() -> None:
         async with Live() as live:
 
@@ -92,18 +96,19 @@ def test_an_error_in_opening_a_connection_gives_its_lease_back() -> None:
                 raise RuntimeError
 
             errors: list[object] = []
-            engine = live.server.engine
+            engine = live.node.engine.shared
             handler = engine.loop.get_exception_handler()
             engine.loop.set_exception_handler(lambda _, context: errors.append(context))
-            register, engine.poller.register = engine.poller.register, fail  # type: ignore[method-assign]
+            register = engine.poller.register
+            monkeypatch.setattr(engine.poller, "register", fail)
             client = await live.client()
             await client.send(upgrade())
-            await until(lambda: live.recorder.opened)
-            assert await live.ended(live.recorder.opened[0]) == (1006, "")
-            assert live.server.tracker.open == 0
+            await until(lambda: live.recorder.connections)
+            assert await live.ended(live.recorder.connections[0]) == (1006, "")
+            assert live.node.tracker.open == 0
             assert len(errors) == 1
             engine.loop.set_exception_handler(handler)
-            engine.poller.register = register  # type: ignore[method-assign]
+            monkeypatch.setattr(engine.poller, "register", register)
             await live.open()
 
     run(main())
@@ -115,7 +120,7 @@ def test_an_error_in_opening_a_connection_gives_its_lease_back() -> None:
 def noted(live: Live, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The phases that attempts go through from now on, one entry for each attempt in each."""
     steps: list[str] = []
-    door = live.server.engine.listeners[0]
+    door = live.node.engine.listeners[0]
 
     def note(name: str, do: Callable[..., None]) -> Callable[..., None]:
         def step(*args: object) -> None:
@@ -162,7 +167,7 @@ def test_others_are_served_between_the_steps_of_an_attempt(monkeypatch: pytest.M
     async def main() -> None:
         async with Live() as live:
             steps = noted(live, monkeypatch)
-            poller = live.server.engine.poller
+            poller = live.node.engine.shared.poller
             serve = poller._serve
 
             def others(until: float) -> bool:
@@ -186,8 +191,8 @@ def test_a_late_request_that_comes_between_two_steps(monkeypatch: pytest.MonkeyP
         async with Live() as live:
             late = await live.client()
             await late.send(upgrade()[:20])
-            await until(lambda: live.server.engine.openings)
-            door = live.server.engine.listeners[0]
+            await until(lambda: live.node.engine.shared.openings)
+            door = live.node.engine.listeners[0]
             open_ = door._open
 
             def then(*args: Any) -> None:
@@ -209,10 +214,10 @@ def test_an_attempt_that_fails_does_not_keep_the_others_of_its_batch(
     async def main() -> None:
         async with Live() as live:
             errors: list[object] = []
-            engine = live.server.engine
+            engine = live.node.engine.shared
             handler = engine.loop.get_exception_handler()
             engine.loop.set_exception_handler(lambda _, context: errors.append(context))
-            door = engine.listeners[0]
+            door = live.node.engine.listeners[0]
             decide, asked = door._decide, iter(range(5))
 
             def fail(*args: Any) -> None:
@@ -243,15 +248,15 @@ def test_attempts_between_two_phases_are_answered_when_the_listener_closes(
         async with Live(settings) as live:
             steps = noted(live, monkeypatch)
             clients = await ask(live, 3)
-            engine = live.server.engine
-            let_in = engine.poller._let_in
+            engine = live.node.engine
+            let_in = engine.shared.poller._let_in
 
             def close_then() -> None:
                 let_in()
                 if "_read" in steps:
                     engine.stop_listening()
 
-            monkeypatch.setattr(engine.poller, "_let_in", close_then)
+            monkeypatch.setattr(engine.shared.poller, "_let_in", close_then)
             for client in clients:
                 assert await client.status() == status
             assert steps[:6] == ["_read"] * 3 + ["_decide"] * 3
@@ -270,7 +275,7 @@ def paced(live: Live, waits: Iterator[float]) -> list[float]:
         asked.append(now)
         return next(waits, 0.0)
 
-    gate = live.server.engine.door
+    gate = live.node.engine.shared.door
     gate.wait_to_decide = wait_to_decide  # type: ignore[method-assign]
     return asked
 
@@ -285,7 +290,7 @@ def test_while_nobody_is_to_be_decided_about_clients_wait() -> None:
             # Each look came after the pause that the one before had asked for.
             assert len(asked) == 3
             assert asked[2] - asked[0] >= 0.035
-            assert live.server.tracker.open == 1
+            assert live.node.tracker.open == 1
 
     run(main())
 
@@ -297,7 +302,7 @@ def test_who_was_let_in_does_not_wait_for_those_who_may_not_come_in_yet() -> Non
             clients = await ask(live, 3)
             for client in clients[:2]:
                 assert await client.status() == 101
-            assert live.server.tracker.open == 2
+            assert live.node.tracker.open == 2
 
     run(main())
 
@@ -326,11 +331,11 @@ def test_an_attempt_whose_request_came_in_parts_heeds_the_pace_too() -> None:
             asked = paced(live, iter((0.01,)))
             client = await live.client()
             await client.send(upgrade()[:20])
-            await until(lambda: live.server.engine.openings)
+            await until(lambda: live.node.engine.shared.openings)
             await client.send(upgrade()[20:] + masked("early"))
             await until(lambda: asked)
-            assert len(live.server.engine.openings) == 0
-            assert live.server.tracker.open == 0
+            assert len(live.node.engine.shared.openings) == 0
+            assert live.node.tracker.open == 0
             # What it sends meanwhile is read when it is in.
             await client.send(masked("later"))
             assert await client.status() == 101
@@ -348,12 +353,12 @@ def test_a_peer_that_leaves_while_it_waits_to_be_decided_about(how: str, parts: 
             client = await live.client()
             if parts == 2:
                 await client.send(upgrade()[:20])
-                await until(lambda: live.server.engine.openings)
+                await until(lambda: live.node.engine.shared.openings)
             await client.send(upgrade()[20 if parts == 2 else 0 :])
             await until(lambda: asked)
             getattr(client, how)()
             await until(lambda: live.recorder.ends)
-            assert live.server.tracker.open == 0
+            assert live.node.tracker.open == 0
 
     run(main())
 
@@ -364,7 +369,7 @@ def test_a_peer_that_leaves_while_it_waits_to_be_decided_about(how: str, parts: 
 def test_lingering_ends_with_the_peer_or_in_time() -> None:
     async def main() -> None:
         async with Live(REFUSED) as live:
-            lingerers = live.server.engine.lingerers
+            lingerers = live.node.engine.shared.lingerers
             first, second = await live.client(), await live.client()
             for client in (first, second):
                 await client.send(upgrade())
@@ -390,7 +395,7 @@ def test_only_so_many_linger(monkeypatch: pytest.MonkeyPatch) -> None:
                 client = await live.client()
                 await client.send(upgrade())
                 await refused(client, 503)
-                assert len(live.server.engine.lingerers) <= 3
+                assert len(live.node.engine.shared.lingerers) <= 3
 
     run(main())
 

@@ -7,8 +7,8 @@ import socket
 from typing import Any
 
 import pytest
-from polling import POLLERS, Entry, Pair, watch
 
+from tests.unit.engine.polling import POLLERS, Entry, Pair, watch
 from tidegate.engine.poller import READ, WRITE, Poller, make_poller
 
 # Readiness.

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import socket
 from asyncio import AbstractEventLoop
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from polling import Clock, Errors, Pair
 
+from tests.unit.engine.polling import Clock, Errors, Pair
+from tidegate.core.codes import RESET, Close
 from tidegate.engine import poller as module
 from tidegate.engine.poller import BATCH, READ, TURN_SECONDS, WRITE, Entry, Poller, Source
 
@@ -16,7 +18,7 @@ from tidegate.engine.poller import BATCH, READ, TURN_SECONDS, WRITE, Entry, Poll
 class Reading(Entry):
     def __init__(self, sock: Source) -> None:
         self.sock = sock
-        self.causes: list[str] = []
+        self.reasons: list[Any] = []
         self.events: list[int] = []
 
     def on_events(self, events: int) -> bool:
@@ -26,8 +28,8 @@ class Reading(Entry):
     def on_crash(self) -> None:
         raise AssertionError
 
-    def lost(self, cause: str) -> None:
-        self.causes.append(cause)
+    def lost(self, reason: Close) -> None:
+        self.reasons.append(reason)
 
 
 class Handled:
@@ -35,19 +37,20 @@ class Handled:
 
     def __init__(self, poller: Poller) -> None:
         self.all: list[tuple[Entry, bytes]] = []
-        self.lots: list[int] = []
+        self.batches: list[int] = []
         self._poller = poller
-        poller.handle = self
+        poller._handle = self
 
     def __call__(self, until: float) -> bool:
         read = self._poller.read
+        clock: Callable[[], float] = vars(module)["monotonic"]  # a test may have replaced it
         if read:
-            self.lots.append(len(read))
+            self.batches.append(len(read))
         while read:
             self.all.append(read.popleft())
-            if module.monotonic() >= until:
+            if clock() >= until:
                 return True
-        return module.monotonic() >= until
+        return clock() >= until
 
 
 class Script:
@@ -79,7 +82,7 @@ def test_a_lot_is_read_before_it_is_handled(poller: Poller, pairs: Pair) -> None
         entries.append(reading(poller, mine))
         peer.send(b"%d" % number)
     poller.turn()
-    assert sorted(handled.lots) == [3, BATCH, BATCH]
+    assert sorted(handled.batches) == [3, BATCH, BATCH]
     assert dict(handled.all) == {entry: b"%d" % number for number, entry in enumerate(entries)}
 
 
@@ -185,7 +188,7 @@ def test_how_a_read_ends(poller: Poller, pairs: Pair, case: Case) -> None:
     peer.send(b"x")
     poller.turn()
     assert [data for _, data in handled.all] == case.data
-    assert entry.causes == ["reset"] * case.lost
+    assert entry.reasons == [RESET] * case.lost
 
 
 def test_other_events_may_ask_for_a_read(poller: Poller, pairs: Pair) -> None:
@@ -203,12 +206,12 @@ def test_an_error_while_reading_loses_nothing_that_was_read(
     poller: Poller, pairs: Pair, loop: AbstractEventLoop, errors: Errors
 ) -> None:
     class Broken(Reading):
-        def lost(self, cause: str) -> None:
+        def lost(self, reason: Close) -> None:
             poller.forget(bad.fileno())
             raise RuntimeError("ours")
 
         def on_crash(self) -> None:
-            self.causes.append("crash")
+            self.reasons.append("crash")
 
     handled = Handled(poller)
     good: list[Any] = []
@@ -223,6 +226,6 @@ def test_an_error_while_reading_loses_nothing_that_was_read(
     loop.call_later(0.05, loop.stop)
     loop.run_forever()
     assert sorted(handled.all, key=str) == sorted(((entry, b"x") for entry in good), key=str)
-    assert broken.causes == ["crash"]
+    assert broken.reasons == ["crash"]
     assert [str(error) for error in errors] == ["ours"]
     errors.clear()

@@ -7,8 +7,8 @@ from asyncio import AbstractEventLoop
 from typing import Any
 
 import pytest
-from polling import Clock, Errors, Pair, turn_until, watch
 
+from tests.unit.engine.polling import Clock, Errors, Pair, turn_until, watch
 from tidegate.engine.poller import READ, TURN_SECONDS, WRITE, Poller
 
 
@@ -156,7 +156,7 @@ def test_background_work(poller: Poller, loop: AbstractEventLoop, clock: Clock) 
         deadlines.append(until)
         return len(deadlines) < 3
 
-    poller.background = work
+    poller._background = work
     poller.ready.append(lambda: order.append("ready"))
     poller.turn()
     assert order == ["ready", "background"]
@@ -167,13 +167,13 @@ def test_background_work(poller: Poller, loop: AbstractEventLoop, clock: Clock) 
     assert len(deadlines) == 3
 
 
-# Newcomers.
+# Attempts.
 
 
-def test_newcomers_come_last_and_then_the_others_again(
+def test_attempts_come_last_and_then_the_others_again(
     poller: Poller, pairs: Pair, clock: Clock
 ) -> None:
-    """Between two newcomers, whoever has something to say is served and what was said goes out."""
+    """Between two attempts, connections are served and what was said goes out."""
     order: list[str] = []
     mine, peer = pairs()
     watch(poller, mine, order)
@@ -182,23 +182,23 @@ def test_newcomers_come_last_and_then_the_others_again(
     queue.send(b"xxx")
 
     def let_in() -> None:
-        order.append("newcomer")
+        order.append("attempt")
         door.recv(1)
-        peer.send(b"x")  # said while the newcomer was let in
+        peer.send(b"x")  # said while the attempt was decided about
 
     listener.reads = False
-    listener.do = lambda: poller.newcomers.append(let_in)
+    listener.do = lambda: poller.attempts.append(let_in)
 
     def work(until: float) -> bool:
         order.append("out")
         return False
 
-    poller.background = work
+    poller._background = work
     poller.turn()
-    assert order == ["out", *["newcomer", "read", "out"] * 3]
+    assert order == ["out", *["attempt", "read", "out"] * 3]
 
 
-def test_newcomers_end_with_the_turn(
+def test_attempts_end_with_the_turn(
     poller: Poller, loop: AbstractEventLoop, pairs: Pair, clock: Clock
 ) -> None:
     door, queue = pairs()
@@ -211,7 +211,7 @@ def test_newcomers_end_with_the_turn(
         in_turn[-1] += 1
         clock.now += 0.3 * TURN_SECONDS
 
-    listener.do = lambda: poller.newcomers.append(let_in)
+    listener.do = lambda: poller.attempts.append(let_in)
     for _ in range(3):
         poller.turn()
         in_turn.append(0)
@@ -227,10 +227,10 @@ def test_an_error_in_letting_in(
     def fail() -> None:
         raise error
 
-    poller.newcomers += [fail, lambda: done.append(1)]
+    poller.attempts += [fail, lambda: done.append(1)]
     poller.turn()
     assert errors == [error]
-    assert (done, poller.newcomers) == ([1], [])
+    assert (done, poller.attempts) == ([1], [])
     errors.clear()
 
 

@@ -7,10 +7,11 @@ import logging
 from time import monotonic
 
 import pytest
-from live import Live, masked, run, until
-from tests.support.raw import CLOSE, PING, PONG, frame
 
-from tidegate import Connection
+from tests.support.raw import CLOSE, PING, PONG, frame
+from tests.unit.engine.live import Live, masked, run, told, until
+from tidegate.core.codes import HANDLER_ERROR, MESSAGE_ABUSE
+from tidegate.engine.connection import Connection
 from tidegate.wire.frames import encode
 
 FEW = {"messages": {"per_second": 50, "burst": 5}}
@@ -44,7 +45,7 @@ def test_what_is_too_fast_is_read_later(apart: bool) -> None:
             await until(lambda: len(live.recorder.messages) == 15)
             assert monotonic() - start >= 10 / 50
             assert live.recorder.texts() == said
-            assert live.server.stats.messages_limited["delayed"] > 0
+            assert live.node.stats.messages_limited["delayed"] > 0
             assert connection.open
 
     run(main())
@@ -61,7 +62,7 @@ def test_the_operator_is_told(caplog: pytest.LogCaptureFixture) -> None:
             assert caplog.messages == []
             await client.say("5", "6", "7")
             await until(lambda: len(live.recorder.messages) == 7)
-            assert live.server.stats.messages_limited["delayed"] > 0
+            assert live.node.stats.messages_limited["delayed"] > 0
             assert caplog.record_tuples[0] == ("tidegate", logging.WARNING, SAID)
 
     run(main())
@@ -165,10 +166,10 @@ def test_an_async_handler_and_a_rate_hold_together() -> None:
 def test_an_application_may_refuse_instead(caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
         refused: list[tuple[str | bytes, float]] = []
-        async with Live(FEW) as live:
-            live.server.engine.on_excess = lambda _, message, delay: refused.append(
-                (message, delay)
-            )
+        live = Live(FEW)
+        live.recorder.refuses_early = True
+        live.recorder.on_early = lambda message, delay: refused.append((message, delay))
+        async with live:
             client, _ = await live.open()
             await client.say(*map(str, range(7)))
             await until(lambda: len(refused) == 2)
@@ -182,15 +183,16 @@ def test_an_application_may_refuse_instead(caplog: pytest.LogCaptureFixture) -> 
 
 def test_an_error_in_refusing_closes() -> None:
     async def main() -> None:
-        async with Live({"messages": {"per_second": 100, "burst": 1}}) as live:
+        def fail(*_: object) -> None:
+            raise RuntimeError("a mistake")
 
-            def fail(*_: object) -> None:
-                raise RuntimeError("a mistake")
-
-            live.server.engine.on_excess = fail
+        live = Live({"messages": {"per_second": 100, "burst": 1}})
+        live.recorder.refuses_early = True
+        live.recorder.on_early = fail
+        async with live:
             client, _ = await live.open()
             await client.say("one", "two")
-            assert await client.closed() == (1011, "internal error")
+            assert await client.closed() == told(HANDLER_ERROR)
 
     run(main())
 
@@ -211,10 +213,10 @@ def test_too_many_control_frames(opcode: int, apart: bool) -> None:
             if opcode == PING:
                 for _ in range(4):
                     assert (await client.frame()).opcode == PONG
-            assert await client.closed() == (1008, "too many pings or pongs")
+            assert await client.closed() == told(MESSAGE_ABUSE, "too many pings or pongs")
             client.leave()
-            assert await live.ended(connection) == (1008, "too many pings or pongs")
-            assert live.server.stats.disconnected["message_abuse"] == 1
+            assert await live.ended(connection) == told(MESSAGE_ABUSE, "too many pings or pongs")
+            assert live.node.stats.disconnected["message_abuse"] == 1
 
     run(main())
 
@@ -243,7 +245,7 @@ def test_the_answer_to_our_ping_counts_for_nothing() -> None:
             assert connection._meter is None
             # But only one answer to each.
             await client.send(frame(PONG) * 2)
-            assert await client.closed() == (1008, "too many pings or pongs")
+            assert await client.closed() == told(MESSAGE_ABUSE, "too many pings or pongs")
 
     run(main())
 
@@ -256,7 +258,7 @@ def test_a_rate_that_has_recovered_is_not_kept() -> None:
             await until(lambda: live.recorder.messages)
             connection.ping(b"")
             assert connection._meter is not None
-            connection.engine.poller.now += 200.0
+            connection.shared.poller.now += 200.0
             connection.ping(b"")
             assert connection._meter is None
 
@@ -274,9 +276,9 @@ def test_a_dry_run_only_counts() -> None:
             client, connection = await live.open()
             await client.say(*map(str, range(7)))
             await client.send(frame(PING) * 3)
-            await until(lambda: live.server.stats.dry_run["messages"] == 5 + 2)
+            await until(lambda: live.node.stats.dry_run["messages"] == 5 + 2)
             assert len(live.recorder.messages) == 7
-            assert live.server.stats.messages_limited["delayed"] == 0
+            assert live.node.stats.messages_limited["delayed"] == 0
             assert connection.open
 
     run(main())

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from live import Live, run, until
-from tests.support.raw import upgrade
 
+from tests.support.raw import upgrade
+from tests.unit.engine.live import Live, run, until
 from tidegate.engine.tls import TlsSocket, server_context
 from tidegate.errors import ConfigError
 
@@ -138,7 +138,7 @@ def test_files_that_cannot_be_used(files: tuple[str, str]) -> None:
 
 
 async def connect(live: Live) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    host, port = live.server.addresses[0]
+    host, port = live.node.addresses[0]
     reader, writer = await asyncio.open_connection(host, port, ssl=client_context(), limit=4096)
     writer.write(upgrade())
     head = await reader.readuntil(b"\r\n\r\n")
@@ -151,7 +151,7 @@ def test_a_large_message_over_tls(files: tuple[str, str]) -> None:
         tls = {"certificate": files[0], "key": files[1]}
         async with Live({"tls": tls, "outbox": {"max_bytes": 1 << 24}}) as live:
             reader, writer = await connect(live)
-            (connection,) = live.recorder.opened
+            (connection,) = live.recorder.connections
             message = bytes(range(256)) * 40_000
             connection.send(message)
             assert connection.buffered > 0
@@ -174,11 +174,11 @@ def test_a_slow_peer_over_tls_is_cut_off(files: tuple[str, str]) -> None:
         tls = {"certificate": files[0], "key": files[1]}
         async with Live({"tls": tls, "outbox": {"max_bytes": 1 << 16}}) as live:
             _, writer = await connect(live)
-            (connection,) = live.recorder.opened
+            (connection,) = live.recorder.connections
             for _ in range(1000):
                 connection.send(bytes(60_000))
             assert await live.ended(connection) == (1006, "")
-            assert live.server.stats.disconnected["slow_consumer"] == 1
+            assert live.node.stats.disconnected["slow_consumer"] == 1
             writer.transport.abort()
             await until(lambda: writer.transport.is_closing())
 

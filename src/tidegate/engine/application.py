@@ -1,0 +1,112 @@
+"""The two seams above the engine: who speaks a protocol, and who owns the engine.
+
+An `Application` is the only way to speak a protocol. It is given to the engine when that is made,
+and nothing is overwritten afterwards. A new protocol is a new class here and no change below:
+
+    class Shout(Application[Connection]):
+        subprotocols = ("shout",)
+
+        def message(self, connection, message):
+            connection.send(message.upper())
+
+A `Host` is what the engine's owner does for it: leases, errors, deadlines of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from tidegate.core.admission.positions import Status
+    from tidegate.core.admission.shedding import Profile, Zone
+    from tidegate.core.codes import Close, Refusal
+    from tidegate.core.messaging.publication import Direct, Publication
+    from tidegate.engine.door import Grant
+    from tidegate.wire.handshake import Request
+
+__all__ = ["Application", "Host"]
+
+C = TypeVar("C", contravariant=True)
+
+
+class Application(Generic[C]):
+    """Speaks a protocol over the connections of one node. Inherit from it; override what you use.
+
+    `opened`, `message`, `admitted` and `closed` may return an awaitable. Those of one connection
+    are called one at a time and in order, and nothing is read from it while one is at work. What
+    they raise closes the connection and is logged. All others are plain and must not raise.
+    """
+
+    subprotocols: Sequence[str] = ()
+    """What it speaks, the preferred one first."""
+    in_band: frozenset[str] = frozenset()
+    """The subprotocols whose clients are told a refusal by a close frame, not by HTTP."""
+    holds_waiting: bool = False
+    """Whether clients of those subprotocols may wait on their connection; it is told by `waiting`.
+    Others are sent away with a ticket."""
+    refuses_early: bool = False
+    """Whether a message that comes too early is given to `too_early`. If not, the next ones are
+    read later, and nothing is lost."""
+    max_message: int | None = None
+    """The largest message in bytes that is read; None for `messages.max_size`."""
+
+    def opened(self, connection: C, request: Request, /) -> Any:
+        """A connection was admitted; what a plain method sends goes out with the 101."""
+
+    def message(self, connection: C, message: str | bytes, /) -> Any:
+        """A message came. The next one of this connection comes when this one is done. HOT."""
+
+    def too_early(self, connection: C, message: str | bytes, delay: float, /) -> None:
+        """A message came that the rates do not allow for `delay` seconds yet; it is dropped."""
+
+    def waiting(self, connection: C, status: Status[Any], /) -> None:
+        """A connection waits to be admitted, at this position. Called again when that changes."""
+
+    def admitted(self, connection: C, /) -> Any:
+        """A connection that waited is admitted now."""
+
+    def profile_changed(self, zone: Zone, profile: Profile, degraded: bool, /) -> None:
+        """What connections may do has changed: it is in force from now on."""
+
+    def tell_profile(self, connection: C, /) -> None:
+        """Tell a connection what it may do now. Called for each, spread over some seconds."""
+
+    def leaving(self, connection: C, delay: float, /) -> None:
+        """The server drains, and closes this connection in `delay` seconds."""
+
+    def closed(self, connection: C, code: int, text: str, /) -> Any:
+        """A connection ended. Called once, after its other methods are done."""
+
+    def respond(self, request: Request, /) -> bytes | None:  # noqa: ARG002 - see the text
+        """Answer a request that opens no WebSocket: a whole response, or None to refuse it."""
+        return None
+
+    def frame(self, publication: Publication, subprotocol: str | None, /) -> bytes:
+        """Encode a publication as one frame for connections of this subprotocol."""
+        raise NotImplementedError("this application has no rooms")
+
+    def direct(self, connection: C, message: Direct, /) -> None:
+        """Send a message to one of its user's connections."""
+
+
+class Host(Protocol[C]):
+    """The owner of an engine. Each method is called in the loop's thread and returns at once."""
+
+    def granted(self, connection: C, grant: Grant, /) -> None:
+        """A grant was taken up; nothing was sent yet."""
+
+    def waits(self, connection: C, /) -> None:
+        """A connection that waits is open: tell it its position."""
+
+    def gone(self, connection: C, reason: Refusal | Close, /) -> None:
+        """The socket is closed: give its lease back, now."""
+
+    def failed(self, connection: C, error: Exception, /) -> None:
+        """The application raised in a method for this connection."""
+
+    def tick(self, now: float, /) -> None:
+        """Called ten times a second, for deadlines of the host's own."""
+
+    def warn(self, text: str, /) -> None:
+        """Something the operator should know; may be called often."""
