@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import pytest
-from door import Door, as_protocol, bearer
-from tests.support.raw import KEY
+from typing import Any
 
+import pytest
+
+from tests.support.raw import KEY
+from tests.unit.node.door import PEER, Door, Refused, as_protocol, bearer
 from tidegate.engine.door import Grant
+from tidegate.engine.states import Admission
 from tidegate.wire.codecs import JSON_V1
 from tidegate.wire.handshake import accept_response
 
@@ -17,7 +20,7 @@ def test_an_identity() -> None:
     assert (grant.lease.user, grant.lease.tier) == ("ann", "free")
     assert grant.expires_in is not None
     assert 50 < grant.expires_in <= 60
-    assert not grant.pending_auth
+    assert grant.admission is Admission.ADMITTED
 
 
 @pytest.mark.parametrize(
@@ -54,41 +57,42 @@ def test_where_a_token_is_looked_for(
     offered = "chat" if query else None
     if protocol is not None:
         offered = f"chat, {as_protocol(token(protocol))}"
-    verdict = door.knock(
+    answer = door.knock(
         *([] if header is None else [bearer(token(header))]),
         protocols=offered,
         path="/ws" if query is None else f"/ws?token={token(query)}",
     )
     if user == "refused":
-        assert not isinstance(verdict, Grant)
+        assert isinstance(answer, Refused)
         assert door.counted() == {"unauthorized": 1}
     else:
-        assert isinstance(verdict, Grant)
-        assert verdict.lease.user == user
+        assert isinstance(answer, Grant)
+        assert answer.lease.user == user
 
 
 @pytest.mark.parametrize("first_message", [False, True])
-@pytest.mark.parametrize("native", [False, True])
-def test_anonymous_clients_where_they_are_not_allowed(first_message: bool, native: bool) -> None:
+@pytest.mark.parametrize("in_band", [False, True])
+def test_anonymous_clients_where_they_are_not_allowed(first_message: bool, in_band: bool) -> None:
     auth = {"anonymous": False, "first_message": first_message}
     door = Door(auth=auth, subprotocols=(JSON_V1,))
-    verdict = door.knock(protocols=JSON_V1 if native else None)
-    if native and first_message:
-        assert isinstance(verdict, Grant)
-        assert verdict.pending_auth
-        assert verdict.lease.user is None
+    answer = door.knock(protocols=JSON_V1 if in_band else None)
+    if in_band and first_message:
+        assert isinstance(answer, Grant)
+        assert answer.admission is Admission.UNIDENTIFIED
+        assert answer.lease.user is None
         return
-    assert not isinstance(verdict, Grant)
-    if native:
-        assert verdict.close == (4001, {"error": "unauthorized", "retryAfter": None})
+    assert isinstance(answer, Refused)
+    if in_band:
+        assert answer.close == (4501, {"error": "unauthorized", "retryAfter": None})
     else:
-        assert verdict.status == 401
-        assert verdict.headers["WWW-Authenticate"].startswith("Bearer ")
+        assert answer.status == 401
+        assert answer.headers["WWW-Authenticate"].startswith("Bearer ")
 
 
-def test_a_native_client_with_a_token_has_nothing_more_to_show() -> None:
+def test_an_in_band_client_with_a_token_has_nothing_more_to_show() -> None:
     door = Door(auth={"anonymous": False}, subprotocols=(JSON_V1,))
-    assert not door.let_in(bearer(door.token()), protocols=JSON_V1).pending_auth
+    grant = door.let_in(bearer(door.token()), protocols=JSON_V1)
+    assert grant.admission is Admission.ADMITTED
 
 
 # What is agreed on.
@@ -110,6 +114,11 @@ def test_the_subprotocol(spoken: tuple[str, ...], offered: str | None, chosen: s
     grant = Door(subprotocols=spoken).let_in(protocols=offered)
     assert grant.subprotocol == chosen
     assert grant.response == accept_response(KEY, chosen)
+
+
+def test_a_token_in_the_query_needs_no_subprotocol() -> None:
+    door = Door(auth={"query_token": True})
+    assert door.let_in(path=f"/ws?token={door.token('cat')}").lease.user == "cat"
 
 
 def test_a_token_is_never_echoed() -> None:
@@ -138,3 +147,53 @@ def test_compression(enabled: bool, offer: str | None, agreed: bool) -> None:
     grant = door.let_in(*([] if offer is None else [("Sec-WebSocket-Extensions", offer)]))
     assert (grant.deflate is not None) == agreed
     assert (b"Sec-WebSocket-Extensions: permessage-deflate" in grant.response) == agreed
+
+
+def test_a_refusal_in_band_agrees_on_no_compression() -> None:
+    """The close frame is the only one; and the door reads the answer as one without extensions."""
+    door = Door(deflate={"enabled": True}, subprotocols=(JSON_V1,))
+    offer = ("Sec-WebSocket-Extensions", "permessage-deflate")
+    assert door.let_in(offer, protocols=JSON_V1).deflate is not None
+    door.admission.draining = True
+    assert door.refused(offer, protocols=JSON_V1).close is not None
+
+
+# Waiting.
+
+ROOM: dict[str, Any] = {"limits": {"connections": 1}, "waiting_room": {"enabled": True}}
+
+
+def test_a_client_that_is_held_is_granted_without_a_lease() -> None:
+    door = Door(subprotocols=(JSON_V1,), deflate={"enabled": True}, **ROOM)
+    door.fill(1, "192.0.2.9")
+    grant = door.held(
+        bearer(door.token("ann", "free")),
+        ("Sec-WebSocket-Extensions", "permessage-deflate"),
+        protocols=JSON_V1,
+    )
+    assert grant.admission is Admission.WAITING
+    assert (grant.lease.address, grant.lease.user, grant.lease.tier) == (PEER, "ann", "free")
+    assert (grant.held.position, grant.held.unidentified) == (1, False)
+    assert (grant.path, grant.subprotocol, grant.expires_in) == ("/ws", JSON_V1, None)
+    assert grant.deflate is not None
+    assert grant.response.startswith(b"HTTP/1.1 101 ")
+    assert door.counted() == {}
+
+
+@pytest.mark.parametrize(("holds", "protocols"), [(True, None), (False, JSON_V1)])
+def test_a_client_that_cannot_be_held_is_sent_away_with_a_ticket(
+    holds: bool, protocols: str | None
+) -> None:
+    """By HTTP, also where it is told refusals in-band: a close frame has no room for a ticket."""
+    door = Door(subprotocols=(JSON_V1,), holds_waiting=holds, **ROOM)
+    door.fill(1, "192.0.2.9")
+    first = door.refused(protocols=protocols)
+    assert first.status == 503
+    assert first.headers["X-Rejection-Reason"] == "waiting"
+    assert (first.headers["X-Queue-Position"], first.headers["Retry-After"]) == ("1", "5")
+    assert first.headers["Cache-Control"] == "no-store"
+    assert (first.body["error"], first.body["retryAfter"]) == ("waiting", 5)
+    assert door.refused(peer="192.0.2.2").headers["X-Queue-Position"] == "2"
+    again = door.refused(("X-Queue-Ticket", first.headers["X-Queue-Ticket"]), protocols=protocols)
+    assert again.headers["X-Queue-Position"] == "1"
+    assert door.counted() == {"waiting": 3}

@@ -1,4 +1,4 @@
-"""Who is there: JSON Web Tokens (RFC 7519) to identities, and where a request carries one.
+"""Tokens: from JSON Web Tokens (RFC 7519) to identities, and where a request carries one.
 
 Algorithms come from the settings, never from the token (RFC 8725 section 3.1). Neither errors
 nor their causes contain the token or a part of it.
@@ -6,9 +6,8 @@ nor their causes contain the token or a part of it.
 
 from __future__ import annotations
 
-import sys
 from base64 import urlsafe_b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
@@ -57,10 +56,10 @@ _DETAILS: Mapping[type[jwt.PyJWTError], str] = {
 
 
 class Unauthorized(PeerError):  # noqa: N818 - says what the peer is
-    """A token is not accepted. Refuse the attempt (401) or close the connection (4001).
+    """A token is not accepted: refuse the attempt, or close the connection.
 
-    The text is for the peer. `detail` is for the operator: what exactly is wrong, which would
-    help an attacker more than a client. Neither contains anything of the token.
+    The text is for the peer. `detail` is for the operator: it says exactly what is wrong, which
+    would help an attacker more than a client. Neither contains anything of the token.
     """
 
     def __init__(self, message: str, detail: str = "") -> None:
@@ -71,11 +70,19 @@ class Unauthorized(PeerError):  # noqa: N818 - says what the peer is
 class Authenticator:
     """Verifies tokens by the settings, with keys that are loaded once.
 
-    Raises `ConfigError` when a key cannot be read or does not fit the algorithms.
+    Args:
+        auth: which tokens are accepted.
+        tiers: the names of the tiers that the settings know. A token of one of them gives its
+            identity the same string; any other tier is kept as the token says it.
+
+    Raises:
+        ConfigError: a key cannot be read, or does not fit the algorithms.
     """
 
-    def __init__(self, auth: AuthSettings) -> None:
+    def __init__(self, auth: AuthSettings, tiers: Iterable[str] = ()) -> None:
         self._auth = auth
+        # All connections of a tier share one string.
+        self._tiers = {name: name for name in tiers}
         self._algorithms = list(auth.algorithms)
         self._key = _load_key(auth)
         self._jwt = jwt.PyJWT(
@@ -89,23 +96,29 @@ class Authenticator:
         )
 
     def identify(self, token: str) -> Identity:
-        """The identity that a valid token stands for.
+        """Return the identity that a valid token stands for.
 
-        `expires_at` is in Unix seconds and includes the leeway. Raises `Unauthorized`.
+        Its `expires_at` is in Unix seconds and includes the leeway.
+
+        Raises:
+            Unauthorized: the token is not accepted.
         """
         claims = self.claims(token)
         tier = claims.get("tier")
         expiry = claims.get("exp")
         return Identity(
             user=claims["sub"],
-            # A few tiers are shared by all connections.
-            tier=None if tier is None else sys.intern(tier),
+            tier=None if tier is None else self._tiers.get(tier, tier),
             priority=claims.get("priority", 0),
             expires_at=None if expiry is None else float(expiry) + self._auth.leeway,
         )
 
     def claims(self, token: str) -> Mapping[str, Any]:
-        """The claims of a valid token. Raises `Unauthorized` for any other."""
+        """Return the claims of a valid token.
+
+        Raises:
+            Unauthorized: the token is not accepted.
+        """
         if self._key is None:
             raise Unauthorized("tokens are not accepted here", "neither key nor secret is set")
         if len(token) > MAX_TOKEN or not token.isascii():
@@ -138,11 +151,11 @@ def token_of(
     *,
     query_allowed: bool,
 ) -> str | None:
-    """The token that a request carries, or None.
+    """Return the token that a request carries, or None.
 
-    Looked for in this order: `Authorization: Bearer` (RFC 6750 section 2.1; header names in
-    lower case), the first subprotocol `tidegate.token.<token>`, and `token` in the query if
-    that is allowed. A place that holds an empty token counts: it is then an invalid one.
+    It is looked for in this order: `Authorization: Bearer` (RFC 6750 section 2.1; header names
+    in lower case), the first subprotocol `tidegate.token.<token>`, and `token` in the query if
+    that is allowed. An empty token counts as one that is not valid.
     """
     scheme, _, credentials = headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer":
@@ -168,8 +181,9 @@ def create_token(
 ) -> str:
     """Sign a token that a gate with the same settings accepts. `now` is in Unix seconds.
 
-    Raises `UsageError` for values that the gate would refuse, and where the settings hold no
-    secret to sign with.
+    Raises:
+        UsageError: the gate would refuse these values, or the settings hold no secret to sign
+            with.
     """
     algorithm = auth.algorithms[0]
     if not algorithm.startswith("HS"):
@@ -197,15 +211,17 @@ def create_token(
 
 
 def check_token(auth: AuthSettings, token: str) -> Mapping[str, Any]:
-    """The claims of a token that a gate with these settings accepts, now.
+    """Return the claims of a token that a gate with these settings accepts now.
 
-    Raises `Unauthorized`, with what is wrong in `detail`, and `ConfigError` for a wrong key.
+    Raises:
+        Unauthorized: the token is not accepted; `detail` says what is wrong.
+        ConfigError: a key cannot be read, or does not fit the algorithms.
     """
     return Authenticator(auth).claims(token)
 
 
 def _wrong_claim(claims: Mapping[str, Any]) -> str | None:
-    """What is wrong with the claims whose meaning is Tidegate's own."""
+    """Return what is wrong with the claims whose meaning is Tidegate's own, or None."""
     user = claims["sub"]
     if not is_name(user, MAX_USER):
         return f"the user (sub) must have 1 to {MAX_USER} characters, none of control"
@@ -223,7 +239,7 @@ def _wrong_claim(claims: Mapping[str, Any]) -> str | None:
 
 
 def _load_key(auth: AuthSettings) -> Any:
-    """What PyJWT verifies with, ready for use; None when no tokens are accepted."""
+    """Return what PyJWT verifies with, ready for use; None when no tokens are accepted."""
     symmetric = auth.algorithms[0].startswith("HS")
     material = auth.secret if symmetric else auth.public_key
     if material is None:
@@ -260,7 +276,7 @@ def _load_key(auth: AuthSettings) -> Any:
 
 
 def _secret(key: bytes, algorithm: str) -> jwt.PyJWK:
-    """A secret for one algorithm that is not looked at again for each token."""
+    """Return a secret for one algorithm that is not checked again for each token."""
     encoded = urlsafe_b64encode(key).rstrip(b"=").decode()
     secret = jwt.PyJWK.from_dict({"kty": "oct", "k": encoded, "alg": algorithm})
     assert isinstance(secret.Algorithm, HMACAlgorithm)
@@ -269,9 +285,9 @@ def _secret(key: bytes, algorithm: str) -> jwt.PyJWK:
 
 
 class _Prepared(HMACAlgorithm):
-    """HMAC with a secret that :func:`_load_key` has looked at.
+    """HMAC with a secret that `_load_key` has checked.
 
-    PyJWT asks for every token anew whether its secret is a public key by mistake, which takes
+    PyJWT checks for every token whether its secret is a public key by mistake, which takes
     nearly half of the time.
     """
 

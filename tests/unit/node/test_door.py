@@ -1,4 +1,4 @@
-"""From a request to a verdict: who is let in, and what everybody else is told."""
+"""From a request to bytes: what is granted, and what everybody else is told."""
 
 from __future__ import annotations
 
@@ -7,18 +7,35 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from door import PEER, SECRET, Door, bearer, read
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.support.raw import KEY
 
+from tests.support.raw import KEY
+from tests.unit.node.door import PEER, SECRET, Door, Refused, bearer, read
 from tidegate.core.admission.attempt import Identity
-from tidegate.core.codes import REASONS
+from tidegate.core.codes import REASONS, Refusal
 from tidegate.engine.door import Grant
+from tidegate.engine.states import Admission
+from tidegate.node import door as module
 from tidegate.wire.codecs import JSON_V1
 from tidegate.wire.handshake import HandshakeError, accept_response, http_response
 
 ANN = Identity("ann")
+
+
+def refusal_row(reason: str) -> Refusal:
+    row = REASONS[reason]
+    assert isinstance(row, Refusal)
+    return row
+
+
+def test_a_door_for_any_path_keeps_one_string_of_each_and_not_too_many() -> None:
+    door = Door(server={"path": ""}, limits={"per_ip": 10_000})
+    first, again = [door.let_in(path="/room/" + str(7)).path for _ in range(2)]
+    assert first is again == "/room/7"
+    for number in range(2 * module._PATHS):
+        door.let_in(path=f"/{number}")
+    assert len(door.door._paths) == module._PATHS
 
 
 def test_a_grant() -> None:
@@ -26,8 +43,10 @@ def test_a_grant() -> None:
     grant = door.let_in()
     assert grant.response == accept_response(KEY)
     assert (grant.lease.address, grant.lease.user, grant.path) == (PEER, None, "/ws")
+    assert grant.path is door.settings.server.path, "one string for all connections"
     assert (grant.subprotocol, grant.deflate) == (None, None)
-    assert (grant.pending_auth, grant.expires_in) == (False, None)
+    assert (grant.admission, grant.expires_in) == (Admission.ADMITTED, None)
+    assert grant.held is None
     assert door.tracker.ip_count(PEER) == 1
     assert door.counted() == {}
 
@@ -52,21 +71,21 @@ def test_a_grant() -> None:
         ({"protocols": "a, a"}, "bad_request", {}),
     ],
 )
-@pytest.mark.parametrize("native", [False, True])
+@pytest.mark.parametrize("in_band", [False, True])
 def test_not_a_handshake(
-    request_: dict[str, Any], reason: str, headers: dict[str, str], native: bool
+    request_: dict[str, Any], reason: str, headers: dict[str, str], in_band: bool
 ) -> None:
     """The answer is an HTTP one for everybody: without a valid handshake there is no frame."""
     door = Door(subprotocols=(JSON_V1,))
-    if native:
+    if in_band:
         request_ = {"protocols": JSON_V1, **request_}
-    refusal = door.refused(**request_)
-    row = REASONS[reason]
-    assert refusal.status == row.http
-    assert refusal.headers["X-Rejection-Reason"] == reason
-    assert refusal.headers["Content-Type"] == "application/json"
-    assert refusal.headers.items() >= headers.items()
-    assert refusal.body == {"error": reason, "message": row.message, "retryAfter": None}
+    refused = door.refused(**request_)
+    row = refusal_row(reason)
+    assert refused.status == row.status
+    assert refused.headers["X-Rejection-Reason"] == reason
+    assert refused.headers["Content-Type"] == "application/json"
+    assert refused.headers.items() >= headers.items()
+    assert refused.body == {"error": reason, "message": row.message, "retryAfter": None}
     assert door.counted() == {reason: 1}
 
 
@@ -107,37 +126,37 @@ def crowd(door: Door) -> None:
         ("draining", drain, None, None),
     ],
 )
-@pytest.mark.parametrize("native", [False, True])
+@pytest.mark.parametrize("in_band", [False, True])
 def test_limits(
-    reason: str, prepare: Callable[[Door], Any], tier: str | None, limit: int | None, native: bool
+    reason: str, prepare: Callable[[Door], Any], tier: str | None, limit: int | None, in_band: bool
 ) -> None:
     door = Door(subprotocols=(JSON_V1,), **LIMITED)
     prepare(door)
-    refusal = door.refused(bearer(door.token("ann", tier)), protocols=JSON_V1 if native else None)
-    row = REASONS[reason]
+    refused = door.refused(bearer(door.token("ann", tier)), protocols=JSON_V1 if in_band else None)
+    row = refusal_row(reason)
     assert door.counted() == {reason: 1}
-    if native:
-        assert refusal.close == (1013, {"error": reason, "retryAfter": row.retry_after})
+    if in_band:
+        assert refused.close == (1013, {"error": reason, "retryAfter": row.retry_after})
         return
-    assert refusal.status == row.http
-    assert refusal.body == {"error": reason, "message": row.message, "retryAfter": row.retry_after}
-    assert refusal.headers["X-Rejection-Reason"] == reason
-    assert refusal.headers["Retry-After"] == str(row.retry_after)
-    assert refusal.headers["Cache-Control"] == "no-store"
+    assert refused.status == row.status
+    assert refused.body == {"error": reason, "message": row.message, "retryAfter": row.retry_after}
+    assert refused.headers["X-Rejection-Reason"] == reason
+    assert refused.headers["Retry-After"] == str(row.retry_after)
+    assert refused.headers["Cache-Control"] == "no-store"
     if limit is None:
-        assert "X-RateLimit-Limit" not in refusal.headers
-        assert "X-RateLimit-Remaining" not in refusal.headers
+        assert "X-RateLimit-Limit" not in refused.headers
+        assert "X-RateLimit-Remaining" not in refused.headers
     else:
-        assert refusal.headers["X-RateLimit-Limit"] == str(limit)
-        assert refusal.headers["X-RateLimit-Remaining"] == "0"
+        assert refused.headers["X-RateLimit-Limit"] == str(limit)
+        assert refused.headers["X-RateLimit-Remaining"] == "0"
 
 
 def test_a_slot_is_told_in_tenths_where_that_can_be_said() -> None:
     """HTTP has whole seconds: rounded up, never down."""
     door = Door(subprotocols=(JSON_V1,), pacing={"enabled": True, "rate": 0.8, "burst": 1})
     door.let_in(bearer(door.token("ann")))
-    native = door.refused(bearer(door.token("ann")), protocols=JSON_V1)
-    assert native.close == (1013, {"error": "rate_limited", "retryAfter": 1.3})
+    in_band = door.refused(bearer(door.token("ann")), protocols=JSON_V1)
+    assert in_band.close == (1013, {"error": "rate_limited", "retryAfter": 1.3})
     other = door.refused(bearer(door.token("ann")))
     assert (other.headers["Retry-After"], other.body["retryAfter"]) == ("3", 3)
 
@@ -145,20 +164,20 @@ def test_a_slot_is_told_in_tenths_where_that_can_be_said() -> None:
 @pytest.mark.parametrize(
     ("reason", "headers", "close"),
     [
-        ("unauthorized", [bearer("no token")], 4001),
+        ("unauthorized", [bearer("no token")], 4501),
         ("origin", [("Origin", "https://evil.example")], 1008),
     ],
 )
 def test_who_should_not_come_back(reason: str, headers: list[tuple[str, str]], close: int) -> None:
     door = Door(subprotocols=(JSON_V1,))
-    row = REASONS[reason]
-    refusal = door.refused(*headers)
-    assert refusal.status == row.http
-    assert refusal.body == {"error": reason, "message": row.message, "retryAfter": None}
-    assert "Retry-After" not in refusal.headers
-    assert ("WWW-Authenticate" in refusal.headers) == (reason == "unauthorized")
-    native = door.refused(*headers, protocols=f"chat, {JSON_V1}")
-    assert native.close == (close, {"error": reason, "retryAfter": None})
+    row = refusal_row(reason)
+    refused = door.refused(*headers)
+    assert refused.status == row.status
+    assert refused.body == {"error": reason, "message": row.message, "retryAfter": None}
+    assert "Retry-After" not in refused.headers
+    assert ("WWW-Authenticate" in refused.headers) == (reason == "unauthorized")
+    in_band = door.refused(*headers, protocols=f"chat, {JSON_V1}")
+    assert in_band.close == (close, {"error": reason, "retryAfter": None})
     assert door.counted() == {reason: 2}
 
 
@@ -195,22 +214,22 @@ def test_the_first_step_that_refuses_answers(reason: str) -> None:
 
 def test_refusals_that_no_request_led_to() -> None:
     door = Door()
-    timed_out = read(door.gate.timed_out())
+    timed_out = read(door.door.timed_out())
     assert (timed_out.status, timed_out.body["error"]) == (408, "handshake_timeout")
-    full = read(door.gate.no_descriptor())
+    full = read(door.door.no_descriptor())
     assert (full.status, full.headers["Retry-After"]) == (503, "5")
-    malformed = read(door.gate.malformed(HandshakeError(431, "headers_too_large", "x")))
+    malformed = read(door.door.malformed(HandshakeError("headers_too_large", "x")))
     assert (malformed.status, malformed.body["error"]) == (431, "headers_too_large")
     assert door.counted() == {"handshake_timeout": 1, "server_limit": 1, "headers_too_large": 1}
 
 
 def test_an_error_of_ours(caplog: pytest.LogCaptureFixture) -> None:
     door = Door()
-    refusal = read(door.gate.failed(RuntimeError("swordfish")))
-    assert refusal.status == 500
-    assert refusal.body["error"] == "internal_error"
-    assert refusal.headers["Retry-After"] == "5"
-    assert "swordfish" not in json.dumps(refusal.body)
+    refused = read(door.door.failed(RuntimeError("swordfish")))
+    assert refused.status == 500
+    assert refused.body["error"] == "internal_error"
+    assert refused.headers["Retry-After"] == "5"
+    assert "swordfish" not in json.dumps(refused.body)
     assert caplog.records[0].exc_info is not None
     assert door.counted() == {"internal_error": 1}
 
@@ -235,8 +254,8 @@ def test_an_error_of_ours(caplog: pytest.LogCaptureFixture) -> None:
 )
 def test_origins(origins: list[str], origin: str | None, allowed: bool) -> None:
     door = Door(server={"origins": origins})
-    verdict = door.knock(*([] if origin is None else [("Origin", origin)]))
-    assert isinstance(verdict, Grant) == allowed
+    answer = door.knock(*([] if origin is None else [("Origin", origin)]))
+    assert isinstance(answer, Grant) == allowed
     assert door.counted() == ({} if allowed else {"origin": 1})
 
 
@@ -260,6 +279,7 @@ def test_plain_requests_go_to_the_application_first() -> None:
     assert door.refused(path="/other").status == 404
     assert door.counted() == {"not_found": 1}
     assert asked == ["/health", "/ws", "/icon", "/other"]
+    assert door.refused(replace={"Sec-WebSocket-Version": "8"}).status == 426
     door.let_in()
     assert len(asked) == 4
 
@@ -282,7 +302,7 @@ def test_plain_requests_go_to_the_application_first() -> None:
 def test_proxies(trusted: list[str], style: str, peer: str, header: str, address: str) -> None:
     door = Door(proxies={"trusted": trusted, "header": style})
     assert door.let_in((style, header), peer=peer).lease.address == address
-    assert door.gate.trusts(peer) == ("192.0.2.0/24" in trusted)
+    assert door.door.trusts(peer) == ("192.0.2.0/24" in trusted)
 
 
 def test_an_untrusted_peer_cannot_pass_the_limit_with_other_addresses() -> None:
@@ -337,15 +357,16 @@ def test_every_attempt_is_counted_once_and_limits_hold(
         elif knock["token"] is not None:
             lifetime = -1 if knock["token"] == "expired" else 60
             headers.append(bearer(door.token(knock["token"], knock["tier"], lifetime)))
-        verdict = door.knock(
+        answer = door.knock(
             *headers, **{key: knock[key] for key in ("path", "method", "protocols", "peer")}
         )
-        if isinstance(verdict, Grant):
-            inside.append(verdict)
+        if isinstance(answer, Grant):
+            inside.append(answer)
             assert number < draining_from
         else:
-            told = verdict.body["error"] if verdict.close is None else verdict.close[1]["error"]
-            assert REASONS[told].http is not None
+            assert isinstance(answer, Refused)
+            told = answer.body["error"] if answer.close is None else answer.close[1]["error"]
+            assert isinstance(REASONS[told], Refusal)
         assert door.tracker.open == len(inside) <= 6
         assert all(door.tracker.ip_count(peer) <= 4 for peer in (PEER, "192.0.2.2"))
         assert all(door.tracker.user_count(user) <= 3 for user in ("ann", "bob"))

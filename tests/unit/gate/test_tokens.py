@@ -19,12 +19,12 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from native_node import NOW
 
+from tests.unit.gate.gate_world import SECRET, WALL
 from tidegate.core.admission.attempt import Identity
 from tidegate.core.settings import AuthSettings
 from tidegate.errors import ConfigError, PeerError, UsageError
-from tidegate.node.auth import (
+from tidegate.gate.tokens import (
     Authenticator,
     Unauthorized,
     check_token,
@@ -32,7 +32,6 @@ from tidegate.node.auth import (
     token_of,
 )
 
-SECRET = "a secret of thirty-two bytes, or more"
 AUTH = AuthSettings(secret=SECRET)
 
 pytestmark = pytest.mark.usefixtures("clock_stands")
@@ -66,14 +65,21 @@ def refusal(auth: AuthSettings, token: str) -> tuple[str, str]:
         ({"sub": "ann", "tier": None}, Identity("ann")),
         ({"sub": "ann", "priority": 0}, Identity("ann")),
         ({"sub": "ann", "priority": 100}, Identity("ann", priority=100)),
-        ({"sub": "ann", "exp": int(NOW) + 60}, Identity("ann", expires_at=int(NOW) + 60.0)),
-        ({"sub": "ann", "nbf": int(NOW) - 1}, Identity("ann")),
+        ({"sub": "ann", "exp": int(WALL) + 60}, Identity("ann", expires_at=int(WALL) + 60.0)),
+        ({"sub": "ann", "nbf": int(WALL) - 1}, Identity("ann")),
         # A time of issue in the future and an audience that nobody asked for refuse nobody.
-        ({"sub": "ann", "iat": int(NOW) + 60, "aud": "others", "iss": "any"}, Identity("ann")),
+        ({"sub": "ann", "iat": int(WALL) + 60, "aud": "others", "iss": "any"}, Identity("ann")),
     ],
 )
 def test_identity_of_a_valid_token(claims: dict[str, Any], identity: Identity) -> None:
     assert Authenticator(AUTH).identify(sign(claims)) == identity
+
+
+def test_identify_a_tier_of_the_settings_shares_its_name() -> None:
+    tier = "".join(["fr", "ee"])
+    authenticator = Authenticator(AUTH, [tier, "paid"])
+    assert authenticator.identify(sign({"sub": "ann", "tier": "free"})).tier is tier
+    assert authenticator.identify(sign({"sub": "ann", "tier": "other"})).tier == "other"
 
 
 @pytest.mark.parametrize(
@@ -97,7 +103,7 @@ def test_identity_of_a_valid_token(claims: dict[str, Any], identity: Identity) -
         ({"sub": "ann", "priority": True}, "token not valid", "the priority"),
         ({"sub": "ann", "priority": "5"}, "token not valid", "the priority"),
         ({"sub": "ann", "priority": None}, "token not valid", "the priority"),
-        ({"sub": "ann", "exp": int(NOW) - 1}, "token expired", "expired"),
+        ({"sub": "ann", "exp": int(WALL) - 1}, "token expired", "expired"),
         ({"sub": "ann", "exp": True}, "token expired", "expired"),
         ({"sub": "ann", "exp": "soon"}, "token not valid", "malformed"),
         ({"sub": "ann", "exp": None}, "token not valid", "malformed"),
@@ -105,7 +111,7 @@ def test_identity_of_a_valid_token(claims: dict[str, Any], identity: Identity) -
         ({"sub": "ann", "exp": float("inf")}, "token not valid", "malformed"),
         ({"sub": "ann", "exp": 10**400}, "token not valid", "the expiry"),
         ({"sub": "ann", "exp": 1e300}, "token not valid", "the expiry"),
-        ({"sub": "ann", "nbf": int(NOW) + 60}, "token not valid", "not valid yet"),
+        ({"sub": "ann", "nbf": int(WALL) + 60}, "token not valid", "not valid yet"),
         ({"sub": "ann", "nbf": []}, "token not valid", "malformed"),
     ],
 )
@@ -184,9 +190,9 @@ def test_without_a_key_no_token_is_accepted() -> None:
         ({"audience": "us"}, {"aud": "them"}, "auth.audience"),
         ({"audience": "us"}, {"aud": [1]}, "auth.audience"),
         ({"audience": "us"}, {}, "missing"),
-        ({"leeway": 60.0}, {"exp": int(NOW) - 30}, ""),
-        ({"leeway": 60.0}, {"nbf": int(NOW) + 30}, ""),
-        ({"leeway": 10.0}, {"exp": int(NOW) - 30}, "expired"),
+        ({"leeway": 60.0}, {"exp": int(WALL) - 30}, ""),
+        ({"leeway": 60.0}, {"nbf": int(WALL) + 30}, ""),
+        ({"leeway": 10.0}, {"exp": int(WALL) - 30}, "expired"),
     ],
 )
 def test_what_the_settings_ask_for(
@@ -203,13 +209,14 @@ def test_what_the_settings_ask_for(
 def test_the_leeway_also_moves_the_end_of_the_connection() -> None:
     # Otherwise a token that is accepted within the leeway would close its connection at once.
     authenticator = Authenticator(AuthSettings(secret=SECRET, leeway=60.0))
-    expired = int(NOW) - 30
+    expired = int(WALL) - 30
     identity = authenticator.identify(sign({"sub": "ann", "exp": expired}))
     assert identity.expires_at == expired + 60.0
 
 
 def pem(key: Any) -> str:
-    return key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+    text: bytes = key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    return text.decode()
 
 
 @pytest.fixture(scope="module")
@@ -340,15 +347,15 @@ def test_a_created_token_is_accepted_and_holds_what_was_asked_for() -> None:
         algorithms=("HS512", "HS256"), secret=SECRET * 2, issuer="me", audience="us"
     )
     token = create_token(
-        auth, user="ann", tier="free", priority=7, lifetime_seconds=90, now=int(NOW)
+        auth, user="ann", tier="free", priority=7, lifetime_seconds=90, now=int(WALL)
     )
     assert jwt.get_unverified_header(token)["alg"] == "HS512"
-    expiry = int(NOW) + 90
+    expiry = int(WALL) + 90
     assert check_token(auth, token) == {
         "sub": "ann",
         "tier": "free",
         "priority": 7,
-        "iat": int(NOW),
+        "iat": int(WALL),
         "exp": expiry,
         "iss": "me",
         "aud": "us",
@@ -357,12 +364,12 @@ def test_a_created_token_is_accepted_and_holds_what_was_asked_for() -> None:
 
 
 def test_a_created_token_says_no_more_than_it_must() -> None:
-    token = create_token(AUTH, user="a", tier=None, priority=0, lifetime_seconds=60.5, now=NOW)
+    token = create_token(AUTH, user="a", tier=None, priority=0, lifetime_seconds=60.5, now=WALL)
     assert set(check_token(AUTH, token)) == {"sub", "iat", "exp"}
 
 
 def test_a_created_token_expires() -> None:
-    token = create_token(AUTH, user="a", tier=None, priority=0, lifetime_seconds=60, now=NOW - 61)
+    token = create_token(AUTH, user="a", tier=None, priority=0, lifetime_seconds=60, now=WALL - 61)
     with pytest.raises(Unauthorized, match="token expired"):
         check_token(AUTH, token)
 
@@ -386,4 +393,4 @@ def test_tokens_that_would_be_refused_are_not_created(
 ) -> None:
     wanted: dict[str, Any] = {"user": "a", "tier": None, "priority": 0, "lifetime_seconds": 60}
     with pytest.raises(UsageError, match=said):
-        create_token(auth, **{**wanted, **changes}, now=NOW)
+        create_token(auth, **{**wanted, **changes}, now=WALL)

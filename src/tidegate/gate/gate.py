@@ -1,0 +1,190 @@
+"""The gate: from a request to open a WebSocket to the decision about it.
+
+The steps are in the order of their cost: where the request comes from, whether anybody is admitted
+at all, who it belongs to, and only then the limits. A lease is taken last, when nothing else can
+go wrong. Who it belongs to may take a while to find out; the decision is pending until then.
+
+    decide -> origin -> draining, breaker, address, pace -> identity -+-> limits -> Decision
+                                                                      |      ^
+                                                             Later    v      | decide
+                                                                   Pending --+
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from tidegate.core.admission.attempt import ANONYMOUS, Attempt, Identity, Lease, Reject
+from tidegate.core.codes import ORIGIN, WAITING, Refusal
+from tidegate.errors import UsageError
+from tidegate.gate.decision import Admit, Decision, OpeningRequest, Pending, Wait
+from tidegate.wire.handshake import origin_allowed
+
+if TYPE_CHECKING:
+    from tidegate.core.admission.admission import Admission
+    from tidegate.core.admission.tickets import Ticket
+    from tidegate.core.settings import Settings
+    from tidegate.core.stats import Stats
+    from tidegate.gate.identity import Identifier, Later
+    from tidegate.gate.refusals import Refusals
+    from tidegate.gate.waiting import WaitingClients
+
+__all__ = ["Gate"]
+
+_ORIGIN = Reject(ORIGIN, ORIGIN.retry_after)
+
+
+class Gate:
+    """Decides about every attempt of one node, and counts those that it admits and refuses.
+
+    Args:
+        holds_waiting: whether clients that can be told things in-band wait on their connection.
+            All others are sent away with a ticket.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        stats: Stats,
+        admission: Admission,
+        waiting: WaitingClients[Any],
+        identifier: Identifier,
+        refusals: Refusals,
+        *,
+        holds_waiting: bool,
+    ) -> None:
+        self._stats = stats
+        self._admission = admission
+        self._waiting = waiting
+        self._identifier = identifier
+        self._refusals = refusals
+        self._holds_waiting = holds_waiting
+        self._origins = frozenset(settings.server.origins)
+        self._anonymous = settings.auth.anonymous
+
+    def decide(self, request: OpeningRequest, now: float, wall: float) -> Decision | Pending:
+        """Decide about an attempt; `now` is in monotonic, `wall` in Unix seconds. HOT.
+
+        Raises what the identifier raised; nothing is taken then.
+        """
+        if request.origin is not None and not origin_allowed(
+            request.origin, request.host, self._origins, request.secure
+        ):
+            return self._reject(request, ANONYMOUS, _ORIGIN, wall)
+        reject = self._admission.precheck(request.address, now, ticket=request.ticket is not None)
+        if reject is not None:
+            return self._reject(request, ANONYMOUS, reject, wall)
+        found = self._identifier.identify(request)
+        if isinstance(found, Identity):
+            return self._identified(request, found, now, wall)
+        if isinstance(found, Refusal):
+            return self._reject(request, ANONYMOUS, Reject(found, found.retry_after), wall)
+        return _Identifying(self, request, found)
+
+    def wait_to_decide(self, now: float) -> float:
+        """Return the seconds for which no attempt is to be decided about; 0.0 for none. HOT."""
+        return self._admission.wait_to_decide(now)
+
+    def _resume(
+        self, request: OpeningRequest, found: Identity | Refusal, now: float, wall: float
+    ) -> Decision:
+        """Go on with an attempt that was pending until it was known who it belongs to."""
+        if isinstance(found, Refusal):
+            return self._reject(request, ANONYMOUS, Reject(found, found.retry_after), wall)
+        if self._admission.draining:  # since the first half, whose first step this is
+            reject = self._admission.precheck(request.address, now)
+            assert reject is not None
+            return self._reject(request, found, reject, wall)
+        return self._identified(request, found, now, wall)
+
+    def _identified(
+        self, request: OpeningRequest, identity: Identity, now: float, wall: float
+    ) -> Decision:
+        attempt = Attempt(request.address, request.path, identity, request.in_band)
+        ticket: Ticket | None = None
+        if request.ticket is None:
+            outcome = self._admission.admit(attempt, now)
+        else:
+            ticket = self._waiting.read(request.ticket, attempt, wall)
+            if ticket is not None:
+                outcome = self._waiting.back(ticket, attempt, now, wall)
+            else:
+                # It is worth nothing, and has spared the attempt two steps so far.
+                reject = self._admission.arrive(attempt.address, now)
+                outcome = self._admission.admit(attempt, now) if reject is None else reject
+        unidentified = identity.user is None and not self._anonymous
+        if isinstance(outcome, Lease):
+            self._stats.accepted += 1
+            return Admit(attempt, outcome, unidentified)
+        if outcome.reason is WAITING:
+            return self._wait(attempt, ticket, unidentified, now, wall)
+        self._refusals.add(attempt, outcome, wall)
+        return outcome
+
+    def _wait(
+        self,
+        attempt: Attempt,
+        ticket: Ticket | None,
+        unidentified: bool,
+        now: float,
+        wall: float,
+    ) -> Decision:
+        if self._holds_waiting and attempt.in_band:
+            held = self._waiting.hold(attempt, unidentified, now)
+            if not isinstance(held, Reject):
+                return Wait(attempt, held)
+            reject = held
+        else:
+            away = self._waiting.send_away(attempt, ticket, now, wall)
+            if not isinstance(away, Reject):
+                self._refusals.count(WAITING)
+                return Wait(attempt, away)
+            reject = away
+        self._refusals.add(attempt, reject, wall)
+        return reject
+
+    def _reject(
+        self, request: OpeningRequest, identity: Identity, reject: Reject, wall: float
+    ) -> Reject:
+        attempt = Attempt(request.address, request.path, identity, request.in_band)
+        self._refusals.add(attempt, reject, wall)
+        return reject
+
+
+class _Identifying:
+    """A decision that is pending until it is known who the attempt belongs to."""
+
+    __slots__ = ("_gate", "_later", "_ready", "_request")
+
+    def __init__(self, gate: Gate, request: OpeningRequest, later: Later) -> None:
+        self._gate = gate
+        self._request = request
+        self._later: Later | None = later
+        self._ready: Callable[[], None] | None = None
+
+    def then(self, ready: Callable[[], None], /) -> None:
+        """Call `ready` when it is known."""
+        if self._later is None:
+            raise UsageError("this decision has ended")
+        self._ready = ready
+        self._later.then(self._known)
+
+    def decide(self, now: float, wall: float, /) -> Decision:
+        """Go on with the attempt."""
+        later, self._later, self._ready = self._later, None, None
+        if later is None:
+            raise UsageError("this decision has ended")
+        return self._gate._resume(self._request, later.result(), now, wall)
+
+    def cancel(self) -> None:
+        """Nobody waits any longer."""
+        later, self._later, self._ready = self._later, None, None
+        if later is not None:
+            later.cancel()
+
+    def _known(self) -> None:
+        # A promise that is kept twice, or after the end, must not decide twice.
+        ready, self._ready = self._ready, None
+        if ready is not None:
+            ready()

@@ -1,0 +1,357 @@
+"""The door: HTTP requests to the gate's attempts, and its decisions to bytes.
+
+    Request -> OpeningRequest -> Gate.decide -> Decision -> Grant, or a response that refuses
+
+What can fail, such as the negotiation of extensions, is done before the gate is asked: a decision
+may have taken a lease, and nothing may go wrong between that and the `Grant`. So what goes into the
+response is checked before, the application's subprotocols when the door is made.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from math import ceil
+from time import time
+from typing import TYPE_CHECKING, Any, Final
+
+from tidegate.core.admission.attempt import Attempt, Lease, Reject
+from tidegate.core.codes import (
+    HANDSHAKE_TIMEOUT,
+    INTERNAL_ERROR,
+    NOT_FOUND,
+    REASONS,
+    SERVER_LIMIT,
+    UNAUTHORIZED,
+    WAITING,
+    Refusal,
+    close_text,
+    http_body,
+)
+from tidegate.engine.door import Grant, Undecided
+from tidegate.engine.states import Admission
+from tidegate.gate.decision import Admit, Away, Held, OpeningRequest, Wait
+from tidegate.gate.tokens import token_of
+from tidegate.wire.deflate import Deflate, negotiate
+from tidegate.wire.forwarded import TrustedProxies
+from tidegate.wire.frames import encode_close
+from tidegate.wire.handshake import (
+    HandshakeError,
+    Request,
+    accept_response,
+    check_upgrade,
+    http_response,
+    is_upgrade,
+)
+
+if TYPE_CHECKING:
+    from tidegate.core.settings import Settings
+    from tidegate.engine.application import Application
+    from tidegate.gate.decision import Decision, Pending
+    from tidegate.gate.gate import Gate
+    from tidegate.gate.refusals import Refusals
+
+__all__ = ["GateDoor"]
+
+_log = logging.getLogger("tidegate")
+
+_ADMITTED: Final = Admission.ADMITTED
+_UNIDENTIFIED: Final = Admission.UNIDENTIFIED
+_PATHS: Final = 1024  # that are kept as one string each
+_CHALLENGE: Final = (("WWW-Authenticate", 'Bearer realm="tidegate"'),)  # RFC 9110, section 11.6.1
+
+
+@dataclass(slots=True)
+class _Terms:
+    """What an attempt gets if it is admitted, and what is needed to refuse it."""
+
+    attempt: OpeningRequest
+    key: str
+    subprotocol: str | None
+    extension: str | None
+    deflate: Deflate | None
+
+    def accept(self) -> bytes:
+        """The response that opens the WebSocket. Nothing in it can be wrong by now."""
+        return accept_response(self.key, self.subprotocol, self.extension)
+
+
+class GateDoor:
+    """The engine's `Door`, with the gate behind it.
+
+    Args:
+        gate: decides about the attempts.
+        refusals: counts what never becomes an attempt, or is given up before it is decided.
+        application: says which subprotocols there are, and answers plain HTTP.
+
+    Raises:
+        UsageError: a subprotocol of the application is not a token (RFC 9110 5.6.2).
+    """
+
+    def __init__(
+        self, settings: Settings, gate: Gate, refusals: Refusals, application: Application[Any]
+    ) -> None:
+        self._gate = gate
+        self._refusals = refusals
+        self._application = application
+        self._subprotocols = tuple(application.subprotocols)
+        for name in self._subprotocols:
+            accept_response("", name)  # raises for one that cannot stand in a header
+        self._in_band = application.in_band
+        self._path = settings.server.path
+        self._paths = {self._path: self._path} if self._path else {}
+        self._secure = settings.tls.certificate is not None
+        self._proxies = TrustedProxies(settings.proxies.trusted)
+        self._proxy_header: Any = settings.proxies.header
+        self._deflate = settings.deflate
+        self._query_token = settings.auth.query_token
+        self._no_descriptor = _response(SERVER_LIMIT, SERVER_LIMIT.retry_after, None)
+
+    # What the engine asks (engine.door.Door).
+
+    def decide(self, request: Request, peer: str, now: float, /) -> Grant | bytes | Undecided:
+        """Return a grant, or the response that refuses. HOT."""
+        path = request.path
+        if self._path and path != self._path:
+            return self._elsewhere(request)
+        # Paths repeat, and one string of each is enough. It is kept as long as the connection.
+        path = self._paths.get(path) or self._remember(path)
+        try:
+            key, offered, extensions, origin = check_upgrade(request)
+        except HandshakeError as error:
+            return self._no_upgrade(request, error)
+        subprotocol: str | None = None
+        for name in self._subprotocols if offered else ():
+            if name in offered:
+                subprotocol = name
+                break
+        headers = request.headers
+        token: str | None = None
+        if offered or self._query_token or "authorization" in headers:
+            token = token_of(headers, offered, request.query, query_allowed=self._query_token)
+        header = self._proxy_header
+        attempt = OpeningRequest(
+            self._proxies.client(peer, headers.get(header), header),
+            path,
+            headers["host"],
+            self._secure,
+            origin,
+            token,
+            headers.get("x-queue-ticket"),
+            subprotocol in self._in_band,
+        )
+        extension: str | None = None
+        deflate: Deflate | None = None
+        if extensions and self._deflate.enabled:
+            agreed = negotiate(
+                extensions,
+                context_takeover=self._deflate.context_takeover,
+                window_bits=self._deflate.window_bits,
+            )
+            if agreed is not None:
+                extension, deflate = agreed
+        wall = time()
+        terms = _Terms(attempt, key, subprotocol, extension, deflate)
+        try:
+            decision = self._gate.decide(attempt, now, wall)
+        except Exception as error:
+            return self.undecidable(error, terms)
+        return self.render(decision, terms, wall)
+
+    def malformed(self, error: HandshakeError, /) -> bytes:
+        """Return the refusal of a request that is not a valid handshake."""
+        reason = REASONS[error.reason]
+        assert isinstance(reason, Refusal)
+        self._refusals.count(reason)
+        headers = _headers(reason, None, None) + error.headers
+        return http_response(reason.status, http_body(reason, None), headers)
+
+    def timed_out(self) -> bytes:
+        """Return the refusal of a request that did not come in time."""
+        self._refusals.count(HANDSHAKE_TIMEOUT)
+        return _response(HANDSHAKE_TIMEOUT, None, None)
+
+    def no_descriptor(self) -> bytes:
+        """Return the refusal of a connection for which there is no file descriptor."""
+        self._refusals.count(SERVER_LIMIT)
+        return self._no_descriptor
+
+    def failed(self, error: Exception, /) -> bytes:
+        """Log an error of ours or of the application's; the peer is told nothing of it."""
+        self._log_failure(error)
+        return _response(INTERNAL_ERROR, INTERNAL_ERROR.retry_after, None)
+
+    def wait_to_decide(self, now: float, /) -> float:
+        """Return the seconds for which no attempt is to be decided about; 0.0 for none. HOT."""
+        return self._gate.wait_to_decide(now)
+
+    def trusts(self, peer: str, /) -> bool:
+        """Return whether `peer` is a trusted proxy."""
+        return peer in self._proxies
+
+    def _log_failure(self, error: Exception) -> None:
+        _log.error("an attempt could not be decided", exc_info=error)
+        self._refusals.count(INTERNAL_ERROR)
+
+    def _remember(self, path: str) -> str:
+        # Clients may think of any number of paths: what is kept for them is bounded.
+        if len(self._paths) < _PATHS:
+            self._paths[path] = path
+        return path
+
+    # Requests that are no attempts.
+
+    def _elsewhere(self, request: Request) -> bytes:
+        response = self._application.respond(request)
+        if response is not None:
+            return response
+        if is_upgrade(request):  # else it was no attempt: a browser asking for its icon, say
+            self._refusals.count(NOT_FOUND)
+        return _response(NOT_FOUND, None, None)
+
+    def _no_upgrade(self, request: Request, error: HandshakeError) -> bytes:
+        if not is_upgrade(request):
+            response = self._application.respond(request)
+            if response is not None:
+                return response
+        return self.malformed(error)
+
+    # Rendering.
+
+    def render(
+        self, decision: Decision | Pending, terms: _Terms, wall: float
+    ) -> Grant | bytes | Undecided:
+        """Return a decision as the engine wants it."""
+        if isinstance(decision, Admit):
+            return _grant(decision, terms, wall)
+        if isinstance(decision, Reject):
+            return _refusal(decision, terms)
+        if isinstance(decision, Wait):
+            return _waiting(decision, terms)
+        return _Parked(self, decision, terms)
+
+    def undecidable(self, error: Exception, terms: _Terms) -> bytes:
+        """Log why a decision failed, and return the refusal; the peer is told nothing of it."""
+        self._log_failure(error)
+        return _refusal(Reject(INTERNAL_ERROR, INTERNAL_ERROR.retry_after), terms)
+
+    def given_up(self, terms: _Terms, reason: Refusal) -> bytes:
+        """Return the refusal of an attempt that was not decided about in time."""
+        reject = Reject(reason, reason.retry_after)
+        attempt = Attempt(terms.attempt.address, terms.attempt.path)
+        self._refusals.add(attempt, reject, time())
+        return _refusal(reject, terms)
+
+
+class _Parked:
+    """An attempt whose decision is pending (engine.door.Undecided)."""
+
+    __slots__ = ("_door", "_pending", "_terms")
+
+    def __init__(self, door: GateDoor, pending: Pending, terms: _Terms) -> None:
+        self._door = door
+        self._pending = pending
+        self._terms = terms
+
+    def then(self, ready: Callable[[], None], /) -> None:
+        """Call `ready` when `decide` has something to say."""
+        self._pending.then(ready)
+
+    def decide(self, now: float, /) -> Grant | bytes | Undecided:
+        """Return what `GateDoor.decide` returns."""
+        wall = time()
+        try:
+            decision = self._pending.decide(now, wall)
+        except Exception as error:
+            return self._door.undecidable(error, self._terms)
+        return self._door.render(decision, self._terms, wall)
+
+    def refuse(self, reason: Refusal, /) -> bytes:
+        """Give up, and return the response that says why."""
+        self.cancel()
+        return self._door.given_up(self._terms, reason)
+
+    def cancel(self) -> None:
+        """Give up, because the client has left. An error of the application's is logged."""
+        try:
+            self._pending.cancel()
+        except Exception as error:
+            _log.error("a decision could not be cancelled", exc_info=error)
+
+
+def _grant(admit: Admit, terms: _Terms, wall: float) -> Grant:
+    attempt, lease, unidentified = admit
+    expires_at = attempt.identity.expires_at
+    return Grant(
+        terms.accept(),
+        lease,
+        attempt.path,
+        terms.subprotocol,
+        terms.deflate,
+        _UNIDENTIFIED if unidentified else _ADMITTED,
+        None if expires_at is None else expires_at - wall,
+    )
+
+
+def _refusal(reject: Reject, terms: _Terms) -> bytes:
+    """Return the response that refuses an attempt: in-band where the client is told so."""
+    reason, retry_after, limit = reject
+    if terms.attempt.in_band:
+        # A browser cannot see the status of a failed upgrade, but it sees a close frame.
+        response = accept_response(terms.key, terms.subprotocol)
+        return response + _close_frame(reason, retry_after)
+    # Retry-After is in whole seconds (RFC 9110, section 10.2.3).
+    return _response(reason, None if retry_after is None else ceil(retry_after), limit)
+
+
+def _waiting(wait: Wait, terms: _Terms) -> Grant | bytes:
+    attempt, position = wait
+    if isinstance(position, Held):
+        who = attempt.identity
+        return Grant(
+            terms.accept(),
+            Lease.unheld(attempt.address, who.user, who.tier, who.priority),
+            attempt.path,
+            terms.subprotocol,
+            terms.deflate,
+            Admission.WAITING,
+            held=position,
+        )
+    return _sent_away(position)
+
+
+def _sent_away(away: Away) -> bytes:
+    headers = (
+        *_headers(WAITING, away.retry_after, None),
+        ("X-Queue-Ticket", away.ticket),
+        ("X-Queue-Position", str(away.position)),
+    )
+    return http_response(WAITING.status, http_body(WAITING, away.retry_after), headers)
+
+
+def _headers(
+    reason: Refusal, retry_after: int | None, limit: int | None
+) -> tuple[tuple[str, str], ...]:
+    headers = [("X-Rejection-Reason", reason.name), ("Cache-Control", "no-store")]
+    if retry_after is not None:
+        headers.append(("Retry-After", str(retry_after)))
+    if limit is not None:
+        headers.append(("X-RateLimit-Limit", str(limit)))
+        headers.append(("X-RateLimit-Remaining", "0"))
+    return tuple(headers)
+
+
+# A storm of refusals says the same few things over and over.
+@lru_cache(maxsize=512)
+def _response(reason: Refusal, retry_after: int | None, limit: int | None) -> bytes:
+    headers = _headers(reason, retry_after, limit)
+    if reason is UNAUTHORIZED:
+        headers += _CHALLENGE
+    return http_response(reason.status, http_body(reason, retry_after), headers)
+
+
+@lru_cache(maxsize=512)
+def _close_frame(reason: Refusal, retry_after: float | None) -> bytes:
+    return encode_close(reason.code, close_text(reason, retry_after))
