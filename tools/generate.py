@@ -6,16 +6,20 @@ Usage: python tools/generate.py [--check]
 from __future__ import annotations
 
 import difflib
+import json
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import TypeVar
 
 from tidegate.cli.main import app
-from tidegate.core.codes import REASONS
+from tidegate.core.codes import REASONS, Close, Fault, Reason, Refusal
 from tidegate.core.settings import Settings
+from tidegate.engine import states as connection_states
+from tidegate.node.control import METRICS
 from tidegate.server.config import environment_name
 from tidegate.server.config_text import section_doc, toml_value
-from tidegate.server.metrics import METRICS
 
 __all__ = ["PAGES", "main"]
 
@@ -38,6 +42,10 @@ def settings() -> str:
         "",
         "`tidegate config default` prints a file to start from, `tidegate config show` what is in",
         "force and where it comes from. Durations are in seconds (s).",
+        "",
+        "Settings marked *live* can change while the server runs, with",
+        "`tidegate config apply tidegate.toml` or `PATCH /settings`",
+        "([how](../guide/operations.md#change-settings-while-it-runs)). The others need a restart.",
     ]
     sections = dict.fromkeys(known.section for known in Settings.fields())
     for section in sections:
@@ -48,37 +56,111 @@ def settings() -> str:
             if known.section == section:
                 default = "not set" if known.default is None else f"`{toml_value(known.default)}`"
                 unit = f" ({known.unit})" if known.unit else ""
-                rows.append((f"`{known.key}`", default, known.allowed + unit, known.doc))
-        lines += _table(("setting", "default", "allowed", "what it is"), rows)
+                live = "yes" if known.live else ""
+                rows.append((f"`{known.key}`", default, known.allowed + unit, live, known.doc))
+        lines += _table(("setting", "default", "allowed", "live", "what it is"), rows)
     return _page(lines)
 
 
 def codes() -> str:
-    """The table of reasons."""
+    """The table of reasons, a section for each kind."""
     lines = [
         "# Reasons and codes",
         "",
-        "Why an attempt is refused, a connection ends or a message is not taken. A refusal over",
-        "HTTP has the status and the body",
-        '`{"error": reason, "message": text, "retryAfter": seconds}`, and headers:',
-        "`X-Rejection-Reason`, and `Retry-After` where there is a delay. A refusal in-band (for",
-        "clients of the native subprotocol) is the close code, with",
-        '`{"error": reason, "retryAfter": seconds}` as the reason of the close frame. Where the',
-        "delay is empty, the client should not come back by itself. A close code of 1006 is never",
-        "sent; it is what the other end sees of a connection that just ends. Reasons with neither",
-        "status nor code are errors in-band: the connection stays open.",
+        "Why an attempt is refused, a connection is closed or a message gets an error. The same",
+        "tables for programs are in [codes.json](codes.json).",
         "",
+        "## What a client does next",
+        "",
+        "A reason with a delay is temporary: the client may come back after that time. Where",
+        '"come back after" is empty, the client must not come back by itself. A response or a',
+        "close frame often has a more exact delay, and that one counts.",
+        "",
+        "A client that reads no reasons can go by the close code:",
+        "",
+        *_table(
+            ("close code", "the client"),
+            (
+                ("4000 to 4499", "may come back"),
+                ("4500 to 4999", "must not come back by itself"),
+                ("1001, 1012, 1013", "may come back"),
+            ),
+        ),
+        "",
+        "## Refusals",
+        "",
+        "An attempt does not become a connection. Over HTTP, the response has the status, the body",
+        '`{"error": reason, "message": message, "retryAfter": seconds}`, and the headers',
+        "`X-Rejection-Reason` and, where there is a delay, `Retry-After`. Clients of the native",
+        "subprotocols get the close code instead, because a browser cannot read the status of a",
+        "refused upgrade. The text of the close frame is",
+        '`{"error": reason, "retryAfter": seconds}`.',
+        "",
+        *_table(
+            ("reason", "HTTP status", "close code", "come back after", "message"),
+            (
+                (f"`{row.name}`", str(row.status), str(row.code), _delay(row), row.message)
+                for row in _rows(Refusal)
+            ),
+        ),
+        "",
+        "## Closes",
+        "",
+        "A connection ends. The text of the close frame is",
+        '`{"error": reason, "retryAfter": seconds}`, with a `detail` where there is more to say.',
+        "1006 is never sent: it is what a client sees of a connection that ends without a close",
+        "frame.",
+        "",
+        *_table(
+            ("reason", "close code", "come back after", "message"),
+            ((f"`{row.name}`", str(row.code), _delay(row), row.message) for row in _rows(Close)),
+        ),
+        "",
+        "## Errors",
+        "",
+        "A message is not taken. The connection stays open, and its client gets an",
+        "[`error`](../protocol.md#error). A delay says when to send the message again.",
+        "",
+        *_table(
+            ("reason", "send again after", "message"),
+            ((f"`{row.name}`", _delay(row), row.message) for row in _rows(Fault)),
+        ),
     ]
-    rows = [
-        (
-            f"`{reason.name}`",
-            *("" if number is None else str(number) for number in (reason.http, reason.close)),
-            "" if reason.retry_after is None else f"{reason.retry_after} s",
-            reason.message,
-        )
-        for reason in REASONS.values()
+    return _page(lines)
+
+
+def codes_for_clients() -> str:
+    """The table of reasons as JSON; `retryAfter` null is for not coming back by itself."""
+    kinds = {"refusals": Refusal, "closes": Close, "faults": Fault}
+    rows = {name: [_plain(row) for row in _rows(kind)] for name, kind in kinds.items()}
+    return json.dumps(rows, indent=2) + "\n"
+
+
+def states() -> str:
+    """The states of a connection, as a diagram and as a table."""
+    moves = [
+        (old.value, new.value, cause)
+        for old, following in connection_states.MOVES.items()
+        for new, cause in following.items()
     ]
-    lines += _table(("reason", "HTTP status", "close code", "come back after", "message"), rows)
+    ends = [old.value for old, following in connection_states.MOVES.items() if not following]
+    lines = [
+        "# States of a connection",
+        "",
+        *(connection_states.__doc__ or "").strip().splitlines()[2:],
+        "",
+        "```mermaid",
+        "stateDiagram-v2",
+        f"    [*] --> {connection_states.OPEN.value}",
+        *(f"    {old} --> {new}" for old, new, _ in moves),
+        *(f"    {end} --> [*]" for end in ends),
+        "```",
+        "",
+        *_table(
+            ("from", "to", "cause"),
+            ((f"`{old}`", f"`{new}`", cause) for old, new, cause in moves),
+        ),
+    ]
     return _page(lines)
 
 
@@ -107,10 +189,12 @@ def commands() -> str:
 PAGES: Mapping[str, Callable[[], str]] = {
     "settings.md": settings,
     "codes.md": codes,
+    "codes.json": codes_for_clients,
+    "states.md": states,
     "metrics.md": metrics,
     "cli.md": commands,
 }
-"""The pages of docs/reference, and what writes each."""
+"""The files of docs/reference, and what writes each."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -140,6 +224,22 @@ def main(arguments: Sequence[str]) -> int:
     if check and stale:
         print(f"out of date: {', '.join(stale)}; run python tools/generate.py", file=sys.stderr)
     return int(check and bool(stale))
+
+
+_R = TypeVar("_R", Refusal, Close, Fault)
+
+
+def _rows(kind: type[_R]) -> list[_R]:
+    return [reason for reason in REASONS.values() if isinstance(reason, kind)]
+
+
+def _delay(reason: Reason) -> str:
+    return "" if reason.retry_after is None else f"{reason.retry_after} s"
+
+
+def _plain(reason: Reason) -> dict[str, object]:
+    values = asdict(reason)
+    return {"retryAfter" if key == "retry_after" else key: values[key] for key in values}
 
 
 def _page(lines: Sequence[str]) -> str:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import http.client
 import json
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlsplit
 
 from tidegate.core.settings import AdminSettings
-from tidegate.errors import TidegateError, UsageError
+from tidegate.errors import ConfigError, TidegateError, UsageError
 
-__all__ = ["Admin", "AdminError", "UnreachableError"]
+__all__ = ["Admin", "AdminError", "UnreachableError", "WrongRequestError"]
 
 _SECONDS = 10.0
 
@@ -20,13 +21,22 @@ class AdminError(TidegateError):
 
 
 class UnreachableError(AdminError):
-    """Nobody answers where the admin API should be."""
+    """Nothing answers where the admin API should be."""
+
+
+class WrongRequestError(AdminError, ConfigError):
+    """The admin API says that what was asked is wrong, a setting for example."""
 
 
 class Admin:
-    """The admin API of one server. `settings` say where it is, unless `url` does, and the token.
+    """The admin API of one server.
 
-    Raises `UsageError` for a `url` that is none.
+    Args:
+        settings: the token, and where the API is unless `url` says it.
+        url: where the API is.
+
+    Raises:
+        UsageError: `url` is no URL of an API.
     """
 
     def __init__(self, settings: AdminSettings, url: str | None = None) -> None:
@@ -44,31 +54,47 @@ class Admin:
         self._host = parts.hostname
         self._prefix = parts.path
 
-    def ask(self, path: str, method: str = "GET") -> dict[str, Any]:
-        """The JSON object that it answers. Raises `AdminError`, or `UnreachableError` of its kinds.
+    def ask(self, path: str, method: str = "GET", body: object = None) -> dict[str, Any]:
+        """Send a request, and return the JSON object of the response.
 
         The server is asked directly: a proxy of the environment is for the way to the internet.
+
+        Args:
+            body: is sent as JSON, unless it is None.
+
+        Raises:
+            AdminError: it refused, or what answered is no admin API. If nothing answered, it is an
+                `UnreachableError`; if the request is wrong, a `WrongRequestError`.
         """
         kind = http.client.HTTPSConnection if self._secure else http.client.HTTPConnection
         connection = kind(self._host, self._port, timeout=_SECONDS)
         headers = {"Authorization": f"Bearer {self._token}"} if self._token else {}
+        data = None
+        if body is not None:
+            data = json.dumps(body).encode()
+            headers["Content-Type"] = "application/json"
         try:
-            connection.request(method, self._prefix + path, headers=headers)
+            connection.request(method, self._prefix + path, data, headers)
             response = connection.getresponse()
-            status, body = response.status, response.read()
+            status, text = response.status, response.read()
         except (OSError, http.client.HTTPException) as error:
             why = getattr(error, "strerror", None) or str(error) or type(error).__name__
             raise UnreachableError(f"{self.url} does not answer: {why}") from None
         finally:
             connection.close()
+        return self._parsed(path, status, text)
+
+    def _parsed(self, path: str, status: int, text: bytes) -> dict[str, Any]:
         try:
-            answer = json.loads(body)
+            answer = json.loads(text)
         except ValueError:
             answer = None
         if not isinstance(answer, dict):
             raise AdminError(f"{self.url}{path} answered {status}, and not as an admin API does")
-        if status >= 400:
-            said = str(answer.get("error", status))
-            hint = " (admin.token, TIDEGATE_ADMIN_TOKEN)" if status == 401 else ""
-            raise AdminError(f"{self.url}{path} answered {status}: {said}{hint}")
-        return answer
+        if status < HTTPStatus.BAD_REQUEST:
+            return answer
+        said = str(answer.get("error", status))
+        if status == HTTPStatus.BAD_REQUEST:
+            raise WrongRequestError(f"{self.url}{path} answered {status}: {said}")
+        hint = " (admin.token, TIDEGATE_ADMIN_TOKEN)" if status == HTTPStatus.UNAUTHORIZED else ""
+        raise AdminError(f"{self.url}{path} answered {status}: {said}{hint}")

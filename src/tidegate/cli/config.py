@@ -1,7 +1,8 @@
-"""`tidegate config`: what can be set, what is set, and whether it is right."""
+"""`tidegate config`: what can be set, what is set, whether it is right, and a change of it."""
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from tidegate.cli.options import Assignments, ConfigFile, load_settings
 
 __all__ = ["app"]
 
-app = App(name="config", help="Show and check the settings.")
+app = App(name="config", help="Show, check and apply settings.")
 
 
 @app.command
@@ -44,7 +45,7 @@ def show(*, config: ConfigFile = None, set_: Assignments = ()) -> None:
 
 @app.command
 def check(file: Path, /) -> None:
-    """Check a file, together with the environment, as `tidegate serve` would read it.
+    """Check a file, together with the environment, as `tidegate serve` reads it.
 
     Parameters
     ----------
@@ -58,3 +59,35 @@ def check(file: Path, /) -> None:
     for warning in warnings(loaded.settings, raise_descriptor_limit()):
         print(f"warning: {warning}", file=sys.stderr)
     print(f"{file}: the settings are valid")
+
+
+@app.command
+def apply(file: Path, /, *, admin: str | None = None) -> int:
+    """Change the settings of a running server to those of a file, without the environment.
+
+    The server checks the whole file first: if one setting is wrong, nothing changes. The exit code
+    is 0 when all of the file is in force, and 1 when a setting needs a restart.
+
+    Parameters
+    ----------
+    file
+        The TOML file. Settings that it does not set stay as they are.
+    admin
+        Where the admin API is. [default: from admin.host and admin.port of TIDEGATE_CONFIG, or of
+        the file]
+    """
+    from tidegate.cli.admin import Admin
+    from tidegate.server.config import CONFIG_VARIABLE, load
+    from tidegate.server.config_text import effective
+
+    loaded = load(file)
+    where = load_settings(None if os.environ.get(CONFIG_VARIABLE) else file)
+    done = Admin(where.settings.admin, admin).ask("/settings", "PATCH", loaded.given)
+    values = {row.name: row.value for row in effective(loaded)}
+    for name in done["applied"]:
+        print(f"applied {name} = {values[name]}")
+    for name in done["restart"]:
+        print(f"needs a restart: {name}")
+    if not done["applied"] and not done["restart"]:
+        print("nothing to change")
+    return 1 if done["restart"] else 0

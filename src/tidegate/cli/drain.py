@@ -1,4 +1,4 @@
-"""`tidegate drain`: let a running server leave, and watch it."""
+"""`tidegate drain`: drain a running server, and watch it."""
 
 from __future__ import annotations
 
@@ -20,15 +20,16 @@ _LINES_SECONDS = 1.0
 def drain(
     *, admin: str | None = None, window: float | None = None, config: ConfigFile = None
 ) -> None:
-    """Let a running server leave in good order, and wait until it has ended.
+    """Drain a running server, and wait until it has ended.
 
-    It lets nobody new in, tells every client when to come back, closes all connections spread
-    over a window, and ends. The exit code is 0 when it has. Ctrl-C stops the watching only.
+    The server refuses attempts, tells every client when to come back, closes all connections
+    spread over a window, and ends. The exit code is 0 when it has ended. Ctrl-C stops only the
+    watching.
 
     Parameters
     ----------
     admin
-        Where its admin API is. [default: from admin.host and admin.port]
+        Where the admin API is. [default: from admin.host and admin.port]
     window
         Seconds over which connections are closed. [default: drain.window of the server]
     """
@@ -44,7 +45,7 @@ def drain(
             seen = api.ask("/drain")
     except UnreachableError:
         shown.end()
-        # It waits for its watchers; ended by a second signal, say, it cannot.
+        # A server waits until its end was seen; one that a second signal ends cannot.
         raise TidegateError(f"the server ended before its drain did: {_text(seen)}") from None
     except KeyboardInterrupt:
         shown.end()

@@ -19,16 +19,16 @@ def explain(
     admin: str | None = None,
     config: ConfigFile = None,
 ) -> int:
-    """Ask a running server what its gate would say of an attempt now. Nothing is taken.
+    """Ask a running server what its gate would decide about an attempt now. Nothing is taken.
 
-    The exit code is 0 when it would be let in, and 1 when it would have to wait or be refused.
+    The exit code is 0 when the attempt would be admitted, and 1 when it would wait or be refused.
 
     Parameters
     ----------
     ip
-        Address that it comes from. [default: 127.0.0.1]
+        Address that the attempt comes from. [default: 127.0.0.1]
     user
-        User whose token it has; without, it is anonymous.
+        User in the token; without one, the attempt is anonymous.
     tier
         Tier in the token.
     priority

@@ -26,13 +26,13 @@ app = App(
     version=lambda: version("tidegate"),
 )
 app.command("tidegate.cli.serve:serve", name="serve", help="Run the server.", sort_key=0)
+app.command("tidegate.cli.drain:drain", name="drain", help="Drain a running server.")
 app.command(
-    "tidegate.cli.drain:drain", name="drain", help="Let a running server leave in good order."
+    "tidegate.cli.explain:explain",
+    name="explain",
+    help="Ask a running server what it would decide about an attempt.",
 )
-app.command(
-    "tidegate.cli.explain:explain", name="explain", help="Ask a running server whom it lets in."
-)
-app.command("tidegate.cli.config:app", name="config", help="Show and check the settings.")
+app.command("tidegate.cli.config:app", name="config", help="Show, check and apply settings.")
 app.command("tidegate.cli.token:app", name="token", help="Create and check tokens of users.")
 
 
@@ -42,7 +42,7 @@ def main() -> None:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run one command line. Returns the exit code; errors of the user are one line, no traceback.
+    """Run one command line, and return the exit code. Errors are one line, without a traceback.
 
     0 is success, 1 failure (an address in use, a token that is not valid), 2 wrong usage or a
     wrong setting.

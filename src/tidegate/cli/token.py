@@ -43,7 +43,7 @@ def create(
     expires
         When it ends: a number with s, m, h or d.
     """
-    from tidegate.node.auth import create_token
+    from tidegate.gate.tokens import create_token
 
     now = time.time()
     lifetime = seconds(expires)
@@ -68,7 +68,7 @@ def check(token: str | None = None, /, *, config: ConfigFile = None) -> int:
         The token. Better without: then it is read from standard input, where neither the shell's
         history nor the list of processes shows it.
     """
-    from tidegate.node.auth import Unauthorized, check_token
+    from tidegate.gate.tokens import Unauthorized, check_token
 
     auth = load_settings(config).settings.auth
     if token is None:
@@ -88,7 +88,11 @@ def check(token: str | None = None, /, *, config: ConfigFile = None) -> int:
 
 
 def seconds(text: str) -> float:
-    """The seconds that a duration such as 90s, 15m, 1h or 7d stands for. Raises `UsageError`."""
+    """The seconds that a duration such as 90s, 15m, 1h or 7d stands for.
+
+    Raises:
+        UsageError: it is no duration.
+    """
     match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)([smhd]?)", text)
     if match is None or not float(match[1]):
         raise UsageError(f"--expires {text}: must be a number with s, m, h or d, such as 15m")

@@ -3,53 +3,50 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Protocol
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Protocol
+
+from msgspec import to_builtins
 
 from tidegate.core import codes
 from tidegate.wire.handshake import Request, http_response
 
-__all__ = ["Node", "health_body", "ready_body", "respond"]
+if TYPE_CHECKING:
+    from tidegate.node.control import Snapshot, Status
+
+__all__ = ["Healthy", "health_body", "ready_body", "respond"]
 
 
-class Node(Protocol):
-    """What is asked of a node here; `node.server.Server` has it."""
+class Healthy(Protocol):
+    """What is asked of a node here; its `Control` answers."""
 
-    @property
-    def version(self) -> str:
-        """The version of Tidegate that runs."""
+    def status(self) -> Status:
+        """Return whether the node is ready, and why not."""
 
-    @property
-    def uptime(self) -> float:
-        """Seconds since the start."""
-
-    @property
-    def ready(self) -> tuple[bool, str]:
-        """Whether it should get new connections, and the reason if not."""
-
-    def snapshot(self) -> Mapping[str, object]:
-        """The counters, as plain values."""
+    def snapshot(self) -> Snapshot:
+        """Return the counters, as they are now."""
 
 
-def health_body(node: Node) -> dict[str, object]:
+def health_body(node: Healthy) -> dict[str, object]:
     """What `/health` says: the node is alive, for how long, and what it has counted."""
+    status = node.status()
     return {
         "status": "ok",
-        "version": node.version,
-        "uptime": round(node.uptime, 3),
-        "stats": node.snapshot(),
+        "version": status.version,
+        "uptime": round(status.uptime, 3),
+        "stats": to_builtins(node.snapshot()),
     }
 
 
-def ready_body(node: Node) -> tuple[int, dict[str, object]]:
+def ready_body(node: Healthy) -> tuple[int, dict[str, object]]:
     """The HTTP status and the body of `/ready`: 503 when the node should get no connections."""
-    ready, reason = node.ready
-    if ready:
+    status = node.status()
+    if status.ready:
         return 200, {"ready": True}
-    return 503, {"ready": False, "reason": reason}
+    return HTTPStatus.SERVICE_UNAVAILABLE, {"ready": False, "reason": status.reason}
 
 
-def respond(request: Request, node: Node) -> bytes | None:
+def respond(request: Request, node: Healthy) -> bytes | None:
     """The whole answer to a request for `/health` or `/ready`, None for any other.
 
     A HEAD request gets the same head as a GET, without the body (RFC 9110 section 9.3.2).
@@ -62,14 +59,13 @@ def respond(request: Request, node: Node) -> bytes | None:
     return response
 
 
-def _respond(request: Request, node: Node) -> bytes:
+def _respond(request: Request, node: Healthy) -> bytes:
     if request.method not in ("GET", "HEAD"):
         return _refusal(codes.METHOD_NOT_ALLOWED, ("Allow", "GET, HEAD"))
     status, body = ready_body(node) if request.path == "/ready" else (200, health_body(node))
     return http_response(status, json.dumps(body).encode(), [("Cache-Control", "no-store")])
 
 
-def _refusal(reason: codes.Reason, *headers: tuple[str, str]) -> bytes:
-    assert reason.http is not None
+def _refusal(reason: codes.Refusal, *headers: tuple[str, str]) -> bytes:
     headers = (("X-Rejection-Reason", reason.name), *headers)
-    return http_response(reason.http, codes.http_body(reason, reason.retry_after), headers)
+    return http_response(reason.status, codes.http_body(reason, reason.retry_after), headers)

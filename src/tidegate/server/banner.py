@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from tidegate.core.settings import Settings, Tier
-from tidegate.node.server import Server
 
 __all__ = ["facts"]
 
 
-def facts(node: Server, admin: tuple[str, int] | None) -> dict[str, str]:
-    """Names and values, in the order in which they are shown; `admin` is the admin's address."""
-    settings = node.settings
+def facts(
+    settings: Settings, addresses: Iterable[tuple[str, int]], admin: tuple[str, int] | None
+) -> dict[str, str]:
+    """Names and values, in the order in which they are shown.
+
+    Args:
+        addresses: host and port of every listener.
+        admin: host and port of the admin listener, None without one.
+    """
     secure = "s" if settings.tls.certificate is not None else ""
-    places = [_place(*address) for address in node.addresses]
+    authorities = [_authority(*address) for address in addresses]
     told = {
-        "websocket": " ".join(f"ws{secure}://{place}{settings.server.path}" for place in places),
-        "health": " ".join(f"http{secure}://{place}/health" for place in places) + ", /ready",
-        "admin": f"http://{_place(*admin)}/metrics, /stats, /connections" if admin else "off",
+        "websocket": " ".join(f"ws{secure}://{each}{settings.server.path}" for each in authorities),
+        "health": " ".join(f"http{secure}://{each}/health" for each in authorities) + ", /ready",
+        "admin": f"http://{_authority(*admin)}/metrics, /stats, /connections" if admin else "off",
         "limits": _limits(settings),
     }
     if settings.tiers:
@@ -54,5 +61,5 @@ def _clients(settings: Settings) -> str:
     return f"{tokens}, or anonymous" if auth.anonymous else f"{tokens} only"
 
 
-def _place(host: str, port: int) -> str:
+def _authority(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from ipaddress import ip_address
 
+from tidegate.addresses import is_loopback
 from tidegate.core.settings import Settings
 from tidegate.core.settings.fields import shown
 
-__all__ = ["is_loopback", "warnings"]
+__all__ = ["warnings"]
 
 # What the process has open besides connections: listeners, poller, logs, the admin API's clients,
-# and for a moment handshakes and the refused.
+# and for a moment handshakes and clients that are refused.
 _OTHER_DESCRIPTORS = 64
 
 
@@ -34,13 +34,3 @@ def warnings(settings: Settings, descriptors: int | None) -> Iterator[str]:
             f"{limits.connections}: about {room} connections will fit; raise the hard limit "
             f"(`ulimit -n`, or LimitNOFILE= of systemd) or lower limits.connections"
         )
-
-
-def is_loopback(host: str) -> bool:
-    """Whether `host`, a name or an address, is this machine and cannot be reached from another."""
-    if host.lower() == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -13,7 +13,7 @@ import json
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -36,9 +36,11 @@ _FALSE = ("false", "no", "off", "0")
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """Settings, and where each that is not a default comes from."""
+    """Settings, which of them were given, and where each of these comes from."""
 
     settings: Settings
+    given: Mapping[str, Mapping[str, object]] = field(repr=False)
+    """What is set, as plain values by section; secrets too."""
     sources: Mapping[str, str]
     """By full name: `tidegate.toml:12`, a variable of the environment, or an option."""
 
@@ -50,8 +52,12 @@ def load(
 ) -> Loaded:
     """Read the settings from everywhere; what comes later wins.
 
-    `path` is a TOML file, by default the one that `TIDEGATE_CONFIG` names; `options` are pairs of
-    an option of the command line and its `section.key=value`. Raises `ConfigError`.
+    Args:
+        path: a TOML file, by default the one that `TIDEGATE_CONFIG` of the environment names.
+        options: pairs of an option of the command line and its `section.key=value`.
+
+    Raises:
+        ConfigError: a setting is wrong or does not exist, or the file cannot be read.
     """
     environment = environment or {}
     path = path or environment.get(CONFIG_VARIABLE)
@@ -65,7 +71,7 @@ def load(
         settings = Settings.from_mapping(layers.data)
     except SettingError as error:
         raise ConfigError(_with_source(error, layers.sources)) from None
-    return Loaded(settings, layers.sources)
+    return Loaded(settings, layers.data, layers.sources)
 
 
 def environment_name(name: str) -> str:
@@ -162,7 +168,11 @@ def _no_such(near: Iterable[str]) -> str:
 
 
 def _value(known: Setting, name: str, text: str) -> Any:
-    """The value that a text stands for. Raises `SettingError` if it stands for none."""
+    """The value that a text stands for.
+
+    Raises:
+        SettingError: it stands for none.
+    """
     try:
         if known.many:
             return _items(text)

@@ -33,9 +33,12 @@ class _Guest(uvicorn.Server):
 
 @contextlib.asynccontextmanager
 async def serve_admin(app: ASGIApp, host: str, port: int) -> AsyncIterator[tuple[str, int]]:
-    """Serve `app` while the context lasts; gives the address, with the port it really has.
+    """Serve an application while the context lasts; gives the address, with the port it really has.
 
-    Requests under way are cut off at the end. Raises `StartError` if the address cannot be used.
+    Requests under way are cut off at the end.
+
+    Raises:
+        StartError: the address cannot be used.
     """
     sock = _bind(host, port)
     server = _Guest(

@@ -4,68 +4,76 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from typing import TYPE_CHECKING, Final
 
 import structlog
-import uvloop
 
-from tidegate.core.settings import Settings
 from tidegate.errors import ConfigError
-from tidegate.node.drain import leave_on_signals
-from tidegate.node.native import NativeServer
+from tidegate.node.loop import loop_factory
+from tidegate.node.native.application import NativeApplication
+from tidegate.node.node import Node
 from tidegate.node.pressure.descriptors import raise_descriptor_limit
-from tidegate.node.server import Server
+from tidegate.node.shutdown import on_signals
 from tidegate.server import banner, checks, logs
 from tidegate.server.admin import admin_app
 from tidegate.server.listener import StartError, serve_admin
-from tidegate.server.metrics import NodeCollector
+
+if TYPE_CHECKING:
+    from tidegate.core.settings import Settings
 
 __all__ = ["run", "serve"]
 
 _log = structlog.get_logger("tidegate")
 
-_LAST_LOOK_SECONDS = 0.5  # for whoever watches a drain to see the end of it
+_LAST_LOOK_SECONDS: Final = 0.5  # so that a client that watches a drain sees its end
 
 
 def serve(settings: Settings, log_format: logs.LogFormat = "text") -> None:
-    """Run the server of the native protocol, as `run` does.
+    """Run a node of the native protocol, as `run` does.
 
-    Raises `ConfigError` for settings that turn out to be wrong, such as a certificate that cannot
-    be read, and `StartError`.
+    Raises:
+        ConfigError: a setting turns out to be wrong, such as a certificate that cannot be read.
+        StartError: it cannot listen.
     """
-    run(NativeServer(settings), log_format)
+    run(Node(settings, NativeApplication), log_format)
 
 
-def run(node: Server, log_format: logs.LogFormat = "text") -> None:
-    """Serve until it is drained, by SIGTERM or the admin API, or stopped, by SIGINT.
+def run(node: Node, log_format: logs.LogFormat = "text") -> None:
+    """Serve until the node is drained, by SIGTERM or the admin API, or stopped, by SIGINT.
 
-    A second signal ends the process at once. Raises `StartError` if it cannot listen.
+    A second signal ends the process at once.
+
+    Raises:
+        StartError: it cannot listen.
     """
     logs.configure(log_format)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
         runner.run(_serve(node, log_format))
 
 
-async def _serve(node: Server, log_format: logs.LogFormat) -> None:
+async def _serve(node: Node, log_format: logs.LogFormat) -> None:
     descriptors = raise_descriptor_limit()
-    admin = node.settings.admin
+    settings, control = node.settings, node.control
     async with contextlib.AsyncExitStack() as running:
-        # Admin first and so last to end: it shows how the rest starts and stops.
-        address = None
-        if admin.enabled:
-            app = admin_app(node, admin, NodeCollector(node))
-            address = await running.enter_async_context(serve_admin(app, admin.host, admin.port))
-        # Before it listens: whoever sees it serve may ask it to leave.
-        running.enter_context(leave_on_signals(node.begin_leaving, node.begin_stop))
+        # The admin listener starts first and ends last, so it shows how the rest starts and stops.
+        admin = None
+        if settings.admin.enabled:
+            app = admin_app(control, settings.admin)
+            admin = await running.enter_async_context(
+                serve_admin(app, settings.admin.host, settings.admin.port)
+            )
+        # Before it listens, because a client that sees it serve may send the signal.
+        running.enter_context(on_signals(node.shutdown))
         try:
             await node.start()
         except ConfigError as error:
             raise StartError(str(error)) from None
         running.push_async_callback(node.stop)
-        _announce(banner.facts(node, address), log_format)
-        for warning in checks.warnings(node.settings, descriptors):
+        _announce(banner.facts(settings, control.status().addresses, admin), log_format)
+        for warning in checks.warnings(settings, descriptors):
             _log.warning(warning)
-        await node.stopped()
-        if node.leaving is not None and node.leaving.watched:
+        await node.shutdown.wait()
+        if control.drain_watched:
             await asyncio.sleep(_LAST_LOOK_SECONDS)
     _log.info("stopped")
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,10 +12,7 @@ ADMIN = ("127.0.0.1", 8001)
 
 
 def told(*addresses: tuple[str, int], **sections: Any) -> dict[str, str]:
-    node: Any = SimpleNamespace(
-        settings=Settings.from_mapping(sections), addresses=addresses or [("127.0.0.1", 8000)]
-    )
-    return facts(node, ADMIN)
+    return facts(Settings.from_mapping(sections), addresses or [("127.0.0.1", 8000)], ADMIN)
 
 
 def test_the_defaults() -> None:
@@ -55,8 +51,7 @@ def test_tls() -> None:
 
 
 def test_no_admin_listener() -> None:
-    node: Any = SimpleNamespace(settings=Settings(), addresses=[])
-    assert facts(node, None)["admin"] == "off"
+    assert facts(Settings(), [], None)["admin"] == "off"
 
 
 def test_tiers() -> None:

@@ -31,6 +31,17 @@ def test_nothing_given_is_the_defaults() -> None:
     loaded = load()
     assert loaded.settings == Settings()
     assert loaded.sources == {}
+    assert loaded.given == {}
+
+
+def test_what_is_given_is_kept_as_it_was(tmp_path: Path) -> None:
+    file = tmp_path / "tidegate.toml"
+    file.write_text("[limits]\nper_ip = 5\n[tiers.free]\nper_user = 2\n")
+    loaded = load(file, {"TIDEGATE_LIMITS_PER_USER": "3"})
+    assert loaded.given == {
+        "limits": {"per_ip": 5, "per_user": 3},
+        "tiers": {"free": {"per_user": 2}},
+    }
 
 
 @pytest.mark.parametrize(
@@ -248,11 +259,12 @@ def test_a_secret_is_never_shown(tmp_path: Path, name: str) -> None:
     file = tmp_path / "tidegate.toml"
     file.write_text(f'{name} = ["{SECRET}"]\n')
     short = SECRET[:9]
-    for args in (
+    sources: list[tuple[Any, ...]] = [
         (file,),
         (None, {environment_name(name): short}),
         (None, {}, [("--set", f"{name}={short}")]),
-    ):
+    ]
+    for args in sources:
         said = refused(*args)
         assert said.startswith(name)
         assert short not in said

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,11 +12,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from tidegate.core.admission.breaker import CircuitBreaker
 from tidegate.core.admission.shedding import Zone
 from tidegate.core.admission.tracker import ConnectionTracker
-from tidegate.core.codes import REASONS
+from tidegate.core.codes import REASONS, Close, Refusal
 from tidegate.core.settings import Settings
 from tidegate.core.stats import Stats
-from tidegate.server import metrics
-from tidegate.server.metrics import METRICS, NodeCollector
+from tidegate.node.control import METRICS, Control, figures
+from tidegate.server.metrics import MetricsCollector
 
 # The names are a promise to dashboards and alerts that others have built.
 NAMES = {
@@ -60,8 +61,8 @@ def node() -> Any:
     return SimpleNamespace(
         stats=Stats(),
         tracker=ConnectionTracker(settings.limits, settings.tiers),
-        engine=SimpleNamespace(openings={"a": 1, "b": 2}),
-        line=WaitingRoom(),
+        engine=SimpleNamespace(opening=2),
+        waiting=WaitingRoom(),
         admission=SimpleNamespace(breaker=CircuitBreaker(settings.breaker)),
         shedder=SimpleNamespace(zone=Zone.CRITICAL, pressures={"cpu": 0.9, "memory": 0.1}),
     )
@@ -69,7 +70,7 @@ def node() -> Any:
 
 def scrape(node: Any) -> dict[str, float]:
     """Every sample, as `name{label}`."""
-    text = generate_latest(NodeCollector(node)).decode()
+    text = generate_latest(MetricsCollector(Control(node))).decode()
     return {
         sample.name + "".join(f"{{{value}}}" for value in sample.labels.values()): sample.value
         for family in text_string_to_metric_families(text)
@@ -82,7 +83,7 @@ def test_the_names_and_labels() -> None:
 
 
 def test_what_is_exposed_is_what_is_described(node: Any) -> None:
-    text = generate_latest(NodeCollector(node)).decode()
+    text = generate_latest(MetricsCollector(Control(node))).decode()
     suffix = {"counter": "", "gauge": "", "histogram": "_bucket"}
     samples = {
         sample.name: set(sample.labels) - {"le"}
@@ -101,9 +102,9 @@ def test_before_anything_happens_known_reasons_are_zero(node: Any) -> None:
     assert found["websocket_connections_total{accepted}"] == 0
     assert found["websocket_connections_total{rejected}"] == 0
     for reason in REASONS.values():
-        if reason.http is not None:
+        if isinstance(reason, Refusal):
             assert found[f"websocket_rejections_total{{{reason.name}}}"] == 0
-        elif reason.close is not None:
+        elif isinstance(reason, Close):
             assert found[f"websocket_disconnections_total{{{reason.name}}}"] == 0
 
 
@@ -170,7 +171,8 @@ def test_histograms_are_cumulative(node: Any) -> None:
 
 
 def test_openmetrics_takes_it_too(node: Any) -> None:
-    text = generate_openmetrics(NodeCollector(node)).decode()
+    generate: Callable[[Any], bytes] = generate_openmetrics
+    text = generate(MetricsCollector(Control(node))).decode()
     assert 'websocket_connections_total{result="accepted"} 0.0' in text
     assert text.endswith("# EOF\n")
 
@@ -178,5 +180,5 @@ def test_openmetrics_takes_it_too(node: Any) -> None:
 def test_no_sample_where_descriptors_cannot_be_counted(
     node: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(metrics, "descriptors_used_ratio", lambda: None)
+    monkeypatch.setattr(figures, "descriptors_used_ratio", lambda: None)
     assert "websocket_file_descriptors_used_ratio" not in scrape(node)

@@ -1,0 +1,189 @@
+"""The connections of a node: which there are, and the end of some of them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable
+from time import monotonic
+from typing import TYPE_CHECKING, Annotated, Final
+
+from msgspec import Meta, Struct
+from msgspec.structs import force_setattr
+
+from tidegate.addresses import counted, parse
+from tidegate.core.codes import KICKED
+from tidegate.core.settings.fields import shown
+from tidegate.engine.states import Admission
+from tidegate.errors import UsageError
+
+if TYPE_CHECKING:
+    from tidegate.engine.connection import Connection
+    from tidegate.node.control.parts import Parts
+
+__all__ = [
+    "ConnectionRow",
+    "ConnectionsPage",
+    "ConnectionsQuery",
+    "Disconnected",
+    "Selector",
+    "counted_ip",
+    "disconnect",
+    "page",
+]
+
+_log = logging.getLogger("tidegate")
+
+_PAGE_MOST: Final = 1000
+# Connections that are looked at, and that are ended, before the loop gets its turn.
+_LOOKS: Final = 1000
+_ENDS: Final = 256
+
+
+class ConnectionsQuery(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+    """A page of connections: those to which all that is given applies.
+
+    Raises:
+        UsageError: `ip` is no IP address.
+    """
+
+    limit: Annotated[int, Meta(ge=1, le=_PAGE_MOST)] = 100
+    """How many there are on a page."""
+    after: Annotated[int, Meta(ge=0, le=2**63 - 1)] = 0
+    """The number behind which the page begins: `next` of the page before."""
+    user: str | None = None
+    ip: str | None = None
+    room: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.ip is not None:
+            force_setattr(self, "ip", counted_ip(self.ip))
+
+
+class ConnectionRow(Struct, frozen=True, rename="camel"):
+    """What is known of one connection. Times are in seconds."""
+
+    id: str
+    number: int
+    user: str | None
+    tier: str | None
+    address: str
+    rooms: tuple[str, ...]
+    age: float
+    idle: float
+    """Time since its last message."""
+    buffered: int
+    """Bytes that it has not taken yet."""
+
+
+class ConnectionsPage(Struct, frozen=True, rename="camel"):
+    """Some connections by number, and where the next page begins: None on the last one."""
+
+    connections: list[ConnectionRow]
+    next: int | None
+
+
+class Selector(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+    """Some connections: those to which all that is given applies, which is one thing at least.
+
+    Raises:
+        UsageError: nothing is given, or `ip` is no IP address.
+    """
+
+    id: str | None = None
+    user: str | None = None
+    ip: str | None = None
+    room: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.id is None and self.user is None and self.ip is None and self.room is None:
+            raise UsageError("give one of id, user, ip and room at least")
+        if self.ip is not None:
+            force_setattr(self, "ip", counted_ip(self.ip))
+
+
+class Disconnected(Struct, frozen=True, rename="camel"):
+    """How many connections were ended."""
+
+    count: int
+
+
+async def page(node: Parts, query: ConnectionsQuery) -> ConnectionsPage:
+    """Return one page. Connections that wait to be admitted are not listed."""
+    found = [
+        connection
+        for connection in await _find(node, query)
+        if connection.number > query.after and connection.admission is not Admission.WAITING
+    ]
+    found.sort(key=lambda connection: connection.number)
+    now = monotonic()
+    return ConnectionsPage(
+        [_row(connection, now) for connection in found[: query.limit]],
+        found[query.limit - 1].number if len(found) > query.limit else None,
+    )
+
+
+async def disconnect(node: Parts, selector: Selector, detail: str = "") -> Disconnected:
+    """End connections for `KICKED`, those that wait to be admitted too.
+
+    Args:
+        detail: what the clients are told beside the reason.
+    """
+    count = 0
+    for connection in await _find(node, selector):
+        if not connection.open:
+            continue
+        connection.end(KICKED, detail=detail)
+        count += 1
+        if count % _ENDS == 0:
+            await asyncio.sleep(0)
+    _log.info("disconnected by the operator", extra={"connections": count})
+    return Disconnected(count)
+
+
+def counted_ip(text: str) -> str:
+    """Return an IP address in the form in which connections are counted.
+
+    Raises:
+        UsageError: it is no IP address.
+    """
+    if parse(text) is None:
+        raise UsageError(f"ip: {shown(text)} is not an IP address")
+    return counted(text)
+
+
+async def _find(node: Parts, wanted: ConnectionsQuery | Selector) -> list[Connection]:
+    source: Iterable[Connection] = node.engine.connections()
+    if wanted.room is not None:
+        source = node.rooms.members(wanted.room)
+    found = []
+    # A copy, because connections come and go while the loop has its turns.
+    for looks, connection in enumerate(list(source), 1):
+        if _fits(connection, wanted):
+            found.append(connection)
+        if looks % _LOOKS == 0:
+            await asyncio.sleep(0)
+    return found
+
+
+def _fits(connection: Connection, wanted: ConnectionsQuery | Selector) -> bool:
+    return (
+        not connection.closed
+        and (wanted.user is None or connection.user == wanted.user)
+        and (wanted.ip is None or connection.address == wanted.ip)
+        and (isinstance(wanted, ConnectionsQuery) or wanted.id in (None, connection.id))
+    )
+
+
+def _row(connection: Connection, now: float) -> ConnectionRow:
+    return ConnectionRow(
+        id=connection.id,
+        number=connection.number,
+        user=connection.user,
+        tier=connection.tier,
+        address=connection.address,
+        rooms=connection.rooms,
+        age=round(now - connection.opened_at, 3),
+        idle=round(now - connection.last_active, 3),
+        buffered=connection.buffered,
+    )

@@ -1,0 +1,99 @@
+"""What the gate would decide about an attempt, and the attempts that it refused."""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import TYPE_CHECKING, Annotated
+
+from msgspec import Meta, Struct
+from msgspec.structs import force_setattr
+
+from tidegate.core.admission.admission import outcome
+from tidegate.core.admission.attempt import Attempt, Identity
+from tidegate.gate.tokens import MAX_PRIORITY
+from tidegate.node.control.connections import counted_ip
+
+if TYPE_CHECKING:
+    from tidegate.gate.refusals import Refused
+    from tidegate.node.control.parts import Parts
+
+__all__ = ["ExplainQuery", "ExplainStep", "Explanation", "RefusedRow", "explain", "refused_row"]
+
+
+class ExplainQuery(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+    """An attempt: where it comes from, and what its token says; anonymous without a user.
+
+    Raises:
+        UsageError: `ip` is no IP address.
+    """
+
+    ip: str = "127.0.0.1"
+    user: str | None = None
+    tier: str | None = None
+    priority: Annotated[int, Meta(ge=0, le=MAX_PRIORITY)] = 0
+
+    def __post_init__(self) -> None:
+        force_setattr(self, "ip", counted_ip(self.ip))
+
+
+class ExplainStep(Struct, frozen=True, rename="camel"):
+    """What one policy says of the attempt, why, and the numbers that it looked at."""
+
+    name: str
+    passed: bool
+    detail: str
+    numbers: dict[str, int | float | str | None]
+
+
+class Explanation(Struct, frozen=True, rename="camel"):
+    """What the gate would decide about an attempt."""
+
+    outcome: str
+    """`admit`, `wait` or `reject`."""
+    by: str | None
+    """The first step that the attempt does not pass."""
+    attempt: ExplainQuery
+    steps: list[ExplainStep]
+
+
+class RefusedRow(Struct, frozen=True, rename="camel"):
+    """One refused attempt. `at` is in Unix seconds, `retry_after` in seconds."""
+
+    at: float
+    ip: str
+    user: str | None
+    tier: str | None
+    reason: str
+    message: str
+    retry_after: float | None
+    limit: int | None
+    """The limit that was reached, None when the reason is no limit."""
+
+
+def explain(node: Parts, query: ExplainQuery) -> Explanation:
+    """Return what the gate would say of an attempt now. Nothing is taken."""
+    identity = Identity(query.user, query.tier, query.priority)
+    attempt = Attempt(query.ip, node.settings.server.path, identity)
+    steps = node.admission.explain(attempt, monotonic())
+    return Explanation(
+        outcome=outcome(steps),
+        by=next((step.name for step in steps if not step.passed), None),
+        attempt=query,
+        steps=[
+            ExplainStep(step.name, step.passed, step.detail, dict(step.numbers)) for step in steps
+        ],
+    )
+
+
+def refused_row(refused: Refused) -> RefusedRow:
+    """Return a refused attempt with the text of its reason."""
+    return RefusedRow(
+        at=round(refused.at, 3),
+        ip=refused.address,
+        user=refused.user,
+        tier=refused.tier,
+        reason=refused.reason.name,
+        message=refused.reason.message,
+        retry_after=refused.retry_after,
+        limit=refused.limit,
+    )

@@ -1,0 +1,257 @@
+"""The metrics of a node: one table of what each is, and their values as plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from time import monotonic
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
+
+from msgspec import Struct
+
+from tidegate.core.admission.breaker import State
+from tidegate.core.stats import Histogram
+from tidegate.node.pressure.descriptors import descriptors_used_ratio
+
+if TYPE_CHECKING:
+    from tidegate.node.control.parts import Parts
+
+__all__ = ["METRICS", "Description", "Distribution", "Metric", "read_metrics"]
+
+_Number: TypeAlias = "float | Histogram"
+
+
+class Distribution(Struct, frozen=True, rename="camel"):
+    """How many values fell into each range, and their sum.
+
+    `bounds` are the upper ends, in rising order and included in their range. `counts` has one
+    more number than there are bounds, for what lies above the last.
+    """
+
+    bounds: tuple[float, ...]
+    counts: tuple[int, ...]
+    sum: float
+
+
+class Metric(Struct, frozen=True, rename="camel"):
+    """The values of one metric by the value of its label; by `""` where it has none.
+
+    What is not known on this system has no value.
+    """
+
+    name: str
+    values: dict[str, float | Distribution]
+
+
+class Description(NamedTuple):
+    """What one metric is, and how it is read.
+
+    `label` is empty, or the name of the one label whose values are the keys that `read` returns.
+    They come from this program's own lists, never from what a peer sent. `read` returns None for
+    what is not known on this system.
+    """
+
+    name: str
+    kind: Literal["counter", "gauge", "histogram"]
+    label: str
+    text: str
+    read: Callable[[Parts], _Number | Mapping[str, _Number] | Mapping[str, int] | None]
+
+
+METRICS = (
+    Description(
+        "websocket_connections_current",
+        "gauge",
+        "state",
+        "Connections now: open (they hold a lease) or opening (attempts without an answer yet).",
+        lambda node: {"open": node.tracker.open, "opening": node.engine.opening},
+    ),
+    Description(
+        "websocket_connections_peak",
+        "gauge",
+        "",
+        "The most connections that were open at one time.",
+        lambda node: node.tracker.peak,
+    ),
+    Description(
+        "websocket_connections_total",
+        "counter",
+        "result",
+        "Attempts to connect: accepted or rejected.",
+        lambda node: {"accepted": node.stats.accepted, "rejected": node.stats.rejected.total()},
+    ),
+    Description(
+        "websocket_rejections_total",
+        "counter",
+        "reason",
+        "Attempts that were refused.",
+        lambda node: node.stats.rejected,
+    ),
+    Description(
+        "websocket_dry_run_rejections_total",
+        "counter",
+        "policy",
+        "Attempts that a policy on trial (limits.dry_run) would have refused.",
+        lambda node: node.stats.dry_run,
+    ),
+    Description(
+        "websocket_waiting",
+        "gauge",
+        "state",
+        "Clients in the waiting room, and leases kept for holders of tickets who are not back yet.",
+        lambda node: {"waiting": len(node.waiting), "kept": node.waiting.kept},
+    ),
+    Description(
+        "websocket_waiting_total",
+        "counter",
+        "event",
+        "Positions in the waiting room that were taken, and how they ended.",
+        lambda node: node.stats.waited,
+    ),
+    Description(
+        "websocket_breaker_open",
+        "gauge",
+        "",
+        "Whether the circuit breaker keeps the node out of rotation: 1 or 0.",
+        lambda node: node.admission.breaker.state(monotonic()) is State.OPEN,
+    ),
+    Description(
+        "websocket_disconnections_total",
+        "counter",
+        "reason",
+        "Connections that have ended.",
+        lambda node: node.stats.disconnected,
+    ),
+    Description(
+        "websocket_connection_duration_seconds",
+        "histogram",
+        "",
+        "How long connections lasted that have ended.",
+        lambda node: node.stats.duration,
+    ),
+    Description(
+        "websocket_utilization_percent",
+        "gauge",
+        "",
+        "Open connections as a share of limits.connections, 0 to 100.",
+        lambda node: node.tracker.utilization * 100,
+    ),
+    Description(
+        "websocket_messages_received_total",
+        "counter",
+        "type",
+        "Messages that were received.",
+        lambda node: node.stats.messages_received,
+    ),
+    Description(
+        "websocket_messages_sent_total",
+        "counter",
+        "",
+        "Messages that were sent; one for each receiver.",
+        lambda node: node.stats.outgoing.messages,
+    ),
+    Description(
+        "websocket_messages_limited_total",
+        "counter",
+        "action",
+        "Messages and joins that came too fast: refused, or reading delayed for a while.",
+        lambda node: node.stats.messages_limited,
+    ),
+    Description(
+        "websocket_messages_dropped_total",
+        "counter",
+        "policy",
+        "Messages of rooms that slow connections missed; the other members got them.",
+        lambda node: node.stats.messages_dropped,
+    ),
+    Description(
+        "websocket_message_size_bytes",
+        "histogram",
+        "direction",
+        "Size of messages, received or sent.",
+        lambda node: {"received": node.stats.incoming.sizes, "sent": node.stats.outgoing.sizes},
+    ),
+    Description(
+        "websocket_bytes_total",
+        "counter",
+        "direction",
+        "Bytes on the wire, received or sent.",
+        lambda node: {"received": node.stats.incoming.bytes, "sent": node.stats.outgoing.bytes},
+    ),
+    Description(
+        "websocket_heartbeat_latency_seconds",
+        "histogram",
+        "",
+        "Time from a ping to its pong.",
+        lambda node: node.stats.heartbeat_latency,
+    ),
+    Description(
+        "websocket_handshake_duration_seconds",
+        "histogram",
+        "",
+        "Time from accepting a connection to answering its request.",
+        lambda node: node.stats.handshake_duration,
+    ),
+    Description(
+        "websocket_tls_handshake_duration_seconds",
+        "histogram",
+        "",
+        "Time that TLS handshakes took.",
+        lambda node: node.stats.tls_handshake_duration,
+    ),
+    Description(
+        "websocket_event_loop_lag_seconds",
+        "histogram",
+        "",
+        "How late the event loop came to its timer.",
+        lambda node: node.stats.loop_lag,
+    ),
+    Description(
+        "websocket_file_descriptors_used_ratio",
+        "gauge",
+        "",
+        "Open file descriptors as a share of the limit of this process, 0 to 1.",
+        lambda node: descriptors_used_ratio(),  # noqa: ARG005
+    ),
+    Description(
+        "websocket_zone",
+        "gauge",
+        "",
+        "The zone: 0 normal, 1 warning, 2 critical, 3 emergency.",
+        lambda node: node.shedder.zone,
+    ),
+    Description(
+        "websocket_pressure",
+        "gauge",
+        "signal",
+        "How close to its limit each signal is, 0 to 1; the highest is the node's pressure.",
+        lambda node: node.shedder.pressures,
+    ),
+    Description(
+        "websocket_zone_changes_total",
+        "counter",
+        "zone",
+        "Changes of the zone, by the one that was entered.",
+        lambda node: node.stats.zone_changes,
+    ),
+)
+"""Every metric, in the order in which they are exposed."""
+
+
+def read_metrics(node: Parts) -> list[Metric]:
+    """Return the values of all metrics, as they are now."""
+    return [Metric(described.name, _values(described.read(node))) for described in METRICS]
+
+
+def _values(
+    read: _Number | Mapping[str, _Number] | Mapping[str, int] | None,
+) -> dict[str, float | Distribution]:
+    if read is None:
+        return {}
+    by_label = read if isinstance(read, Mapping) else {"": read}
+    return {label: _value(number) for label, number in by_label.items()}
+
+
+def _value(number: _Number) -> float | Distribution:
+    if isinstance(number, Histogram):
+        return Distribution(number.bounds, tuple(number.counts), number.sum)
+    return float(number)
