@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tidegate.core.settings import Settings
-    from tidegate.engine.connection import Connection
     from tidegate.errors import BackplaneError, ConfigError, PeerError, TidegateError, UsageError
-    from tidegate.node.server import Server
+    from tidegate.library.connection import Connection
+    from tidegate.library.server import Server
     from tidegate.wire.handshake import Request, http_response
 
 __all__ = [
@@ -30,9 +30,9 @@ __all__ = [
 ]
 
 _MODULES = {
-    "Connection": "tidegate.engine.connection",
+    "Connection": "tidegate.library.connection",
     "Request": "tidegate.wire.handshake",
-    "Server": "tidegate.node.server",
+    "Server": "tidegate.library.server",
     "Settings": "tidegate.core.settings",
     "http_response": "tidegate.wire.handshake",
 }

@@ -10,14 +10,18 @@ import asyncio
 import json
 import os
 import random
+from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 
-import uvloop
-
 from tests.support import SECRET_DETAIL
-from tidegate import Connection, Request, Server
+from tidegate import Connection, Request
+from tidegate.library.handlers import Handlers
 from tidegate.node import health
-from tidegate.server import logs, runtime
+from tidegate.node.health import Healthy
+from tidegate.node.node import Node
+from tidegate.node.services import Services
+from tidegate.server import runtime
 from tidegate.server.config import load
 
 busy: dict[str, int] = {}
@@ -79,7 +83,11 @@ async def jitter(connection: Connection, number: str) -> None:
     busy[connection.id] -= 1
 
 
-ASYNC = {"sleep": sleep, "fail": fail, "jitter": jitter}
+ASYNC: dict[str, Callable[..., Coroutine[Any, Any, None]]] = {
+    "sleep": sleep,
+    "fail": fail,
+    "jitter": jitter,
+}
 
 
 def on_close(connection: Connection, code: int, reason: str) -> None:
@@ -88,18 +96,17 @@ def on_close(connection: Connection, code: int, reason: str) -> None:
         raise RuntimeError(SECRET_DETAIL)
 
 
-def answer(request: Request) -> bytes | None:
+def answer(node: Healthy, request: Request) -> bytes | None:
     if request.path == "/raise":
         raise RuntimeError(SECRET_DETAIL)
-    return health.respond(request, server)
+    return health.respond(request, node)
 
 
-settings = load(environment=os.environ).settings
-server = Server(
-    settings, on_connect=on_connect, on_message=on_message, on_close=on_close, http=answer
-)
+def application(services: Services) -> Handlers:
+    """As `tidegate.Server` makes it, with `/health` and `/ready`."""
+    http = partial(answer, services.health)
+    return Handlers((), on_connect, on_message, on_close, None, http)
+
 
 if __name__ == "__main__":
-    logs.configure()
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(runtime._serve(server, "text"))
+    runtime.run(Node(load(environment=os.environ).settings, application))

@@ -17,14 +17,17 @@ _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: on, zero seconds; close() sends R
 # Below the ports that any system gives to outgoing connections, so that none of them can take a
 # port between the look at it and the server's own bind.
 _FIRST, _LAST = 10_000, 15_999
-_ports = itertools.cycle(range(_FIRST, _LAST + 1))
-for _ in range(os.getpid() * 37 % (_LAST - _FIRST)):
+# Of several processes of one run (pytest-xdist), each has ports of its own.
+_each = (_LAST + 1 - _FIRST) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+_mine = _FIRST + _each * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+_ports = itertools.cycle(range(_mine, _mine + _each))
+for _ in range(os.getpid() * 37 % _each):
     next(_ports)
 
 
 def free_port() -> int:
     """A TCP port of 127.0.0.1 that nobody uses, another one at each call."""
-    for port in itertools.islice(_ports, _LAST - _FIRST):
+    for port in itertools.islice(_ports, _each):
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))

@@ -76,7 +76,7 @@ class Process:
     @classmethod
     def serve(cls, folder: Path, settings: Values | None = None, **options: Any) -> Process:
         """Start `tidegate serve`."""
-        command = [Path(sys.executable).with_name("tidegate"), "serve"]
+        command = [str(Path(sys.executable).with_name("tidegate")), "serve"]
         return cls(command, folder, settings, **options).wait_ready()
 
     def wait_ready(self) -> Process:
@@ -117,23 +117,26 @@ class Process:
         """The stats that the public listener shows."""
         status, body = get(self.port, "/health", tls=self.tls)
         assert status == 200
-        return body["stats"]
+        stats: dict[str, Any] = body["stats"]
+        return stats
 
     def stats(self) -> dict[str, Any]:
         """The counters."""
         status, body = self.get("/stats")
         assert status == 200, body
-        return body
+        stats: dict[str, Any] = body
+        return stats
 
     def open(self) -> int:
         """How many connections are open."""
-        return self.stats()["connections"]["current"]
+        return int(self.stats()["connections"]["current"])
 
     def connections(self, query: str = "limit=1000") -> list[dict[str, Any]]:
         """The first page of the list of connections."""
         status, body = self.get(f"/connections?{query}")
         assert status == 200, body
-        return body["connections"]
+        connections: list[dict[str, Any]] = body["connections"]
+        return connections
 
     def metrics(self) -> dict[str, float]:
         """Every sample of the metrics page, by its name with labels."""

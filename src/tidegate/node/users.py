@@ -1,4 +1,4 @@
-"""Which connections of a user are on this node."""
+"""Users and their connections on this node."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ __all__ = ["Users"]
 
 
 class Users:
-    """Users to their connections. An anonymous connection has no user and is not in here.
+    """The connections of each user. An anonymous connection has no user and is not kept.
 
     Most users have a single connection, so that one is stored as it is, and a set is made only
-    for a second: with it, a user would cost four times as much memory.
+    for a second: with it, a user takes four times as much memory.
     """
 
     def __init__(self) -> None:
         self._users: dict[str, Connection | set[Connection]] = {}
 
     def add(self, connection: Connection) -> None:
-        """Enter a connection under its user. Entering it twice changes nothing."""
+        """Add a connection to its user. Adding it twice changes nothing."""
         user = connection.user
         if user is None:
             return
@@ -32,7 +32,7 @@ class Users:
             self._users[user] = {present, connection}
 
     def remove(self, connection: Connection) -> None:
-        """Remove a connection. One that is not here is no error."""
+        """Remove a connection. It is no error if it was not added."""
         user = connection.user
         if user is None:
             return
@@ -45,15 +45,16 @@ class Users:
                 self._users[user] = present.pop()
 
     def of_user(self, user: str) -> tuple[Connection, ...]:
-        """The connections of a user, none if it is not here. The users may change meanwhile."""
+        """Return the connections of a user: a copy, so the loop over it may add and remove."""
         present = self._users.get(user)
         if present is None:
             return ()
         return tuple(present) if isinstance(present, set) else (present,)
 
     def __contains__(self, user: str) -> bool:
+        """Whether a user has a connection on this node."""
         return user in self._users
 
     def __len__(self) -> int:
-        """How many users are here."""
+        """How many users have a connection on this node."""
         return len(self._users)

@@ -2,20 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import datetime, tzinfo
-from typing import Self
-
 import pytest
-from native_node import NOW
 
 
-class _StandingClock(datetime):
-    @classmethod
-    def now(cls, tz: tzinfo | None = None) -> Self:
-        return cls.fromtimestamp(NOW, tz)
-
-
-@pytest.fixture
-def clock_stands(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tokens are checked at the time that the tests make them for, however late those run."""
-    monkeypatch.setattr("jwt.api_jwt.datetime", _StandingClock)
+@pytest.fixture(autouse=True)
+def _leave_the_collector_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tuning it takes time, and is for a process that does nothing but serve."""
+    monkeypatch.setattr("tidegate.engine.engine._tune_collector", lambda: None)

@@ -1,4 +1,4 @@
-"""The drain of a node, on a virtual clock: who is told and closed when, and when it is over."""
+"""The drain of a node, on a virtual clock: which connections are told and closed, and when."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
+from tidegate.core.codes import Close, Refusal, close_text
 from tidegate.core.timing.deadlines import Deadlines
+from tidegate.engine.states import Admission
 from tidegate.node import drain as module
 from tidegate.node.drain import Drain
 
@@ -18,7 +20,7 @@ WINDOW, GRACE = 30.0, 5.0
 
 
 class Clock:
-    """Time that passes while somebody sleeps; `jumps` are added to the sleeps, one each."""
+    """Time that passes in sleeps; `jumps` are added to them, one each."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -36,7 +38,7 @@ class Peer:
 
     def __init__(self, clock: Clock, answers: float = 0.0, buffered: int = 0) -> None:
         self.clock = clock
-        self.lease = SimpleNamespace(held=True)
+        self.admission = Admission.ADMITTED
         self.rooms: tuple[str, ...] = ()
         self.buffered = buffered
         self.answers = answers
@@ -45,10 +47,11 @@ class Peer:
         self.ended: tuple[float, int, str, str] | None = None
         self.left = False
 
-    def close(self, code: int, reason: str, cause: str) -> None:
+    def end(self, reason: Refusal | Close, retry_after: float | None = None) -> None:
         assert self.open
         self.open = False
-        self.ended = (self.clock.now, code, reason, cause)
+        delay = reason.retry_after if retry_after is None else retry_after
+        self.ended = (self.clock.now, reason.code, close_text(reason, delay), reason.name)
 
     def leave(self) -> None:
         self.open, self.left = False, True
@@ -79,10 +82,10 @@ class Scene:
         self.clock = clock
         self.peers: list[Peer] = []
         self.fanout = Fanout()
+        self.tasks: set[str] = set()
+        self.closing: Deadlines[Any] = Deadlines()
         self.engine: Any = SimpleNamespace(
-            fanout=self.fanout,
-            tasks=set(),
-            closing=Deadlines(),
+            shared=SimpleNamespace(fanout=self.fanout, tasks=self.tasks, closing=self.closing),
             connections=lambda: iter(self.peers),
         )
 
@@ -124,7 +127,7 @@ def busiest_second(times: list[float]) -> int:
     return max(sum(start <= other < start + 1.0 for other in times) for start in times)
 
 
-def test_everybody_is_told_once_and_then_closed_at_the_time_given(scene: Scene) -> None:
+def test_drain_tells_every_connection_once_and_closes_it_at_the_time_given(scene: Scene) -> None:
     peers = scene.add(2000)
     drain = scene.run()
     assert (drain.total, drain.told, drain.closed, drain.open) == (2000, 2000, 2000, 0)
@@ -142,7 +145,9 @@ def test_everybody_is_told_once_and_then_closed_at_the_time_given(scene: Scene) 
 
 
 @pytest.mark.parametrize("jumps", [[], [0.3] * 50, [0.0] * 200 + [3.0]])
-def test_no_second_has_more_than_its_share(scene: Scene, jumps: list[float]) -> None:
+def test_drain_closes_no_more_than_its_share_in_any_second(
+    scene: Scene, jumps: list[float]
+) -> None:
     peers = scene.add(900)
     scene.clock.jumps = jumps
     scene.run()
@@ -150,7 +155,7 @@ def test_no_second_has_more_than_its_share(scene: Scene, jumps: list[float]) -> 
     assert busiest_second(closes(peers)) <= math.ceil(1.2 * 900 / WINDOW)
 
 
-def test_without_a_window_all_are_told_and_closed_at_once(scene: Scene) -> None:
+def test_drain_without_a_window_tells_and_closes_all_at_once(scene: Scene) -> None:
     peers = scene.add(1000)
     scene.run(window=0.0)
     assert {peer.told[0] for peer in peers} == {(1000.0, 5.0)}
@@ -159,13 +164,13 @@ def test_without_a_window_all_are_told_and_closed_at_once(scene: Scene) -> None:
     }
 
 
-def test_it_is_over_at_once_when_nobody_is_there(scene: Scene) -> None:
+def test_drain_of_no_connections_is_over_at_once(scene: Scene) -> None:
     drain = scene.run()
     assert scene.clock.now == 1000.0
     assert drain.over
 
 
-def test_it_is_over_as_soon_as_all_have_left(scene: Scene) -> None:
+def test_drain_whose_connections_have_left_is_over_at_once(scene: Scene) -> None:
     peers = scene.add(300)
 
     def leave() -> None:
@@ -182,7 +187,7 @@ def test_it_is_over_as_soon_as_all_have_left(scene: Scene) -> None:
     assert len(closes(peers)) == drain.closed
 
 
-def test_whoever_does_not_answer_is_left_at_the_deadline(scene: Scene) -> None:
+def test_drain_leaves_those_that_do_not_answer_at_the_deadline(scene: Scene) -> None:
     scene.add(10)
     (deaf,) = scene.add(1, answers=math.inf)
     drain = scene.run()
@@ -191,25 +196,30 @@ def test_whoever_does_not_answer_is_left_at_the_deadline(scene: Scene) -> None:
     assert scene.clock.now == pytest.approx(1000.0 + WINDOW + GRACE, abs=0.03)
 
 
-def test_handlers_that_run_are_waited_for(scene: Scene) -> None:
+def test_drain_waits_for_handlers_that_run(scene: Scene) -> None:
     scene.add(1)
-    scene.engine.tasks.add("a handler")
-    scene.clock.then = lambda: scene.clock.now > 1032.0 and scene.engine.tasks.clear()  # type: ignore[func-returns-value]
+    scene.tasks.add("a handler")
+
+    def done() -> None:
+        if scene.clock.now > 1032.0:
+            scene.tasks.clear()
+
+    scene.clock.then = done
     scene.run()
     assert 1032.0 < scene.clock.now < 1032.1
 
 
-def test_who_waits_to_be_let_in_is_not_part_of_it(scene: Scene) -> None:
+def test_drain_passes_by_connections_that_wait_to_be_admitted(scene: Scene) -> None:
     scene.add(1)
     (waiting,) = scene.add(1)
-    waiting.lease.held = False
+    waiting.admission = Admission.WAITING
     drain = scene.run()
     assert drain.total == 1
     assert waiting.told == []
     assert waiting.ended is None
 
 
-def test_a_close_waits_for_what_was_published_before(scene: Scene) -> None:
+def test_drain_closes_a_member_after_what_was_published_before(scene: Scene) -> None:
     member, other = scene.add(2)
     member.rooms, other.rooms = ("busy",), ("quiet",)
     scene.fanout.busy = {"busy"}
@@ -228,7 +238,7 @@ def test_a_close_waits_for_what_was_published_before(scene: Scene) -> None:
     assert 1020.0 < member.ended[0] < 1020.1
 
 
-def test_a_member_that_left_meanwhile_is_not_closed_again(scene: Scene) -> None:
+def test_drain_does_not_close_a_member_that_left_meanwhile(scene: Scene) -> None:
     (member,) = scene.add(1)
     member.rooms = ("busy",)
     scene.fanout.busy = {"busy"}
@@ -243,17 +253,16 @@ def test_a_member_that_left_meanwhile_is_not_closed_again(scene: Scene) -> None:
     assert member.ended is None
 
 
-def test_a_slow_peer_has_until_the_deadline_to_take_what_waits(scene: Scene) -> None:
+def test_drain_gives_a_slow_peer_until_the_deadline_to_take_what_waits(scene: Scene) -> None:
     (slow,) = scene.add(1, answers=math.inf, buffered=100_000)
     (quick,) = scene.add(1)
     drain = scene.run()
-    closing = scene.engine.closing
-    assert slow in closing
-    assert quick not in closing
-    assert closing.next() == drain.deadline == 1000.0 + WINDOW + GRACE
+    assert slow in scene.closing
+    assert quick not in scene.closing
+    assert scene.closing.next() == drain.deadline == 1000.0 + WINDOW + GRACE
 
 
-def test_it_can_be_ended_before(scene: Scene) -> None:
+def test_drain_may_be_ended_before(scene: Scene) -> None:
     peers = scene.add(100)
     drain = scene.drain()
 
@@ -266,7 +275,7 @@ def test_it_can_be_ended_before(scene: Scene) -> None:
     assert 0 < len(closes(peers)) < 50
 
 
-def test_its_progress(scene: Scene) -> None:
+def test_drain_shows_its_progress(scene: Scene) -> None:
     scene.add(100)
     drain = scene.drain()
     expected: dict[str, object] = {

@@ -19,7 +19,7 @@ def device(user: str | None) -> Any:
     return cast(Any, Device(user))
 
 
-def test_a_user_with_one_connection() -> None:
+def test_users_with_one_connection_of_a_user_have_it_until_it_is_removed() -> None:
     users = Users()
     phone = device("ann")
     users.add(phone)
@@ -32,7 +32,7 @@ def test_a_user_with_one_connection() -> None:
     assert len(users) == 0
 
 
-def test_a_user_with_several_connections() -> None:
+def test_users_with_several_connections_of_a_user_have_all() -> None:
     users = Users()
     devices = {device("ann") for _ in range(3)}
     for one in devices:
@@ -41,7 +41,7 @@ def test_a_user_with_several_connections() -> None:
     assert len(users) == 1
 
 
-def test_anonymous_connections_are_not_in_the_hub() -> None:
+def test_users_with_an_anonymous_connection_stay_empty() -> None:
     users = Users()
     nobody = device(None)
     users.add(nobody)
@@ -49,7 +49,7 @@ def test_anonymous_connections_are_not_in_the_hub() -> None:
     users.remove(nobody)
 
 
-def test_the_answer_does_not_change_with_the_hub() -> None:
+def test_of_user_while_connections_are_removed_does_not_change() -> None:
     # Sending to the devices of a user may close one of them, which removes it.
     users = Users()
     devices = [device("ann") for _ in range(3)]
@@ -65,7 +65,7 @@ USERS = [None, "ann", "bob"]
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 8))))
 @settings(max_examples=100, deadline=None)
-def test_users_agree_with_plain_sets(steps: list[tuple[bool, int]]) -> None:
+def test_users_in_any_order_agree_with_plain_sets(steps: list[tuple[bool, int]]) -> None:
     devices = [device(USERS[index % 3]) for index in range(9)]
     users = Users()
     present: set[Any] = set()

@@ -69,11 +69,15 @@ def test_every_reading_is_a_new_one(group: Path, name: str, text: str, share: fl
 def test_files_that_vanish_raise_nothing(group: Path, name: str) -> None:
     reading = memory(group.parents[2])
     (group / name).unlink()
-    assert 0.0 < reading.share() <= 1.0
+    share = reading.share()
+    assert share is not None
+    assert 0.0 < share <= 1.0
 
 
 def test_this_machine() -> None:
-    assert 0.0 < Memory().share() < 1.0
+    share = Memory().share()
+    assert share is not None
+    assert 0.0 < share < 1.0
 
 
 def test_the_resident_memory_is_that_of_this_process() -> None:

@@ -1,3 +1,5 @@
+"""The readings that pressure is made of."""
+
 from __future__ import annotations
 
 from types import SimpleNamespace
@@ -11,7 +13,7 @@ from tidegate.core.settings import Settings
 from tidegate.node.pressure.signals import Readings, Sparing
 
 
-class Place:
+class World:
     """A node of which everything is known."""
 
     def __init__(self, connections: int = 4) -> None:
@@ -31,41 +33,45 @@ class Place:
         return self.readings.read(now)
 
 
-def test_all_signals() -> None:
-    place = Place()
-    place.tracker.acquire("192.0.2.1")
-    place.read(10.0)
-    place.cpu += 0.2
-    assert place.read(10.25) == Signals(
+def about(value: float) -> Any:
+    return pytest.approx(value)
+
+
+def test_readings_have_all_signals() -> None:
+    world = World()
+    world.tracker.acquire("192.0.2.1")
+    world.read(10.0)
+    world.cpu += 0.2
+    assert world.read(10.25) == Signals(
         connections=0.25,
         loop_lag=0.125,
-        cpu=pytest.approx(0.8),
+        cpu=about(0.8),
         memory=0.5,
         descriptors=None,
         buffered=77,
     )
 
 
-def test_cpu_is_that_since_the_last_reading() -> None:
-    place = Place()
-    assert place.read(0.0).cpu is None
+def test_readings_have_the_cpu_time_since_the_last() -> None:
+    world = World()
+    assert world.read(0.0).cpu is None
     found: list[Any] = []
     for now, used in [(0.25, 0.25), (0.5, 0.0), (1.0, 1.0), (5.0, 1.0)]:
-        place.cpu += used
-        found.append(place.read(now).cpu)
+        world.cpu += used
+        found.append(world.read(now).cpu)
     assert found == [1.0, 0.0, 2.0, 0.25]
-    assert place.read(5.0).cpu is None
+    assert world.read(5.0).cpu is None
 
 
-def test_where_nobody_is_let_in_nothing_is_full() -> None:
-    assert Place(connections=0).read(0.0).connections is None
+def test_readings_of_a_node_without_capacity_have_no_share_of_it() -> None:
+    assert World(connections=0).read(0.0).connections is None
 
 
 @pytest.mark.parametrize(
     ("cost", "pause"),
     [(0.0, 0.0), (0.00001, 0.001), (0.001, 0.1), (0.01, 1.0), (0.5, 50.0)],
 )
-def test_a_slow_reading_is_repeated_so_seldom_that_it_takes_a_hundredth(
+def test_sparing_repeats_a_slow_reading_so_seldom_that_it_takes_a_hundredth(
     cost: float, pause: float
 ) -> None:
     clock = 0.0

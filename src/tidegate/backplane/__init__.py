@@ -1,0 +1,1 @@
+"""What carries messages between nodes. `memory` is the backplane of a single node."""

@@ -1,0 +1,106 @@
+"""What a handler gets for a connection."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from tidegate.core.codes import NORMAL
+
+if TYPE_CHECKING:
+    from tidegate.engine.connection import Connection as Engine
+
+__all__ = ["Connection"]
+
+
+class Connection:
+    """An open WebSocket connection.
+
+    All methods belong to the loop's thread and return at once; none raises because the peer is
+    gone. A connection is the same object in all its handlers.
+    """
+
+    __slots__ = ("__weakref__", "_engine", "context")
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self.context: Any = None
+        """Yours."""
+
+    @property
+    def id(self) -> str:
+        """A name that is unique across nodes and restarts."""
+        return self._engine.id
+
+    @property
+    def number(self) -> int:
+        """Counts connections of this process from 1; never used twice."""
+        return self._engine.number
+
+    @property
+    def address(self) -> str:
+        """The client's IP address, as far as trusted proxies tell."""
+        return self._engine.address
+
+    @property
+    def user(self) -> str | None:
+        """The authenticated user, None for an anonymous connection."""
+        return self._engine.user
+
+    @property
+    def tier(self) -> str | None:
+        """The user's tier, None without one."""
+        return self._engine.tier
+
+    @property
+    def path(self) -> str:
+        """The path that it was opened at, still percent-encoded."""
+        return self._engine.path
+
+    @property
+    def subprotocol(self) -> str | None:
+        """The subprotocol that was agreed on, None without one."""
+        return self._engine.subprotocol
+
+    @property
+    def open(self) -> bool:
+        """True while messages can be sent."""
+        return self._engine.open
+
+    @property
+    def closed(self) -> bool:
+        """True once the socket is gone."""
+        return self._engine.closed
+
+    @property
+    def buffered(self) -> int:
+        """Bytes that wait because the peer does not read."""
+        return self._engine.buffered
+
+    def send(self, message: str | bytes) -> None:
+        """Send a text (`str`) or binary (`bytes`) message.
+
+        What the peer does not take at once waits; a peer that lets more than `outbox.max_bytes`
+        wait is closed. On a connection that is closing or closed this does nothing. In a message
+        handler, a message of up to 125 bytes goes out when others that came at the same time were
+        handled, before anything that is sent later.
+        """
+        self._engine.send(message)
+
+    def close(self, code: int = NORMAL.code, text: str = "") -> None:
+        """Start the closing handshake; messages sent before still go out first.
+
+        Args:
+            code: 1000 to 1014 (not 1004 or 1006) or 3000 to 4999, RFC 6455 7.4; 1005 sends none.
+            text: at most 123 bytes of UTF-8 are sent, the rest is cut off.
+
+        Raises:
+            UsageError: the code may not be sent.
+        """
+        self._engine.close(code, text)
+
+    def abort(self) -> None:
+        """End the connection at once, without a closing handshake."""
+        self._engine.abort()
+
+    def __repr__(self) -> str:
+        return f"<Connection {self.id} {self.address}>"

@@ -1,0 +1,95 @@
+"""The application that calls your handlers."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from tidegate.engine.application import Application
+from tidegate.engine.connection import Connection as Engine
+from tidegate.library.connection import Connection
+
+if TYPE_CHECKING:
+    from tidegate.wire.handshake import Request
+
+__all__ = [
+    "CloseHandler",
+    "ConnectHandler",
+    "Handlers",
+    "HttpHandler",
+    "LeavingHandler",
+    "MessageHandler",
+]
+
+ConnectHandler = Callable[[Connection, "Request"], Awaitable[None] | None]
+MessageHandler = Callable[[Connection, str | bytes], Awaitable[None] | None]
+CloseHandler = Callable[[Connection, int, str], Awaitable[None] | None]
+LeavingHandler = Callable[[Connection, float], None]
+HttpHandler = Callable[["Request"], bytes | None]
+
+
+class Handlers(Application[Engine]):
+    """Calls handlers with the `Connection` of the library, which is made when it is first needed.
+
+    It is kept in the engine's connection until that is closed, so that it is the same object in
+    all handlers, and no cycle of references outlives the connection.
+    """
+
+    def __init__(
+        self,
+        subprotocols: Sequence[str],
+        on_connect: ConnectHandler | None,
+        on_message: MessageHandler | None,
+        on_close: CloseHandler | None,
+        on_leaving: LeavingHandler | None,
+        http: HttpHandler | None,
+    ) -> None:
+        self.subprotocols = tuple(subprotocols)
+        self._on_connect = on_connect
+        self._on_message = on_message or _nothing
+        self._on_close = on_close
+        self._on_leaving = on_leaving
+        self._http = http
+
+    def opened(self, connection: Engine, request: Request) -> Any:
+        """Call `on_connect`."""
+        if self._on_connect is not None:
+            return self._on_connect(face(connection), request)
+        return None
+
+    def message(self, connection: Engine, message: str | bytes) -> Any:
+        """Call `on_message`. HOT."""
+        return self._on_message(connection.context or face(connection), message)
+
+    def leaving(self, connection: Engine, delay: float) -> None:
+        """Call `on_leaving`."""
+        if self._on_leaving is not None:
+            self._on_leaving(face(connection), delay)
+
+    def closed(self, connection: Engine, code: int, text: str) -> Any:
+        """Call `on_close`."""
+        if self._on_close is None:
+            connection.context = None
+            return None
+        own = face(connection)
+        connection.context = None
+        return self._on_close(own, code, text)
+
+    def respond(self, request: Request) -> bytes | None:
+        """Call `http`."""
+        return None if self._http is None else self._http(request)
+
+
+def face(connection: Engine) -> Connection:
+    """Return the library's object for a connection of the engine."""
+    own = connection.context
+    if own is None:
+        own = Connection(connection)
+        if not connection.closed:
+            connection.context = own
+    assert isinstance(own, Connection)
+    return own
+
+
+def _nothing(*_: object) -> None:
+    """Stand in for a handler that was not given."""

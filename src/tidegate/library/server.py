@@ -1,0 +1,163 @@
+"""`Server`: the gate, the engine and your handlers, as one object."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from tidegate.core.settings import Settings
+from tidegate.library.connection import Connection
+from tidegate.library.handlers import (
+    CloseHandler,
+    ConnectHandler,
+    Handlers,
+    HttpHandler,
+    LeavingHandler,
+    MessageHandler,
+    face,
+)
+from tidegate.node.loop import loop_factory
+from tidegate.node.node import Node
+
+if TYPE_CHECKING:
+    from tidegate.node.control import Snapshot
+    from tidegate.node.pressure.zones import ZoneHandler
+
+__all__ = ["Server"]
+
+
+class Server:
+    """A WebSocket server behind the gate, with handlers of yours.
+
+    Each handler may be plain or async, but for `on_leaving` and `http`. Those of one connection
+    are called one at a time and in order; while an async one waits, only its own connection waits
+    with it. A handler that raises closes its connection with 1011; the error is logged and nothing
+    of it is shown to the peer.
+
+    Args:
+        settings: a `Settings`, or a mapping of sections as in a settings file, such as
+            `{"limits": {"per_ip": 20}}`. The defaults otherwise.
+        on_connect: called with the connection and the request when a connection is open.
+        on_message: called with the connection and a `str` or `bytes` message.
+        on_close: called with the connection, the close code and its text, once, at the end.
+        on_leaving: called with the connection and the seconds until it is closed, when the server
+            drains. Plain.
+        on_zone_change: called with the `Change` when the pressure makes the zone another one;
+            plain or async. What it raises is logged.
+        subprotocols: the subprotocols that your handlers speak, the preferred one first.
+        http: given every request that asks for no WebSocket; returns a whole response (see
+            `tidegate.http_response`) or None for the usual refusal. Plain.
+
+    Raises:
+        ConfigError: a setting is wrong, or a key or certificate cannot be used.
+    """
+
+    def __init__(
+        self,
+        settings: Settings | Mapping[str, Mapping[str, object]] | None = None,
+        *,
+        on_connect: ConnectHandler | None = None,
+        on_message: MessageHandler | None = None,
+        on_close: CloseHandler | None = None,
+        on_leaving: LeavingHandler | None = None,
+        on_zone_change: ZoneHandler | None = None,
+        subprotocols: Sequence[str] = (),
+        http: HttpHandler | None = None,
+    ) -> None:
+        if settings is None:
+            settings = Settings()
+        elif not isinstance(settings, Settings):
+            settings = Settings.from_mapping(settings)
+        handlers = Handlers(subprotocols, on_connect, on_message, on_close, on_leaving, http)
+        self._node = Node(settings, lambda _services: handlers, on_zone_change=on_zone_change)
+
+    # Running.
+
+    def run(self) -> None:
+        """Serve as `serve` does, in an event loop of its own: uvloop where it is installed.
+
+        Raises:
+            ConfigError: the address cannot be listened on.
+        """
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
+            runner.run(self.serve())
+
+    async def serve(self) -> None:
+        """Serve in the running loop until SIGTERM, which drains, or SIGINT, which stops.
+
+        A second signal ends the process at once.
+
+        Raises:
+            ConfigError: the address cannot be listened on.
+        """
+        await self._node.serve()
+
+    async def start(self) -> None:
+        """Listen. Call `stop` before the loop ends.
+
+        Raises:
+            ConfigError: the address cannot be listened on.
+        """
+        await self._node.start()
+
+    async def stop(self, timeout: float | None = None) -> None:
+        """Stop listening and close every connection at once, with 1001.
+
+        Stopping again, or while a drain ends, waits for the first to be done.
+
+        Args:
+            timeout: seconds after which what is left is cut off; `server.shutdown_timeout` when
+                None.
+        """
+        await self._node.stop(timeout)
+
+    async def drain(self, window: float | None = None) -> None:
+        """Admit nobody, close all connections spread over a window, and stop.
+
+        Attempts are refused with a reason. Every connection gets what was sent to it before, then
+        a close frame with 1012. What has not ended `server.close_timeout` seconds after the window
+        is cut off.
+
+        Args:
+            window: seconds; `drain.window` when None, 0 for all at once.
+        """
+        await self._node.drain(window)
+
+    async def __aenter__(self) -> Server:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self.stop()
+
+    # What is known of it.
+
+    @property
+    def settings(self) -> Settings:
+        """The settings in force."""
+        return self._node.settings
+
+    @property
+    def addresses(self) -> list[tuple[str, int]]:
+        """Host and port of every listener."""
+        return self._node.addresses
+
+    @property
+    def connections(self) -> Iterator[Connection]:
+        """Every connection that has a socket, in no order."""
+        return map(face, self._node.connections)
+
+    @property
+    def ready(self) -> tuple[bool, str]:
+        """Whether it should get new connections, and the reason if not."""
+        return self._node.ready
+
+    @property
+    def draining(self) -> bool:
+        """True while nobody is admitted because the server is going away."""
+        return self._node.admission.draining
+
+    def stats(self) -> Snapshot:
+        """The counters, as they are now."""
+        return self._node.control.snapshot()

@@ -1,0 +1,289 @@
+"""One node: what it is made of, and what its engine tells it.
+
+    listener -> door -> gate        an attempt: decided about as a value, rendered as bytes
+    connection -> application       a message: the application says what it means
+    application -> delivery -> broker -> delivery -> fan-out      a publication
+
+`Node` composes these and nothing else: each part does its own work.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from importlib.metadata import version
+from random import random
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from tidegate.backplane.memory import MemoryBroker
+from tidegate.core import codes
+from tidegate.core.admission.admission import Admission
+from tidegate.core.admission.shedding import LoadShedder
+from tidegate.core.admission.tracker import ConnectionTracker
+from tidegate.core.messaging.rooms import Rooms
+from tidegate.core.settings.changes import differences, merged, only
+from tidegate.core.stats import Stats
+from tidegate.engine.connection import Connection
+from tidegate.engine.engine import Engine
+from tidegate.gate.gate import Gate
+from tidegate.gate.identity import TokenIdentifier
+from tidegate.gate.refusals import Refusals
+from tidegate.gate.tokens import Authenticator
+from tidegate.gate.waiting import WaitingClients
+from tidegate.node.control import Control
+from tidegate.node.delivery import Delivery
+from tidegate.node.door import GateDoor
+from tidegate.node.identities import Identities
+from tidegate.node.pressure.signals import Readings
+from tidegate.node.pressure.zones import ZoneHandler, Zones
+from tidegate.node.services import ApplicationFactory, Services
+from tidegate.node.shutdown import Shutdown, on_signals
+from tidegate.node.users import Users
+from tidegate.node.waiting import WaitingConnections
+from tidegate.node.warner import Warner
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from tidegate.backplane.base import Broker
+    from tidegate.core.settings import Settings
+    from tidegate.engine.door import Grant
+    from tidegate.gate.identity import Identifier
+
+__all__ = ["Node"]
+
+_log = logging.getLogger("tidegate")
+
+
+class Node:
+    """The gate, the engine and an application, as one object.
+
+    Args:
+        settings: the settings, valid as they are.
+        application: makes the application of this node.
+        broker: carries publications between nodes; the default serves this one only.
+        identifier: says who an attempt belongs to; the default reads its token.
+        on_zone_change: called with the `Change` when pressure makes the zone another one; plain
+            or async. What it raises is logged.
+
+    Raises:
+        ConfigError: a key or certificate cannot be used.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        application: ApplicationFactory,
+        *,
+        broker: Broker | None = None,
+        identifier: Identifier | None = None,
+        on_zone_change: ZoneHandler | None = None,
+    ) -> None:
+        self.settings = settings
+        self.control = Control(self)
+        """What everything above a node sees of it."""
+        self.stats = Stats()
+        self.warn = Warner()
+        self.tracker = ConnectionTracker(settings.limits, settings.tiers)
+        self.rooms: Rooms[Connection] = Rooms(
+            settings.limits.per_room, settings.limits.rooms_per_connection
+        )
+        self.users = Users()
+        self.shedder = LoadShedder(settings, monotonic())
+        self.admission = Admission(settings, self.tracker, self.shedder, random, self._dry_run)
+        self.engine = Engine(settings, self.stats)
+        self.delivery = Delivery(
+            self.rooms, self.users, self.engine.shared.fanout, broker or MemoryBroker()
+        )
+        authenticator = Authenticator(settings.auth, settings.tiers)
+        self._identities = Identities(settings, self.tracker, self.users, authenticator)
+        self.application = application(
+            Services(
+                settings,
+                self.stats,
+                self.tracker,
+                self.rooms,
+                self.users,
+                self.delivery,
+                self._identities.identify,
+                self.control,
+            )
+        )
+        self.waiting: WaitingClients[Connection] = WaitingClients(
+            settings,
+            self.admission,
+            self.tracker,
+            self.stats,
+            WaitingConnections(self.engine, self.application, self._identities),
+            monotonic,
+        )
+        self.refusals = Refusals(self.stats)
+        gate = Gate(
+            settings,
+            self.stats,
+            self.admission,
+            self.waiting,
+            identifier or TokenIdentifier(settings.auth, authenticator),
+            self.refusals,
+            holds_waiting=self.application.holds_waiting,
+        )
+        self._door = GateDoor(settings, gate, self.refusals, self.application)
+        read = Readings(self.tracker, self.engine).read
+        self.zones = Zones(
+            self.shedder,
+            self.engine,
+            self.tracker,
+            self.stats,
+            self.application,
+            read,
+            on_zone_change,
+            random,
+        )
+        self.shutdown = Shutdown(
+            settings, self.engine, self.admission, self.delivery, self.application
+        )
+        self._started_at = 0.0
+
+    # Life.
+
+    async def start(self) -> None:
+        """Listen. Call `stop` before the loop ends.
+
+        Raises:
+            ConfigError: the address cannot be listened on.
+            BackplaneError: the broker cannot be reached.
+        """
+        await self.delivery.start(self.application.frame, self.application.direct)
+        self._started_at = monotonic()
+        self.engine.start(self.application, self, self._door)
+
+    async def serve(self) -> None:
+        """Serve in the running loop until SIGTERM, which drains, or SIGINT, which stops.
+
+        A second signal ends the process at once.
+        """
+        with on_signals(self.shutdown):
+            await self.start()
+            await self.shutdown.wait()
+
+    async def stop(self, timeout: float | None = None) -> None:
+        """Stop listening and close every connection at once.
+
+        Args:
+            timeout: seconds after which what is left is cut off; `server.shutdown_timeout` when
+                None.
+        """
+        await self.shutdown.stop(timeout=timeout)
+
+    async def drain(self, window: float | None = None) -> None:
+        """Admit nobody, close all connections spread over a window, and stop.
+
+        Attempts are refused with a reason. Every connection gets what was sent to it before, then
+        a close frame with 1012; the application tells it beforehand. What has not ended
+        `server.close_timeout` seconds after the window is cut off.
+
+        Args:
+            window: seconds; `drain.window` when None, 0 for all at once.
+        """
+        self.shutdown.begin_drain(window)
+        await self.shutdown.wait()
+
+    # What is known of it.
+
+    @property
+    def addresses(self) -> list[tuple[str, int]]:
+        """Host and port of every listener."""
+        return [listener.address for listener in self.engine.listeners]
+
+    @property
+    def connections(self) -> Iterator[Connection]:
+        """Every connection that has a socket, in no order."""
+        return self.engine.connections()
+
+    @property
+    def ready(self) -> tuple[bool, str]:
+        """Whether it should get new connections, and the reason if not."""
+        if not self.engine.listeners:
+            return False, "not listening"
+        if self.admission.draining:
+            return False, codes.DRAINING.name
+        if self.admission.out_of_rotation(monotonic()):
+            return False, codes.BREAKER.name
+        full = self.tracker.open >= self.tracker.limit
+        if full and not self.settings.limits.is_dry("connections"):
+            return False, codes.SERVER_LIMIT.name
+        return True, ""
+
+    @property
+    def uptime(self) -> float:
+        """Seconds since the start, 0 before it."""
+        return monotonic() - self._started_at if self._started_at else 0.0
+
+    @property
+    def version(self) -> str:
+        """The version of Tidegate that runs."""
+        return version("tidegate")
+
+    # Settings that change.
+
+    def apply(self, changes: Mapping[str, Mapping[str, object]]) -> tuple[list[str], list[str]]:
+        """Change the settings that can change; their names, and those that need a restart.
+
+        Args:
+            changes: sections as in a settings file, with the settings that are to change.
+
+        Raises:
+            SettingError: a name or a value is wrong; nothing has changed then.
+        """
+        live, restart = differences(self.settings, merged(self.settings, changes))
+        wanted = merged(self.settings, only(changes, live))
+        self.settings = wanted
+        self.tracker.apply(wanted.limits, wanted.tiers)
+        self.rooms.apply(wanted.limits.per_room, wanted.limits.rooms_per_connection)
+        self.admission.apply(wanted, monotonic())
+        self.waiting.apply(wanted)
+        self.engine.apply(wanted)
+        self._identities.apply(wanted)
+        self.shutdown.apply(wanted)
+        self.zones.apply(wanted)
+        if live:
+            _log.info("settings changed", extra={"settings": ", ".join(live)})
+        return live, restart
+
+    # What the engine tells (engine.application.Host).
+
+    def granted(self, connection: Connection, grant: Grant) -> None:
+        """Arm the deadlines of a new connection; note the position of one that waits."""
+        if grant.held is not None:
+            self.waiting.seated(connection, grant.held)
+        else:
+            self._identities.admitted(connection, grant.expires_in)
+
+    def waits(self, connection: Connection) -> None:
+        """Tell a connection that waits its position."""
+        self.waiting.greet(connection, connection.opened_at)
+
+    def gone(self, connection: Connection, reason: codes.Refusal | codes.Close) -> None:
+        """Give the lease of a closed connection back, and take it out of all rooms."""
+        self.delivery.gone(connection)
+        if self.tracker.release(connection.lease):
+            self.stats.disconnected[reason.name] += 1
+            self.waiting.freed()
+        else:
+            self.waiting.gone(connection, monotonic())
+        self._identities.gone(connection)
+
+    def failed(self, connection: Connection, error: Exception) -> None:
+        """Log what the application raised."""
+        _log.error("a handler of connection %s failed", connection.id, exc_info=error)
+
+    def tick(self, now: float) -> None:
+        """Do what is due: tokens that end, positions that end, admissions, zones."""
+        self._identities.tick(now)
+        self.waiting.tick(now)
+        self.zones.tick(now, may_shed=not self.admission.draining)
+
+    def _dry_run(self, policy: str) -> None:
+        self.stats.dry_run[policy] += 1
+        self.warn(f"dry run: {policy} would have refused an attempt")

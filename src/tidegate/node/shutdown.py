@@ -1,0 +1,146 @@
+"""How a node ends: a drain, or a stop at once, and what asks for them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+from collections.abc import Callable, Coroutine, Iterator
+from typing import TYPE_CHECKING, Any
+
+from tidegate.core.codes import DRAINED, SHUTDOWN
+from tidegate.node.drain import Drain
+
+if TYPE_CHECKING:
+    from tidegate.core.admission.admission import Admission
+    from tidegate.core.codes import Close
+    from tidegate.core.settings import Settings
+    from tidegate.engine.application import Application
+    from tidegate.engine.connection import Connection
+    from tidegate.engine.engine import Engine
+    from tidegate.node.delivery import Delivery
+
+__all__ = ["Shutdown", "on_signals"]
+
+_log = logging.getLogger("tidegate")
+
+
+class Shutdown:
+    """Ends one node, once, however often it is asked to."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        engine: Engine,
+        admission: Admission,
+        delivery: Delivery,
+        application: Application[Connection],
+    ) -> None:
+        self.drain: Drain | None = None
+        """The drain that is under way or over, if there is one."""
+        self._settings = settings
+        self._engine = engine
+        self._admission = admission
+        self._delivery = delivery
+        self._application = application
+        self._tasks: list[asyncio.Task[None]] = []
+        self._stopping = False
+        self._stopped = asyncio.Event()
+
+    async def stop(self, reason: Close = SHUTDOWN, timeout: float | None = None) -> None:
+        """Stop listening and close every connection at once.
+
+        Stopping again, or while a drain ends, waits for the first to be done.
+
+        Args:
+            reason: why, for the clients.
+            timeout: seconds after which what is left is cut off; `server.shutdown_timeout` when
+                None.
+        """
+        self._admission.draining = True
+        if self._stopping:
+            await self._stopped.wait()
+            return
+        self._stopping = True
+        if self.drain is None:
+            connections = sum(1 for _ in self._engine.connections())
+            _log.info("stopping", extra={"connections": connections})
+        else:
+            self.drain.over = True
+        if timeout is None:
+            timeout = self._settings.server.shutdown_timeout
+        try:
+            await self._engine.stop(reason, timeout)
+            await self._delivery.stop()
+        finally:
+            self._stopped.set()
+
+    def begin_stop(self) -> None:
+        """Begin what `stop` does, and return at once."""
+        self._begin(self.stop())
+
+    def begin_drain(self, window: float | None = None) -> Drain:
+        """Begin a drain over ``window`` seconds, and return at once; one under way just goes on."""
+        self._admission.draining = True
+        if self.drain is None:
+            if window is None:
+                window = self._settings.drain.window
+            grace = self._settings.server.close_timeout
+            self.drain = Drain(self._engine, window, grace, self._application.leaving)
+            _log.info("draining", extra={"connections": self.drain.total, "window": window})
+            self._begin(self._drain(self.drain))
+        return self.drain
+
+    def on_sigterm(self) -> None:
+        """Begin what SIGTERM asks for: a drain, or a stop without `drain.on_sigterm`."""
+        if self._settings.drain.on_sigterm:
+            self.begin_drain()
+        else:
+            self.begin_stop()
+
+    async def wait(self) -> None:
+        """Wait until the node has ended."""
+        await self._stopped.wait()
+        await asyncio.gather(*self._tasks)
+
+    def apply(self, settings: Settings) -> None:
+        """Take over the settings that can change."""
+        self._settings = settings
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        self._tasks.append(asyncio.get_running_loop().create_task(work))
+
+    async def _drain(self, drain: Drain) -> None:
+        try:
+            await drain.run()
+        finally:
+            cut_off = drain.open
+            if cut_off:
+                _log.warning("cut off at the end of the drain", extra={"connections": cut_off})
+            await self.stop(DRAINED, 0.0)
+
+
+@contextlib.contextmanager
+def on_signals(shutdown: Shutdown) -> Iterator[None]:
+    """While the context lasts, SIGTERM drains (or stops) and SIGINT stops.
+
+    The next signal of either ends the process at once.
+    """
+    loop = asyncio.get_running_loop()
+    actions = {signal.SIGTERM: shutdown.on_sigterm, signal.SIGINT: shutdown.begin_stop}
+
+    def act(action: Callable[[], object]) -> None:
+        for number in actions:
+            # The system's own handling works even when the loop is stuck.
+            loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_DFL)
+        action()
+
+    for number, action in actions.items():
+        loop.add_signal_handler(number, act, action)
+    try:
+        yield
+    finally:
+        for number in actions:
+            loop.remove_signal_handler(number)

@@ -1,0 +1,48 @@
+"""A node of which only the delivery is real."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.support.aio import run
+from tests.support.members import FakeConnection, make_fanout
+from tidegate.backplane.memory import MemoryBroker
+from tidegate.core.messaging.publication import Direct, Publication
+from tidegate.core.messaging.rooms import Rooms
+from tidegate.node.delivery import Delivery
+from tidegate.node.users import Users
+
+__all__ = ["FakeNode"]
+
+
+class FakeNode:
+    """A delivery and what it works with. Frames are `subprotocol:data;`."""
+
+    def __init__(self, broker: Any = None, per_room: int = 9, per_connection: int = 9) -> None:
+        self.rooms: Rooms[Any] = Rooms(per_room, per_connection)
+        self.users = Users()
+        self.fanout: Any = make_fanout()
+        self.encoded: list[tuple[Any, str | None]] = []
+        self.told: list[tuple[Any, Any]] = []
+        self.answers: list[Any] = []
+        self.delivery: Any = Delivery(self.rooms, self.users, self.fanout, broker or MemoryBroker())
+        run(self.delivery.start(self.encode, self.tell))
+
+    def encode(self, publication: Publication, subprotocol: str | None) -> bytes:
+        self.encoded.append((publication.data, subprotocol))
+        return b"%s:%s;" % (str(subprotocol).encode(), publication.data)
+
+    def tell(self, connection: Any, message: Direct) -> None:
+        self.told.append((connection.id, message.data))
+
+    def connect(self, name: str, **options: Any) -> Any:
+        connection: Any = FakeConnection(name=name, **options)
+        self.users.add(connection)
+        return connection
+
+    def join(self, connection: Any, room: str = "room") -> None:
+        self.delivery.join(connection, room, self.answers.append)
+
+    def publish(self, data: bytes, origin: Any = None, echo: bool = True) -> None:
+        said = Publication("room", data, connection=origin and origin.id, echo=echo)
+        self.delivery.publish(said, self.answers.append, origin)
