@@ -39,7 +39,7 @@ check: $(READY) ## Format, lint, types, import floors, generated files
 	@echo "All checks passed."
 
 .PHONY: format
-format: $(READY) ## Format the code and mend what the linter can
+format: $(READY) ## Format the code and fix what the linter can
 	@$(BIN)/ruff format --quiet .
 	@$(BIN)/ruff check --fix --quiet .
 

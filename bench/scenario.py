@@ -139,7 +139,11 @@ def natives(
     *,
     room: str = "home",
     text: str | None = None,
-    **how: float | bool | None,
+    rate: float | None = None,
+    stay: float | None = None,
+    again: bool = False,
+    every: float | None = None,
+    silent: bool = False,
 ) -> int:
     """Make a group of users who join a room, and send `text` to it when it is given."""
     path = BUILD / f"tokens-{who}"
@@ -153,7 +157,11 @@ def natives(
         first=f'{{"type":"join","room":"{room}","id":1}}',
         answers=peer.answers,
         text=text,
-        **how,  # type: ignore[arg-type]
+        rate=rate,
+        stay=stay,
+        again=again,
+        every=every,
+        silent=silent,
     )
 
 

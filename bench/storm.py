@@ -35,7 +35,7 @@ AFTER = 3.0
 """Seconds that are looked at when all are back."""
 
 RESULTS = HERE / "results"
-PICTURE = HERE.parent / "docs" / "guide" / "storm.png"
+PICTURE = HERE.parent / "docs" / "guide" / "reconnect-storm.png"
 
 Figures = dict[str, Any]
 

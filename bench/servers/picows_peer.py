@@ -20,7 +20,7 @@ from picows import (
 members: set[WSTransport] = set()
 
 
-class Echo(WSListener):  # type: ignore[misc]
+class Echo(WSListener):
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         if frame.msg_type == WSMsgType.CLOSE:
             transport.send_close(frame.get_close_code())
@@ -29,7 +29,7 @@ class Echo(WSListener):  # type: ignore[misc]
             transport.send(frame.msg_type, frame.get_payload_as_bytes())
 
 
-class Fan(WSListener):  # type: ignore[misc]
+class Fan(WSListener):
     def on_ws_connected(self, transport: WSTransport) -> None:
         members.add(transport)
 

@@ -48,12 +48,12 @@ class Probe:
 make_loop = uvloop.new_event_loop
 
 
-def probed_loop() -> asyncio.AbstractEventLoop:
+def probed_loop() -> uvloop.Loop:
     loop = make_loop()
     Probe(loop)
     return loop
 
 
 if __name__ == "__main__":
-    uvloop.new_event_loop = probed_loop  # type: ignore[assignment]
+    uvloop.new_event_loop = probed_loop
     sys.exit(run(sys.argv[1:]))

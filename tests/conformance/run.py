@@ -112,7 +112,7 @@ def run(wstest: Path, group: Group) -> Outcome:
             "exclude-agent-cases": {},
         }
         (folder / "spec.json").write_text(json.dumps(spec))
-        command = [wstest, "-m", "fuzzingclient", "-s", folder / "spec.json"]
+        command = [str(wstest), "-m", "fuzzingclient", "-s", str(folder / "spec.json")]
         try:
             subprocess.run(command, cwd=folder, stdout=log, stderr=log, timeout=SECONDS)
         except subprocess.TimeoutExpired:
@@ -136,7 +136,7 @@ def echo_server(deflate: bool, log: int) -> Iterator[int]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, ROOT / "examples" / "echo.py", "--port", str(port)]
+    command = [sys.executable, str(ROOT / "examples" / "echo.py"), "--port", str(port)]
     if deflate:
         command.append("--deflate")
     server = subprocess.Popen(command, stdout=log, stderr=log)
@@ -144,7 +144,7 @@ def echo_server(deflate: bool, log: int) -> Iterator[int]:
         deadline = time.monotonic() + 15
         while not listens(port):
             if server.poll() is not None or time.monotonic() > deadline:
-                raise SystemExit(f"{' '.join(map(str, command))}: does not serve")
+                raise SystemExit(f"{' '.join(command)}: does not serve")
             time.sleep(0.05)
         yield port
     finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import time
+from collections.abc import Callable
 from typing import Any
 
 import jwt
@@ -93,7 +94,7 @@ def unsigned(algorithm: str) -> str:
 
 
 UNCHECKED: Any = {"verify_signature": False}
-BAD_TOKENS = {
+BAD_TOKENS: dict[str, Callable[[], str]] = {
     "alg none": lambda: unsigned("none"),
     "alg None": lambda: unsigned("None"),
     "no signature": lambda: unsigned("HS256"),
@@ -177,9 +178,9 @@ def test_first_message_that_never_comes(server: Process) -> None:
     with server.connect() as raw:
         raw.open(headers=[NATIVE])
         started = time.monotonic()
-        assert raw.closed(4001)
+        assert raw.closed(4501)
         assert 0.8 < time.monotonic() - started < 2.5
-        raw.send_close(4001)
+        raw.send_close(4501)
         assert raw.end() == b""
     assert server.stats()["disconnections"]["auth_timeout"] == 1
 
@@ -188,7 +189,7 @@ def test_first_message_with_a_bad_token(server: Process) -> None:
     with server.connect() as raw:
         raw.open(headers=[NATIVE])
         raw.send_frame(TEXT, json.dumps({"type": "auth", "token": good(iss="x")}))
-        close = raw.closed(4001)
+        close = raw.closed(4501)
         assert json.loads(close.reason) == {"error": "unauthorized", "retryAfter": None}
 
 
@@ -216,12 +217,13 @@ def test_a_token_that_expires_closes(server: Process) -> None:
             client.recv(10)
         assert 0.9 < time.monotonic() - started < 4
     assert closed.value.rcvd is not None
-    assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (4001, "token expired")
+    assert closed.value.rcvd.code == 4501
+    assert closed.value.rcvd.reason == '{"error":"token_expired","retryAfter":null}'
 
 
 def test_a_token_of_the_first_message_that_expires_closes(server: Process) -> None:
     with server.connect() as raw:
         raw.open(headers=[NATIVE])
         raw.send_frame(TEXT, json.dumps({"type": "auth", "token": good(expires_in=1.5)}))
-        close = raw.closed(4001)
-        assert close.reason == "token expired"
+        close = raw.closed(4501)
+        assert json.loads(close.reason) == {"error": "token_expired", "retryAfter": None}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from typing import Any
 
 import pytest
 from websockets.exceptions import ConnectionClosed
@@ -38,14 +39,14 @@ def opened(server: Process) -> tuple[Raw, str]:
 def ended(server: Process, name: str) -> tuple[int, str]:
     """The code and reason of the one call of the close handler, once the count is 0 again."""
 
-    def ends() -> list[dict[str, object]]:
+    def ends() -> list[dict[str, Any]]:
         lines = [line for line in server.log.splitlines() if line.startswith("{")]
         return [end for end in map(json.loads, lines) if end["id"] == name]
 
     wait_until(ends, 5, f"the end of {name}")
     server.wait_open(0)
     (end,) = ends()
-    return end["code"], end["reason"]  # type: ignore[return-value]
+    return end["code"], end["reason"]
 
 
 @pytest.mark.parametrize("code", [1000, 1001, 1003, 1007, 1011, 3000, 4999])
@@ -219,5 +220,6 @@ def test_a_violation_is_explained_to_a_peer_that_sends_on(server: Process, viola
     raw, _ = opened(server)
     with raw:
         raw.send(data + bytes(300_000))
-        raw.closed(code)
+        said = json.loads(raw.closed(code).reason)
+        assert said.keys() == {"error", "retryAfter", "detail"}
         assert raw.end() == b""

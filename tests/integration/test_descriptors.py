@@ -34,7 +34,7 @@ def answer(raw: Raw) -> str:
 
 def processor_time(server: Process) -> float:
     times = server.usage.cpu_times()
-    return times.user + times.system
+    return float(times.user + times.system)
 
 
 def test_ninety_clients_and_sixty_four_descriptors(serve: Start) -> None:

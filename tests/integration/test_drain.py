@@ -30,11 +30,12 @@ from tests.support.net import allow_descriptors, free_port, wait_until
 from tests.support.process import Process
 from tests.support.raw import TEXT, Raw
 from tidegate.core.settings import Settings
-from tidegate.node.native import NativeServer
+from tidegate.node.native.application import NativeApplication
+from tidegate.node.node import Node
 
 NATIVE = ("Sec-WebSocket-Protocol", "tidegate.v1.json")
 COMMAND = Path(sys.executable).with_name("tidegate")
-MANY = {
+MANY: dict[str, dict[str, Any]] = {
     "limits": {"per_ip": 10_000, "connections": 20_000},
     "pacing": {"enabled": False},
     "messages": {"per_second": 0},
@@ -165,9 +166,9 @@ def test_a_full_room_hears_all_before_it_is_closed(serve: Start) -> None:
 
 def test_what_is_acknowledged_in_the_moment_of_the_close_is_delivered() -> None:
     async def run() -> list[list[dict[str, Any]]]:
-        server = NativeServer(Settings.from_mapping({"server": {"port": 0}}))
-        await server.start()
-        host, port = server.addresses[0]
+        node = Node(Settings.from_mapping({"server": {"port": 0}}), NativeApplication)
+        await node.start()
+        host, port = node.addresses[0]
         clients = [
             await websockets.connect(
                 f"ws://{host}:{port}/ws",
@@ -180,18 +181,18 @@ def test_what_is_acknowledged_in_the_moment_of_the_close_is_delivered() -> None:
             await client.recv()
             await client.send('{"type": "join", "room": "r", "id": 0}')
             await client.recv()
-        speaker = next(server.connections)
+        speaker = next(node.connections)
         # The drain takes its first step, in which it closes all, before the room gets its message.
-        server.begin_drain(0)
+        node.shutdown.begin_drain(0)
         message = '{"type": "room_message", "room": "r", "data": "last words", "id": 1}'
-        server.engine.on_message(speaker, message)
+        node.application.message(speaker, message)
         heard: list[list[dict[str, Any]]] = [[] for _ in clients]
         for client, messages in zip(clients, heard, strict=True):
             with contextlib.suppress(ConnectionClosed):
                 while True:
                     messages.append(json.loads(await client.recv()))
         assert {client.close_code for client in clients} == {1012}
-        await server.stopped()
+        await node.shutdown.wait()
         return heard
 
     heard = asyncio.run(run())
@@ -313,7 +314,7 @@ def test_ctrl_c_closes_at_once(serve: Start) -> None:
     with server.connect() as raw:
         raw.open()
         server.signal(signal.SIGINT)
-        assert raw.closed(1001).reason == "server shutting down"
+        assert raw.closed(1001).reason == '{"error":"shutdown","retryAfter":5}'
         raw.send_close(1001)
         assert server.process.wait(5) == 0
 

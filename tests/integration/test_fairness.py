@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -24,14 +24,14 @@ def echo(shared_program: Start) -> Process:
 
 
 @contextlib.contextmanager
-def meanwhile(*work: object) -> Iterator[None]:
+def meanwhile(*work: Callable[[], object]) -> Iterator[None]:
     """Do things again and again in threads of their own, until the block is done."""
     done = threading.Event()
 
-    def repeat(one: object) -> None:
+    def repeat(one: Callable[[], object]) -> None:
         with contextlib.suppress(OSError, EOFError):
             while not done.is_set():
-                one()  # type: ignore[operator]
+                one()
 
     threads = [threading.Thread(target=repeat, args=(one,)) for one in work]
     for thread in threads:

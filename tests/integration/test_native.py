@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import websockets
 from websockets.asyncio.client import ClientConnection
+from websockets.typing import Subprotocol
 
 from tests.conftest import Start
 from tests.support import aio
@@ -71,7 +72,7 @@ def play(server: Process, scene: Callable[[Connect], Coroutine[Any, Any, None]])
                     websockets.connect(
                         server.url,
                         proxy=None,
-                        subprotocols=["tidegate.v1.json"],  # type: ignore[list-item]
+                        subprotocols=[Subprotocol("tidegate.v1.json")],
                         additional_headers=dict([bearer(user)]) if user else None,
                     )
                 )
@@ -95,7 +96,7 @@ def test_connected(server: Process) -> None:
             async with websockets.connect(
                 server.url,
                 proxy=None,
-                subprotocols=["tidegate.v1.json"],  # type: ignore[list-item]
+                subprotocols=[Subprotocol("tidegate.v1.json")],
                 additional_headers=headers,
             ) as connection:
                 assert connection.subprotocol == "tidegate.v1.json"
@@ -182,7 +183,9 @@ def test_all_members_see_one_order(server: Process) -> None:
             return [(await client.get())["data"] for _ in range(300)]
 
         talkers = [talk(client, name) for name, client in enumerate(clients)]
-        *heard, _, _, _ = await asyncio.gather(*map(listen, clients), *talkers)
+        talking = asyncio.gather(*talkers)
+        heard = await asyncio.gather(*map(listen, clients))
+        await talking
         assert heard[0] == heard[1] == heard[2]
         for name in range(3):
             said = [number for sender, number in heard[0] if sender == name]

@@ -103,7 +103,11 @@ def test_pings_without_end(serve: Start) -> None:
         raw.send(frame(PING, b"x") * 20)
         assert [raw.frame().opcode for _ in range(20)] == [PONG] * 20
         raw.send(frame(PING, b"x") * 50)
-        assert raw.closed(1008).reason == "too many pings or pongs"
+        assert json.loads(raw.closed(1008).reason) == {
+            "error": "message_abuse",
+            "retryAfter": None,
+            "detail": "too many pings or pongs",
+        }
     server.wait_open(0)
 
 

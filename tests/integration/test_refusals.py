@@ -161,7 +161,7 @@ REFUSED = {
     "ip_limit": (429, 1013, 10, 3),
     "user_limit": (429, 1013, 10, 1),
     "tier_limit": (429, 1013, 10, 1),
-    "unauthorized": (401, 4001, None, None),
+    "unauthorized": (401, 4501, None, None),
     "origin": (403, 1008, None, None),
 }
 

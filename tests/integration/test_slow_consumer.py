@@ -10,6 +10,7 @@ import time
 import pytest
 import websockets
 from websockets.asyncio.client import ClientConnection
+from websockets.typing import Subprotocol
 
 from tests.conftest import Start
 from tests.support import aio
@@ -45,7 +46,7 @@ def test_a_peer_that_never_reads_and_a_thousand_others(serve: Start) -> None:
             compression=None,
             ping_interval=None,
             open_timeout=30,
-            subprotocols=["tidegate.v1.json"],  # type: ignore[list-item]
+            subprotocols=[Subprotocol("tidegate.v1.json")],
         )
         await connection.recv()
         await connection.send('{"type": "join", "room": "r", "id": 1}')
@@ -100,6 +101,7 @@ def test_who_reads_after_all_is_told_why(program: Start) -> None:
             count += 1
         assert 10 <= count < 200
         assert got.code == 4008
+        assert json.loads(got.reason) == {"error": "slow_consumer", "retryAfter": 5}
         slow.send_close(4008)
         assert slow.end() == b""
     server.wait_open(0)

@@ -228,7 +228,8 @@ def test_a_late_token_is_asked_for_when_the_wait_is_over(serve: Start) -> None:
         assert json.loads(waits.message())["type"] == "queue_status"
         time.sleep(0.8)
         inside.close()
-        assert waits.closed(4001).reason == "no token arrived in time"
+        close = waits.closed(4501)
+        assert json.loads(close.reason) == {"error": "auth_timeout", "retryAfter": None}
 
 
 def test_a_server_that_stops_ends_the_line(serve: Start) -> None:
@@ -242,10 +243,14 @@ def test_a_server_that_stops_ends_the_line(serve: Start) -> None:
     assert server.process.wait(10) == 0
 
 
-def _storm(server: Process, seconds: float, clients: int) -> list[float]:
-    """So many come at once and then exactly when they are told; when each was let in."""
+def _storm(server: Process, seconds: float, clients: int) -> tuple[list[float], float]:
+    """So many come at once, and then exactly when they are told to.
+
+    Returns when each was admitted, and by how much this may have been seen too late.
+    """
     times: list[float] = []
     reasons: set[str] = set()
+    lateness = 0.0
 
     async def visit(start: float) -> None:
         while True:
@@ -259,15 +264,23 @@ def _storm(server: Process, seconds: float, clients: int) -> list[float]:
                 await socket.close()
                 return
 
+    async def watch() -> None:
+        nonlocal lateness
+        while len(times) < clients:
+            before = time.monotonic()
+            await asyncio.sleep(0.01)
+            lateness = max(lateness, time.monotonic() - before - 0.01)
+
     async def run() -> None:
         start = time.monotonic()
         async with asyncio.TaskGroup() as group:
+            group.create_task(watch())
             for _ in range(clients):
                 group.create_task(visit(start))
 
     asyncio.run(asyncio.wait_for(run(), seconds))
     assert reasons == {"rate_limited"}
-    return sorted(times)
+    return sorted(times), lateness
 
 
 def test_a_storm_is_let_in_at_the_rate(serve: Start) -> None:
@@ -278,12 +291,12 @@ def test_a_storm_is_let_in_at_the_rate(serve: Start) -> None:
             "pacing": {"enabled": True, "rate": float(rate), "burst": burst},
         }
     )
-    times = _storm(server, 30, clients)
+    times, late = _storm(server, 30, clients)
     assert len(times) == clients
     # Never more in a second than the rate and the burst; what the network adds moves a few.
     for index, begin in enumerate(times):
         within = sum(begin <= at < begin + 1.0 for at in times[index:])
-        assert within <= (rate + burst) * 1.15, (begin, within)
+        assert within <= (rate * (1.0 + late) + burst) * 1.15, (begin, within, late)
     # The first ones took the burst; all are back when the rate has let them in, to a second.
     assert times[-1] <= (clients - burst) / rate * 1.05 + 2
 

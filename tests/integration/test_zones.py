@@ -111,8 +111,8 @@ def test_up_through_all_zones_and_back(serve: Start) -> None:
                 "broadcast": zone != "emergency",
             }
             for raw in before:
-                news = {"type": "system", "zone": zone, "degraded": True, "settings": expected}
-                assert hear_of(zone, raw) == news
+                told = {"type": "system", "zone": zone, "degraded": True, "settings": expected}
+                assert hear_of(zone, raw) == told
             load = server.stats()["load"]
             assert load["driver"] == "connections"
             assert load["pressure"] == len(clients.members) / LIMIT
@@ -216,7 +216,7 @@ def test_an_emergency_closes_the_longest_idle(serve: Start) -> None:
             got = raw.closed(1001)
             reason = json.loads(got.reason)
             delays.append(reason.pop("retryAfter"))
-            assert reason == {"error": "shed", "message": "Server shedding load"}
+            assert reason == {"error": "shed"}
             raw.send_frame(CLOSE, got.payload)
         assert all(60 <= delay <= 120 for delay in delays)
         wait_until(lambda: server.open() == 18)
@@ -259,7 +259,7 @@ def test_a_handler_that_holds_the_loop_is_named_to_the_hook() -> None:
             for _ in range(3):
                 time.sleep(0.7)
                 await asyncio.sleep(0.3)
-            assert server.snapshot()["load"]["zone"] == "emergency"
+            assert server.stats().load.zone == "emergency"
             async with asyncio.timeout(10):
                 while not changes or changes[-1].new is not Zone.NORMAL:
                     await asyncio.sleep(0.05)
