@@ -139,6 +139,8 @@ class Pacer:
         latest `GRACE` seconds after the last slot; new slots are given after that one, at the new
         rate. What was admitted lately stays counted, up to the new burst.
         """
+        if now >= self._settles:
+            self._settle(now)
         gap = 1.0 / rate
         to_come = self._next - now
         if to_come > 0 and gap < self._gap:

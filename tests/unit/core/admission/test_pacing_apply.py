@@ -104,6 +104,19 @@ def test_a_change_of_the_burst_alone_leaves_a_lower_rate_to_settle() -> None:
     assert admitted_at_once(pacer, T0 + 60.0) == 5
 
 
+def test_a_rate_that_had_time_to_settle_is_the_one_that_changes() -> None:
+    pacer = Pacer(20.0, 1, per_key=1)
+    herd(pacer, 3)
+    assert take(pacer, "client 1", T0 + 4.95) == 0.0
+    pacer.apply(0.5, 1, per_key=1, now=T0 + 4.95)
+    assert herd(pacer, 2, T0 + 4.95, "new") == pytest.approx([0.05, 2.05])
+    # From 5.1 s on the lower rate is in force, though none was admitted since.
+    later = T0 + 6.95
+    pacer.apply(2.0, 1, per_key=1, now=later)
+    pacer.admitted(later)
+    assert pacer.wait_for_room(later) == pytest.approx(0.5)
+
+
 def test_a_key_may_have_more_slots_or_keeps_those_it_has() -> None:
     pacer = Pacer(1.0, 1, per_key=2)
     assert [take(pacer, "nat", T0) for _ in range(4)] == pytest.approx([0.0, 1.0, 2.0, 2.0])
