@@ -3,7 +3,7 @@
 A publication waits until the end of the turn. All publications of a room that came in the same
 turn are a batch. They are encoded once for each subprotocol of the members, when its first member
 is served, joined, and sent to each member with one system call. A large room takes several turns;
-what is published meanwhile waits behind it and is joined too, so the busier a room is, the fewer
+what is published then waits behind it and is joined too, so the busier a room is, the fewer
 system calls a message costs.
 
 A publication goes to those who were members when it was published: a batch is sealed before

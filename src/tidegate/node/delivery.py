@@ -8,8 +8,8 @@ Every protocol, the API and the backplane use it:
 A node subscribes to a room with its first member and unsubscribes with its last. A broker may
 answer late, so a room without an answer is *subscribing*:
 
-- Members that join meanwhile wait for the same answer, and are told when it is there.
-- When the last member leaves meanwhile, that waits for the answer too: if there is still no member
+- Members that join before the answer wait for it too, and are told when it is there.
+- When the last member leaves before the answer, that waits for it too: if there is still no member
   then, the node unsubscribes.
 
 So a broker sees `subscribe` and `unsubscribe` of a room by turns, and never two of them at once.
