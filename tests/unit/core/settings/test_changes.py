@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import settings as profile
+from hypothesis import strategies as st
 
-from tidegate.core.settings import SettingError, Settings
+from tidegate.core.settings import Setting, SettingError, Settings, Tier
 from tidegate.core.settings.changes import differences, merged, only
 
 Changes = dict[str, dict[str, Any]]
@@ -53,6 +57,61 @@ def test_merged_refuses_what_is_wrong(changes: Changes, named: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("present", "changes"),
+    [
+        # Each of the changes is fine only together with what is there already.
+        ({"auth": {"secret": "s" * 32}}, {"auth": {"anonymous": False}}),
+        ({"shedding": {"critical": 0.92}}, {"shedding": {"warning": 0.9}}),
+        ({"proxies": {"trusted": ["10.0.0.0/8"]}}, {"proxies": {"protocol": True}}),
+        ({"server": {"port": 9000}}, {"admin": {"port": 8000}}),
+        ({"tiers": {"a": {"reserved": 1.0}}}, {"tiers": {"a": {"reserved": 0.5}, "b": {}}}),
+    ],
+)
+def test_merged_checks_the_changes_with_the_rest(
+    present: dict[str, Any], changes: dict[str, Any]
+) -> None:
+    settings = merged(Settings.from_mapping(present), changes)
+    for section, values in changes.items():
+        for key, value in values.items():
+            if section != "tiers":
+                assert getattr(getattr(settings, section), key) == value
+
+
+def test_merged_keeps_the_tiers_that_are_not_named() -> None:
+    settings = merged(BASE, {"tiers": {"free": {"per_user": 1}}})
+    assert list(settings.tiers) == ["paid", "free"]
+    assert settings.tiers["paid"] == BASE.tiers["paid"]
+    assert merged(BASE, {"tiers": {"paid": {"per_user": None}}}).tiers["paid"].per_user is None
+
+
+def test_merged_does_not_show_a_secret() -> None:
+    with pytest.raises(SettingError) as caught:
+        merged(BASE, {"auth": {"secret": "hush"}})
+    assert "hush" not in str(caught.value)
+
+
+PLAIN = st.none() | st.booleans() | st.integers(-5, 20_000) | st.floats() | st.text(max_size=5)
+NAMES = [(known.section, known.key) for known in Settings.fields()] + [("limits", "per_ipp")]
+
+
+@given(st.sampled_from(NAMES), PLAIN | st.lists(PLAIN, max_size=3))
+@profile(max_examples=300, deadline=None)
+def test_merged_with_the_defaults_is_as_from_a_file(name: tuple[str, str], value: object) -> None:
+    section, _, tier = name[0].partition(".")
+    values: dict[str, Any] = {name[1]: value}
+    data = {section: {"x": values} if tier else values}
+    try:
+        expected: object = Settings.from_mapping(data)
+    except SettingError as error:
+        expected = (error.key, error.problem, error.value)
+    try:
+        found: object = merged(Settings(), data)
+    except SettingError as error:
+        found = (error.key, error.problem, error.value)
+    assert found == expected
+
+
+@pytest.mark.parametrize(
     ("changes", "live", "restart"),
     [
         ({}, [], []),
@@ -68,12 +127,45 @@ def test_merged_refuses_what_is_wrong(changes: Changes, named: str) -> None:
         ({"tiers": {"free": {"per_user": 1}}}, [], ["tiers.free"]),
         ({"limits": {"dry_run": ["all"]}}, [], ["limits.dry_run"]),
         ({"auth": {"secret": "t" * 32}}, [], ["auth.secret"]),
+        (
+            {"tiers": {"free": {"per_user": 1}, "paid": {"per_user": 2, "connections": 3}}},
+            ["tiers.paid.per_user", "tiers.paid.connections"],
+            ["tiers.free"],
+        ),
     ],
 )
 def test_differences_say_which_may_change(
     changes: Changes, live: list[str], restart: list[str]
 ) -> None:
     assert differences(BASE, merged(BASE, changes)) == (live, restart)
+
+
+def test_a_tier_that_is_removed_needs_a_restart() -> None:
+    without = dataclasses.replace(BASE, tiers={})
+    assert differences(BASE, without) == ([], ["tiers.paid"])
+    assert differences(without, BASE) == ([], ["tiers.paid"])
+
+
+@pytest.mark.parametrize("known", list(Settings.fields()), ids=lambda known: known.name)
+def test_a_difference_is_found_of_every_setting(known: Setting) -> None:
+    other = {bool: not known.default, int: known.high, float: known.high, str: "x"}[known.kind]
+    if known.many:
+        other = () if known.default else (other,) * max(1, known.length)
+    if known.section == Tier.section:
+        new = dataclasses.replace(BASE, tiers={"paid": _with(BASE.tiers["paid"], known.key, other)})
+    else:
+        section = _with(getattr(BASE, known.section), known.key, other)
+        new = dataclasses.replace(BASE, admin=BASE.admin)
+        object.__setattr__(new, known.section, section)
+    name = known.name.replace("*", "paid")
+    assert differences(BASE, new) == (([name], []) if known.live else ([], [name]))
+
+
+def _with(section: Any, key: str, value: object) -> Any:
+    """A section with another value, which does not have to go with its others."""
+    other = dataclasses.replace(section)
+    object.__setattr__(other, key, value)
+    return other
 
 
 def test_only_keeps_what_is_named() -> None:
@@ -89,9 +181,30 @@ def test_only_keeps_what_is_named() -> None:
     assert only(changes, []) == {}
 
 
-def test_what_decides_at_the_start_cannot_change() -> None:
+LIVE = {
+    "limits": "connections per_ip per_user per_room rooms_per_connection",
+    "tiers.*": "per_user connections reserved",
+    "pacing": "rate burst",
+    "waiting_room": "size max_wait",
+    "breaker": "rejections window open_for probes",
+    "shedding": (
+        "enabled warning critical emergency hysteresis hold smoothing critical_acceptance "
+        "min_priority connections loop_lag cpu memory descriptors buffered idle_after shed_every "
+        "shed_share"
+    ),
+    "zones": "broadcast max_message_size messages_per_second ping_interval",
+    "messages": (
+        "per_second burst bytes_per_second bytes_burst joins_per_second control_per_second "
+        "abuse_after"
+    ),
+    "heartbeat": "interval timeout idle_timeout",
+    "outbox": "max_bytes max_age policy",
+    "drain": "on_sigterm window",
+    "server": "handshake_timeout close_timeout shutdown_timeout",
+    "auth": "timeout",
+}
+
+
+def test_these_settings_can_change_and_no_others() -> None:
     live = {known.name for known in Settings.fields() if known.live}
-    assert {"limits.per_ip", "heartbeat.interval", "shedding.cpu", "tiers.*.reserved"} <= live
-    assert live.isdisjoint(
-        {"server.port", "tls.key", "auth.secret", "pacing.enabled", "limits.dry_run"}
-    )
+    assert live == {f"{section}.{key}" for section, keys in LIVE.items() for key in keys.split()}

@@ -168,3 +168,81 @@ def test_nobody_who_answers_dies_and_nobody_is_forgotten(
     for peer in peers:
         loop.heartbeat.remove(peer)
     assert len(loop.heartbeat) == 0
+
+
+class TestApply:
+    """Settings that change, not only by the zone."""
+
+    @pytest.mark.parametrize("before", [0.1, 1.0, 30.0, 86_400.0])
+    @pytest.mark.parametrize("after", [0.1, 1.0, 5.0, 30.0, 300.0])
+    def test_any_interval_may_follow_any_other(self, before: float, after: float) -> None:
+        loop = Loop(interval=before)
+        (old,) = loop.add()
+        loop.run(3)
+        loop.heartbeat.apply(after, 10.0, 0.0)
+        (new,) = loop.add()
+        loop.run(4 * after + 3)
+        slack = after / 128 + 2 * loop.heartbeat.period
+        assert new.pinged[0] - (new.last_active + after) == pytest.approx(0.0, abs=slack)
+        for peer in (old, new):
+            assert gaps(peer)[-2:] == pytest.approx([after] * 2, abs=slack)
+        assert not loop.dead
+
+    @pytest.mark.parametrize(("before", "after"), [(0.1, 60.0), (1.0, 30.0), (60.0, 2.0)])
+    def test_pings_stay_spread_out_at_any_interval(self, before: float, after: float) -> None:
+        loop = Loop(interval=before)
+        loop.run(1.0)
+        loop.heartbeat.apply(after, 10.0, 0.0)
+        for _ in range(100):
+            loop.add(60)
+            loop.run(after / 100)
+        loop.most = 0
+        loop.run(2 * after)
+        ticks = after / loop.heartbeat.period
+        assert loop.most <= max(128, 4 * 6000 / ticks + 60)
+
+    @pytest.mark.parametrize("timeout", [2.0, 25.0])
+    def test_another_timeout_counts_from_the_next_ping_on(self, timeout: float) -> None:
+        loop = Loop(interval=30.0, timeout=10.0)
+        loop.add()
+        loop.run(31)  # pinged and alive
+        loop.heartbeat.apply(30.0, timeout, 0.0)
+        loop.run(29 + timeout + 3, answers=False)
+        (dead,) = loop.dead
+        assert dead - 1000 == pytest.approx(60 + timeout, abs=1.5)
+
+    @pytest.mark.parametrize("timeout", [2.0, 25.0])
+    def test_a_peer_that_was_pinged_keeps_its_deadline(self, timeout: float) -> None:
+        loop = Loop(interval=30.0, timeout=10.0)
+        loop.add()
+        loop.run(31, answers=False)
+        loop.heartbeat.apply(30.0, timeout, 0.0)
+        loop.run(20, answers=False)
+        (dead,) = loop.dead
+        assert dead - 1000 == pytest.approx(40, abs=1.5)
+
+    @pytest.mark.parametrize(
+        ("before", "after", "found"), [(0.0, 60.0, 60), (300.0, 60.0, 60), (60.0, 0.0, None)]
+    )
+    def test_another_idle_timeout_counts_from_the_last_message(
+        self, before: float, after: float, found: float | None
+    ) -> None:
+        loop = Loop(idle=before)
+        loop.add()
+        loop.run(40)
+        loop.heartbeat.apply(30.0, 10.0, after)
+        loop.run(60)
+        if found is None:
+            assert not loop.idle
+        else:
+            assert found < loop.idle[0] - 1000 < found + found / 4 + 2
+
+    def test_a_stall_at_the_change_kills_no_peer_that_answers(self) -> None:
+        loop = Loop(interval=30.0, timeout=10.0)
+        loop.add(300)
+        loop.run(31)
+        loop.now += 300
+        loop.heartbeat.apply(5.0, 2.0, 60.0)
+        loop.run(50)
+        assert not loop.dead
+        assert len(loop.heartbeat) == 300
