@@ -97,11 +97,11 @@ def test_the_window_over_which_a_draining_server_spreads_its_refusals() -> None:
     admission.draining = True
     delays = {
         rejection.retry_after
-        for number in range(300)
-        if (rejection := admission.precheck(f"192.0.2.{number % 200}", 0.0))
+        for number in range(150)
+        if (rejection := admission.precheck(f"192.0.2.{number}", 0.0))
     }
     assert DRAINING.retry_after is not None
-    assert delays == {DRAINING.retry_after + second for second in range(3)}
+    assert delays == {DRAINING.retry_after, DRAINING.retry_after + 1}
 
 
 class TestCapacity:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from collections import deque
+import math
+from typing import Any
 
 import pytest
 from hypothesis import settings as hypothesis_settings
@@ -13,14 +14,13 @@ from tidegate.core.settings import BreakerSettings
 CLOSED, OPEN, HALF_OPEN = State.CLOSED, State.OPEN, State.HALF_OPEN
 
 
-def breaker(
-    rejections: int = 5, probes: int = 2, enabled: bool = True, open_for: float = 20.0
-) -> CircuitBreaker:
-    return CircuitBreaker(
-        BreakerSettings(
-            enabled=enabled, rejections=rejections, window=10.0, open_for=open_for, probes=probes
-        )
-    )
+def settings_of(**values: Any) -> BreakerSettings:
+    usual = {"enabled": True, "rejections": 5, "window": 10.0, "open_for": 20.0, "probes": 2}
+    return BreakerSettings(**{**usual, **values})
+
+
+def breaker(**values: Any) -> CircuitBreaker:
+    return CircuitBreaker(settings_of(**values))
 
 
 def tripped(probes: int = 2) -> CircuitBreaker:
@@ -156,22 +156,112 @@ def test_it_explains_itself() -> None:
     assert step.numbers["state"] == "half_open"
 
 
-class Against(RuleBasedStateMachine):
-    """Against every rejection kept with its time: never early, late by a tenth of the window."""
+class TestApply:
+    """Settings that change while rejections are counted."""
 
-    LIMIT, WINDOW, OPEN_FOR, PROBES = 4, 10.0, 20.0, 2
+    def test_a_lower_limit_opens_at_the_next_rejection(self) -> None:
+        made = breaker(rejections=5)
+        for _ in range(3):
+            made.rejected(100.0)
+        made.apply(settings_of(rejections=2))
+        assert made.state(100.0) is CLOSED
+        made.rejected(100.0)
+        assert made.state(100.0) is OPEN
+
+    def test_a_higher_limit_keeps_what_was_counted(self) -> None:
+        made = breaker(rejections=3)
+        made.rejected(100.0)
+        made.rejected(100.0)
+        made.apply(settings_of(rejections=4))
+        made.rejected(101.0)
+        assert made.state(101.0) is CLOSED
+        made.rejected(101.0)
+        assert made.state(101.0) is OPEN
+
+    @pytest.mark.parametrize(
+        ("window", "now", "counted"),
+        [
+            # Three at 100 s, two at 104 s; counted in tenths, which began then.
+            (10.0, 104.0, 5),
+            (100.0, 104.0, 5),
+            (100.0, 189.0, 5),
+            (100.0, 205.0, 0),
+            (5.0, 104.0, 5),
+            (5.0, 105.0, 2),
+            (2.0, 104.0, 2),
+            (2.0, 106.0, 0),
+            (0.1, 104.0, 2),
+        ],
+    )
+    def test_another_window_keeps_what_is_within_it(
+        self, window: float, now: float, counted: int
+    ) -> None:
+        made = breaker(rejections=9)
+        for time in (100.0, 100.0, 100.0, 104.0, 104.0):
+            made.rejected(time)
+        made.apply(settings_of(rejections=9, window=window))
+        numbers = made.explain(now).numbers
+        assert (numbers["rejections"], numbers["window"]) == (counted, window)
+
+    def test_an_open_breaker_stays_open_for_as_long_as_it_was_set_to(self) -> None:
+        made = tripped()
+        made.apply(settings_of(open_for=5.0, window=1.0))
+        assert made.state(119.9) is OPEN
+        assert made.state(120.0) is HALF_OPEN
+        for _ in range(2):
+            made.rejected(120.0)
+        assert made.retry_after(120.0) == 5
+
+    @pytest.mark.parametrize(("probes", "state"), [(1, CLOSED), (3, HALF_OPEN)])
+    def test_admissions_on_probation_stay_counted(self, probes: int, state: State) -> None:
+        made = tripped(probes=2)
+        made.admitted(120.0)
+        made.apply(settings_of(probes=probes))
+        assert made.state(120.0) is HALF_OPEN
+        made.admitted(120.0)
+        assert made.state(120.0) is state
+
+    @pytest.mark.parametrize("enabled", [True, False])
+    def test_it_is_not_switched_on_or_off(self, enabled: bool) -> None:
+        made = breaker(enabled=enabled, rejections=1)
+        made.apply(settings_of(enabled=not enabled, rejections=1))
+        made.rejected(0.0)
+        assert (made.state(0.0) is OPEN) is enabled
+
+
+class BreakerMachine(RuleBasedStateMachine):
+    """Beside every rejection kept with its time: never early, late by a tenth of the window."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.breaker = breaker(rejections=self.LIMIT, probes=self.PROBES)
+        self.own = settings_of(rejections=4)
+        self.breaker = CircuitBreaker(self.own)
         self.now = 1000.0
-        self.kept: deque[float] = deque()
+        # When each came, and how much earlier it may be forgotten than its window says.
+        self.kept: list[tuple[float, float]] = []
         self.until: float | None = None
         self.score = [0, 0]
 
     @rule(step=st.sampled_from([0.0, 0.3, 1.0, 2.5, 7.0, 30.0]))
     def wait(self, step: float) -> None:
         self.now += step
+
+    @rule(
+        rejections=st.integers(1, 6),
+        window=st.sampled_from([1.0, 7.0, 10.0, 60.0]),
+        probes=st.integers(1, 3),
+    )
+    def apply(self, rejections: int, window: float, probes: int) -> None:
+        if window != self.own.window:
+            # A rejection is taken to have come when its tenth began. One that may have been
+            # forgotten already may also be within the new window.
+            old = self.own.window
+            self.kept = [
+                (at, early + old / 10 if self.now - at < old * 0.9 - early else math.inf)
+                for at, early in self.kept
+            ]
+        self.own = settings_of(rejections=rejections, window=window, probes=probes)
+        self.breaker.apply(self.own)
 
     @rule(times=st.integers(1, 3))
     def reject(self, times: int) -> None:
@@ -184,15 +274,16 @@ class Against(RuleBasedStateMachine):
         opened = self.breaker.state(self.now) is OPEN
         if before is HALF_OPEN:
             self.score[1] += 1
-            assert opened == (self.score[1] == self.PROBES)
+            assert opened == (self.score[1] >= self.own.probes)
         elif before is CLOSED:
-            self.kept.append(self.now)
-            young = sum(self.now - time < self.WINDOW for time in self.kept)
-            surely = sum(self.now - time < self.WINDOW * 0.9 for time in self.kept)
-            assert not opened or young >= self.LIMIT
-            assert opened or surely < self.LIMIT
+            self.kept.append((self.now, 0.0))
+            window = self.own.window
+            young = sum(self.now - at < window for at, _ in self.kept)
+            surely = sum(self.now - at < window * 0.9 - early for at, early in self.kept)
+            assert not opened or young >= self.own.rejections
+            assert opened or surely < self.own.rejections
         if opened and before is not OPEN:
-            self.until = self.now + self.OPEN_FOR
+            self.until = self.now + self.own.open_for
             self.kept.clear()
             self.score = [0, 0]
 
@@ -203,7 +294,7 @@ class Against(RuleBasedStateMachine):
         if before is HALF_OPEN:
             self.score[0] += 1
             closed = self.breaker.state(self.now) is CLOSED
-            assert closed == (self.score[0] == self.PROBES)
+            assert closed == (self.score[0] >= self.own.probes)
             if closed:
                 self.until = None
 
@@ -216,5 +307,7 @@ class Against(RuleBasedStateMachine):
         assert self.breaker.state(self.now) is expected
 
 
-TestAgainst = Against.TestCase
-TestAgainst.settings = hypothesis_settings(max_examples=40, stateful_step_count=40, deadline=None)
+TestBreakerMachine = BreakerMachine.TestCase
+TestBreakerMachine.settings = hypothesis_settings(
+    max_examples=40, stateful_step_count=40, deadline=None
+)

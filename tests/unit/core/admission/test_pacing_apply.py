@@ -104,6 +104,30 @@ def test_a_change_of_the_burst_alone_leaves_a_lower_rate_to_settle() -> None:
     assert admitted_at_once(pacer, T0 + 60.0) == 5
 
 
+def test_a_change_of_the_burst_alone_does_not_put_the_lower_rate_off() -> None:
+    pacer = Pacer(100.0, 1, per_key=1)
+    herd(pacer, 51)
+    pacer.apply(1.0, 1, per_key=1, now=T0)
+    herd(pacer, 20, name="new")
+    pacer.apply(1.0, 2, per_key=1, now=T0 + 1.0)
+    settled = T0 + 0.51 + GRACE
+    for _ in range(2):
+        pacer.admitted(settled)
+    assert pacer.wait_for_room(settled) == pytest.approx(1.0)
+
+
+def test_a_rate_that_has_settled_counts_holders_that_come_at_once() -> None:
+    pacer = Pacer(100.0, 1, per_key=1)
+    herd(pacer, 51)
+    pacer.apply(10.0, 1, per_key=1, now=T0)
+    pacer.admitted(T0 + 1.0 + GRACE)
+    delays = herd(pacer, 21, T0 + 20.0, "later")
+    assert delays == pytest.approx([n / 10 for n in range(21)])
+    for number in range(1, 21):
+        assert take(pacer, f"later {number}", T0 + 22.0) == 0.0
+    assert pacer.wait_to_decide(T0 + 22.0) == pytest.approx(1.9)
+
+
 def test_a_rate_that_had_time_to_settle_is_the_one_that_changes() -> None:
     pacer = Pacer(20.0, 1, per_key=1)
     herd(pacer, 3)

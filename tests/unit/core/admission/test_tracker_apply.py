@@ -166,3 +166,18 @@ def test_limits_that_are_tried_out_still_admit_every_attempt() -> None:
         held(tracker.acquire("192.0.2.1", PRO))
     per_ip, server, per_user, tier = tracker.explain("192.0.2.1", PRO)
     assert [step.passed for step in (per_ip, server, per_user, tier)] == [False] * 4
+
+
+def test_a_reserve_is_free_also_above_a_limit_that_is_only_tried_out() -> None:
+    dry: dict[str, Any] = {
+        "connections": 1,
+        "per_ip": 9,
+        "per_user": 9,
+        "dry_run": ("connections",),
+    }
+    tracker = ConnectionTracker(LimitsSettings(**dry), {"pro": Tier(reserved=1.0)})
+    for _ in range(3):
+        held(tracker.acquire("192.0.2.1"))
+    assert tracker.has_reserve("pro")
+    held(tracker.acquire("192.0.2.1", PRO))
+    assert not tracker.has_reserve("pro")

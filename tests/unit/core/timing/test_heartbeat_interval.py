@@ -188,6 +188,16 @@ class TestApply:
             assert gaps(peer)[-2:] == pytest.approx([after] * 2, abs=slack)
         assert not loop.dead
 
+    def test_a_peer_that_is_added_before_the_next_tick_is_not_pinged_early(self) -> None:
+        loop = Loop(interval=30.0)
+        loop.run(1.0)
+        loop.heartbeat.apply(0.1, 10.0, 0.0)
+        loop.now += 0.04
+        (peer,) = loop.add()
+        loop.now -= 0.04
+        loop.run(1.0)
+        assert 0.1 <= peer.pinged[0] - peer.last_active <= 0.1 + 2 * loop.heartbeat.period
+
     @pytest.mark.parametrize(("before", "after"), [(0.1, 60.0), (1.0, 30.0), (60.0, 2.0)])
     def test_pings_stay_spread_out_at_any_interval(self, before: float, after: float) -> None:
         loop = Loop(interval=before)
