@@ -111,6 +111,19 @@ def chromium() -> str:
     return str(found)
 
 
+@pytest.fixture(scope="session")
+def tool() -> Callable[[str], str]:
+    """The path of a program that some tests need, as in `tool("haproxy")`."""
+
+    def find(name: str) -> str:
+        # Debian has servers in folders that are not on everybody's path.
+        found = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+        _need(found, f"{name} on the PATH")
+        return str(found)
+
+    return find
+
+
 def _need(there: object, what: str) -> None:
     """Skip and say why where something is missing, but never where nobody would see it."""
     if not there:
