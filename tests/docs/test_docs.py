@@ -69,7 +69,8 @@ class Stage:
                     self.execute(block, [sys.executable, script])
             case "sh" if text.startswith("tidegate serve") and not set(text) & set("|&;"):
                 _, *arguments = shlex.split(text)
-                self.serve(block, [BIN / "tidegate", *arguments], 8000)
+                port = 9000 if str(self.ports[9000]) in arguments else 8000
+                self.serve(block, [BIN / "tidegate", *arguments], port)
             case "sh":
                 self.execute(block, ["bash", "-euo", "pipefail", "-c", text])
             case "toml":
