@@ -1,12 +1,31 @@
-"""Addresses: the one form in which they are counted, and which of them are this machine's."""
+"""Addresses: the forms in which they are shown and counted, and which are this machine's."""
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from collections.abc import Callable
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from socket import AF_INET6, inet_ntop, inet_pton
+from typing import Final
 
-__all__ = ["Address", "counted", "is_loopback", "parse"]
+__all__ = [
+    "Address",
+    "Network",
+    "counted",
+    "is_loopback",
+    "matcher",
+    "network",
+    "parse",
+    "range_of",
+]
 
 Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
+
+_BITS: Final = 128
+_MAPPED: Final = IPv6Network("::ffff:0:0/96")
+# A translator in front of a server that speaks IPv6 only gives every IPv4 client of the internet an
+# address in this network (RFC 6052 2.1, RFC 7755): it is nobody's own.
+_TRANSLATED: Final = inet_pton(AF_INET6, "64:ff9b::")[:12]
 
 
 def parse(text: str) -> Address | None:
@@ -21,13 +40,62 @@ def parse(text: str) -> Address | None:
 
 
 def counted(address: str) -> str:
-    """Return the one spelling of an IP address under which it is counted.
+    """Return the one spelling of an IP address.
 
     IPv6 is compressed and in lower case, and IPv4-mapped IPv6 becomes IPv4. What is no IP
     address is returned as it is.
     """
     parsed = parse(address)
     return address if parsed is None else str(parsed)
+
+
+def network(address: str, prefix: int) -> str:
+    """Return what an address is counted under, together with all others of the same. HOT.
+
+    An IPv4 address is counted by itself. An IPv6 address is counted under its network, because one
+    client has a whole network of them: a /64 as a rule (RFC 6177).
+
+    Args:
+        address: in the spelling of `counted`.
+        prefix: the bits of an IPv6 network, 1 to 128; 128 for each address by itself.
+    """
+    if ":" not in address or prefix == _BITS:
+        return address
+    try:
+        packed = inet_pton(AF_INET6, address.partition("%")[0])
+    except OSError:
+        return address  # no IP address
+    if packed.startswith(_TRANSLATED):
+        return address
+    rest = _BITS - prefix
+    first = int.from_bytes(packed) >> rest << rest
+    return f"{inet_ntop(AF_INET6, first.to_bytes(16))}/{prefix}"
+
+
+def range_of(text: str) -> Network | None:
+    """Return a network in CIDR form, or the network of one address; None if it is neither."""
+    if "/" not in text:
+        address = parse(text)
+        return None if address is None else ip_network(address)
+    try:
+        found = ip_network(text, strict=False)
+    except ValueError:
+        return None
+    if isinstance(found, IPv6Network) and found.subnet_of(_MAPPED):
+        return ip_network((int(found.network_address) & 0xFFFFFFFF, found.prefixlen - 96))
+    return found
+
+
+def matcher(wanted: Network) -> Callable[[str], bool]:
+    """Return a function that says whether an address, as `counted` spells it, is in a network."""
+    if wanted.num_addresses == 1:
+        return str(wanted.network_address).__eq__
+
+    def matches(address: str) -> bool:
+        parsed = parse(address)
+        return parsed is not None and parsed in wanted
+
+    return matches
 
 
 def is_loopback(host: str) -> bool:

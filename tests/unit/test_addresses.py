@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from tidegate.addresses import counted, is_loopback
+from tidegate.addresses import counted, is_loopback, matcher, network, range_of
 
 
 @pytest.mark.parametrize(
@@ -29,3 +29,61 @@ def test_loopback_is_this_machine(host: str) -> None:
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "localhost.example", "", "127.1"])
 def test_other_hosts_are_not_loopback(host: str) -> None:
     assert not is_loopback(host)
+
+
+@pytest.mark.parametrize(
+    ("address", "prefix", "under"),
+    [
+        ("192.0.2.1", 64, "192.0.2.1"),
+        ("2001:db8:1:2:3:4:5:6", 64, "2001:db8:1:2::/64"),
+        ("2001:db8:1:2::", 64, "2001:db8:1:2::/64"),
+        ("2001:db8:1:2ff::1", 56, "2001:db8:1:200::/56"),
+        ("2001:db8:1:2ff::1", 57, "2001:db8:1:280::/57"),
+        ("2001:db8::1", 128, "2001:db8::1"),
+        ("2001:db8::1", 127, "2001:db8::/127"),
+        ("::1", 64, "::/64"),
+        ("fe80::1%eth0", 64, "fe80::/64"),
+        # Clients of IPv4 behind a translator are not one client.
+        ("64:ff9b::c000:201", 64, "64:ff9b::c000:201"),
+        ("64:ff9b:1::c000:201", 64, "64:ff9b:1::/64"),
+        ("no:address", 64, "no:address"),
+        ("", 64, ""),
+    ],
+)
+def test_network_of_an_ipv6_address_is_what_one_client_has(
+    address: str, prefix: int, under: str
+) -> None:
+    assert network(address, prefix) == under
+
+
+def test_network_of_an_ipv4_mapped_address_is_the_ipv4_address() -> None:
+    assert network(counted("::ffff:192.0.2.1"), 64) == "192.0.2.1"
+
+
+@pytest.mark.parametrize(
+    ("text", "inside", "outside"),
+    [
+        ("192.0.2.1", "192.0.2.1", "192.0.2.2"),
+        ("::ffff:192.0.2.1", "192.0.2.1", "192.0.2.2"),
+        ("192.0.2.0/24", "192.0.2.255", "192.0.3.0"),
+        ("::ffff:192.0.2.0/120", "192.0.2.255", "192.0.3.0"),
+        ("2001:DB8::1", "2001:db8::1", "2001:db8::2"),
+        ("2001:db8::1/64", "2001:db8::ffff", "2001:db8:0:1::"),
+        ("2001:db8::/128", "2001:db8::", "2001:db8::1"),
+        ("::/0", "2001:db8::1", "192.0.2.1"),
+        ("0.0.0.0/0", "192.0.2.1", "not an address"),
+    ],
+)
+def test_matcher_of_an_address_or_a_network_knows_its_addresses(
+    text: str, inside: str, outside: str
+) -> None:
+    found = range_of(text)
+    assert found is not None
+    matches = matcher(found)
+    assert matches(inside)
+    assert not matches(outside)
+
+
+@pytest.mark.parametrize("text", ["", "alice", "192.0.2.1:80", "192.0.2.0/33", "/64", "1/2/3"])
+def test_range_of_what_is_neither_address_nor_network_is_none(text: str) -> None:
+    assert range_of(text) is None

@@ -15,6 +15,7 @@ from collections.abc import Callable, Hashable
 from math import ceil
 from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
 
+from tidegate.addresses import network
 from tidegate.core.admission.attempt import Attempt, Lease, Reject
 from tidegate.core.admission.positions import Status
 from tidegate.core.admission.tickets import NONCE_BYTES, Spent, Ticket, check, issue
@@ -88,6 +89,7 @@ class WaitingClients(Generic[C]):
         self._room = admission.waiting_room
         self._max_wait = settings.waiting_room.max_wait
         self._grace = settings.waiting_room.ticket_grace
+        self._prefix = settings.limits.ipv6_prefix
         secret = settings.waiting_room.secret
         self._secret = secret.encode() if secret else secrets.token_bytes(32)
         self._spent = Spent(_REMEMBERED)
@@ -162,7 +164,7 @@ class WaitingClients(Generic[C]):
         """Return what a ticket says, if it is good for this attempt; `wall` is in Unix seconds."""
         if self._room is None:
             return None
-        ticket = check(self._secret, text, _bound(attempt), wall)
+        ticket = check(self._secret, text, self._bound(attempt), wall)
         return None if ticket is None or ticket.nonce in self._spent else ticket
 
     def back(self, ticket: Ticket, attempt: Attempt, now: float, wall: float) -> Lease | Reject:
@@ -210,7 +212,7 @@ class WaitingClients(Generic[C]):
         self._until[nonce] = now + left
         text = issue(
             self._secret,
-            bound=_bound(attempt),
+            bound=self._bound(attempt),
             priority=attempt.identity.priority,
             arrived=arrived,
             expires=wall + left,
@@ -333,7 +335,7 @@ class WaitingClients(Generic[C]):
         self._admission.breaker.rejected(now)
         return _QUEUE_FULL
 
-
-def _bound(attempt: Attempt) -> str:
-    user = attempt.identity.user
-    return f"ip:{attempt.address}" if user is None else f"user:{user}"
+    def _bound(self, attempt: Attempt) -> str:
+        """Whose a ticket is: a user's, or an address's; IPv6 clients change theirs by themselves."""
+        user = attempt.identity.user
+        return f"ip:{network(attempt.address, self._prefix)}" if user is None else f"user:{user}"

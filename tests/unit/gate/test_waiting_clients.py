@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.unit.gate.gate_world import START, Client, World, attempt, refused
-from tidegate.core.admission.attempt import ANONYMOUS, Identity, Lease, Reject
+from tidegate.core.admission.attempt import ANONYMOUS, Attempt, Identity, Lease, Reject
 from tidegate.core.codes import DRAINING, IP_LIMIT, QUEUE_FULL, WAIT_TIMEOUT
 from tidegate.core.settings import Settings
 from tidegate.gate.decision import Away, Held
@@ -348,3 +348,18 @@ def test_without_a_secret_tickets_are_good_at_one_process() -> None:
     away = here.away(1)
     assert here.waiting.read(away.ticket, attempt(1), here.wall) is not None
     assert there.waiting.read(away.ticket, attempt(1), there.wall) is None
+
+
+def test_a_ticket_of_an_anonymous_client_is_good_in_all_of_its_ipv6_network() -> None:
+    """Its system changes its address by itself (RFC 8981)."""
+    node = world()
+    node.enter()
+
+    def client(address: str) -> Attempt:
+        return Attempt(address, "/ws")
+
+    away = node.waiting.send_away(client("2001:db8::1"), None, node.now, node.wall)
+    assert isinstance(away, Away)
+    assert node.waiting.read(away.ticket, client("2001:db8::2"), node.wall) is not None
+    assert node.waiting.read(away.ticket, client("2001:db8:0:1::1"), node.wall) is None
+    assert node.waiting.read(away.ticket, client("192.0.2.1"), node.wall) is None

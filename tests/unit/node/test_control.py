@@ -12,7 +12,7 @@ from tests.unit.node.control_world import World
 from tidegate.core.codes import IP_LIMIT, RATE_LIMITED
 from tidegate.core.settings.fields import SettingError
 from tidegate.errors import UsageError
-from tidegate.node.control import ExplainQuery
+from tidegate.node.control import ConnectionsQuery, ExplainQuery
 
 # Status.
 
@@ -95,6 +95,24 @@ def test_snapshot_counts_what_happened() -> None:
             assert found.rejections["ip_limit"] == 1
             assert (found.messages.received, found.rooms) == (1, 1)
             assert found.load.zone == "normal"
+
+    run_guarded(main())
+
+
+def test_an_ipv6_network_counts_as_one_address_and_shows_each() -> None:
+    async def main() -> None:
+        async with World(limits={"per_ip": 2}) as world:
+            for number in (1, 2):
+                await world.open(ip=f"2001:db8::{number}")
+            for number in range(3, 100):
+                assert "ip_limit" in await world.refusal(ip=f"2001:db8::{number:x}")
+            await world.open(ip="2001:db8:0:1::1")
+            assert world.control.snapshot().connections.unique_ips == 2
+            page = await world.control.connections(ConnectionsQuery(ip="2001:db8::/64"))
+            assert [row.address for row in page.connections] == ["2001:db8::1", "2001:db8::2"]
+            explained = world.control.explain(ExplainQuery(ip="2001:db8::99"))
+            assert (explained.outcome, explained.by) == ("reject", "per_ip")
+            assert world.control.refusals()[0].ip == "2001:db8::63"
 
     run_guarded(main())
 

@@ -99,6 +99,11 @@ def test_connections_with_criteria_lists_those_that_meet_all() -> None:
     assert listed(peers, ip="192.0.2.1") == [1, 3, 4]
     assert listed(peers, ip="::ffff:192.0.2.1") == [1, 3, 4]
     assert listed(peers, ip="2001:DB8:0::1") == [2]
+    assert listed(peers, ip="2001:db8::/64") == [2]
+    assert listed(peers, ip="2001:db8::ffff/48") == [2]
+    assert listed(peers, ip="2001:db8:1::/64") == []
+    assert listed(peers, ip="192.0.0.0/16") == [1, 3, 4]
+    assert listed(peers, ip="192.0.0.0/24") == []
     assert listed(peers, room="a b") == [2, 3, 4]
     assert listed(peers, room="a b", user="alice") == [2]
     assert listed(peers, user="alice", ip="192.0.2.1", after=1) == []
@@ -177,7 +182,9 @@ def test_disconnect_without_a_criterion_is_refused() -> None:
 
 
 def test_disconnect_by_something_that_is_no_address_is_refused() -> None:
-    with pytest.raises(UsageError, match=r'ip: "192\.0\.2\.1:80" is not an IP address'):
+    with pytest.raises(
+        UsageError, match=r'ip: "192\.0\.2\.1:80" is neither an IP address nor a network'
+    ):
         Selector(ip="192.0.2.1:80")
 
 

@@ -126,8 +126,8 @@ def test_errors_are_json(path: str, method: str, status: int) -> None:
         ("connections?after=-1", 'after: "-1" is not a whole number from 0'),
         ("connections?after=x", 'after: "x" is not'),
         ("connections?after=9223372036854775808", 'after: "9223372036854775808" is not'),
-        ("connections?ip=alice", 'ip: "alice" is not an IP address'),
-        ("connections?ip=192.0.2.1:80", 'ip: "192.0.2.1:80" is not'),
+        ("connections?ip=alice", 'ip: "alice" is neither an IP address nor a network'),
+        ("connections?ip=192.0.2.1:80", 'ip: "192.0.2.1:80" is neither'),
         ("connections?ip=" + "1" * 5000, 'ip: "111'),
         ("connections?user=a&user=b", "user: given twice"),
         (

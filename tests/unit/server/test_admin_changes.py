@@ -220,7 +220,7 @@ def test_disconnect_ends_what_the_body_selects(
         ({"id": None}, "give one of id, user, ip and room at least"),
         ({"usr": "ann"}, "the body: Object contains unknown field `usr`"),
         ({"user": 5}, "the body: Expected `str | null`, got `int` - at `$.user`"),
-        ({"ip": "alice"}, 'ip: "alice" is not an IP address'),
+        ({"ip": "alice"}, 'ip: "alice" is neither an IP address nor a network'),
         ([], "the body: Expected `object`, got `array`"),
     ],
 )

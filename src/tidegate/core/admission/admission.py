@@ -24,6 +24,7 @@ from dataclasses import replace
 from math import ceil
 from typing import Final
 
+from tidegate.addresses import network
 from tidegate.core.admission.attempt import Attempt, Lease, Reject, Step
 from tidegate.core.admission.breaker import CircuitBreaker, State
 from tidegate.core.admission.pacing import Pacer
@@ -73,6 +74,7 @@ class Admission:
         "_late",
         "_limits_dry",
         "_pacer",
+        "_prefix",
         "_room",
         "_shedder",
         "_tracker",
@@ -101,6 +103,7 @@ class Admission:
         self._late = settings.auth.first_message
         self._dry = frozenset(name for name in POLICIES if settings.limits.is_dry(name))
         self._limits_dry = not self._dry.isdisjoint(("connections", "per_ip", "per_user", "tiers"))
+        self._prefix = settings.limits.ipv6_prefix
         pacing = settings.pacing
         self._pacer: Pacer | None = None
         self._dry_pace: TokenBucket | None = None
@@ -172,7 +175,7 @@ class Admission:
             if self._dry_pace is not None and self._dry_pace.take(1.0, now):
                 self._tried("pacing")
             return None
-        delay = self._pacer.ask(address, now)
+        delay = self._pacer.ask(network(address, self._prefix), now)
         if not delay:
             return None
         self.breaker.rejected(now)
@@ -270,7 +273,7 @@ class Admission:
 
     def _explain_pace(self, address: str, now: float) -> Step:
         if self._pacer is not None:
-            return self._pacer.explain(address, now)
+            return self._pacer.explain(network(address, self._prefix), now)
         detail = "dry run" if self._dry_pace is not None else "pacing is off"
         return Step("pacing", True, detail, {})
 

@@ -35,7 +35,7 @@ class Lease:
 
     Give it back with `ConnectionTracker.release` when the connection ends, whatever the cause.
     `user` and `tier` are what the lease is counted under, None for not at all; `priority` is that
-    of the identity. `address` is the same string object in all leases of an address.
+    of the identity. `address` is the same string object in all leases of an IPv4 address.
     """
 
     __slots__ = ("address", "held", "priority", "tier", "user")

@@ -20,6 +20,7 @@ from collections.abc import Mapping
 from threading import Lock
 from typing import Final, final
 
+from tidegate.addresses import network
 from tidegate.core.admission.attempt import ANONYMOUS, Identity, Lease, Reject, Step
 from tidegate.core.codes import IP_LIMIT, SERVER_LIMIT, TIER_LIMIT, USER_LIMIT, Refusal
 from tidegate.core.settings import LimitsSettings, Tier
@@ -32,7 +33,10 @@ _FAR: Final = 1 << 62
 
 @final
 class _Shared:
-    """An address with several connections: their number, and the string that all leases share."""
+    """An address with several connections: their number, and the string that all leases share.
+
+    Of an IPv6 network the string is shared by none: each lease has the address itself.
+    """
 
     __slots__ = ("address", "count")
 
@@ -74,8 +78,10 @@ class ConnectionTracker:
     def __init__(self, limits: LimitsSettings, tiers: Mapping[str, Tier]) -> None:
         self._lock = Lock()
         self._tiers = {name: _TierCount(tier, limits) for name, tier in tiers.items()}
-        # By address: the address itself while it has one connection, else what they share. Every
-        # connection comes with a string of its own; so those of one address keep only one of them.
+        self._prefix = limits.ipv6_prefix
+        # By address, and IPv6 by network: the key itself while it has one connection, else what
+        # they share. Every connection comes with a string of its own; so those of one address keep
+        # only one of them.
         # (`sys.intern` would do the same, but CPython 3.12.0 to 3.12.6 never frees what it is
         # given.)
         self._ips: dict[str, str | _Shared] = {}
@@ -126,15 +132,18 @@ class ConnectionTracker:
             ):
                 return self._server_full
             ips = self._ips
-            present = ips.get(address)
+            key = network(address, self._prefix) if ":" in address else address
+            present = ips.get(key)
             if present is None:
                 here = 0
             elif type(present) is _Shared:
                 here = present.count
-                address = present.address
+                if key is address:
+                    address = present.address
             else:
                 here = 1
-                address = present
+                if key is address:
+                    address = present
             if here >= self._per_ip:
                 return self._ip_full
             if user is None and tier is None:
@@ -145,11 +154,11 @@ class ConnectionTracker:
                     return full
                 self._count(user, tier)
             if present is None:
-                ips[address] = address
+                ips[key] = key
             elif type(present) is _Shared:
                 present.count = here + 1
             else:
-                ips[address] = _Shared(address)
+                ips[present] = _Shared(present)
             self._open = opened = self._open + 1
             if opened > self._peak:
                 self._peak = opened
@@ -200,11 +209,12 @@ class ConnectionTracker:
                 return False
             lease.held = False
             ips = self._ips
-            present = ips[address]
+            key = network(address, self._prefix) if ":" in address else address
+            present = ips[key]
             if type(present) is _Shared and present.count > 1:
                 present.count -= 1
             else:
-                del ips[address]
+                del ips[key]
             self._open -= 1
             user = lease.user
             name = lease.tier
@@ -253,12 +263,14 @@ class ConnectionTracker:
             {"open": self._open, "limit": self._limit, "pool": pool, "pool_used": used},
         )
         here = self.ip_count(address)
+        key = network(address, self._prefix)
+        whose = "this address" if key == address else key
         of_user, per_user = 0, self._nominal.per_user if tier is None else tier.nominal[1]
         if identity.user is not None:
             of_user = self._users.get(identity.user, 0)
         by_tier, tier_limit = (0, 0) if tier is None else (tier.open, tier.nominal[0])
         return (
-            _step("per_ip", "from this address", here, self._nominal.per_ip),
+            _step("per_ip", f"from {whose}", here, self._nominal.per_ip),
             server,
             _step("per_user", "of this user", of_user, per_user)
             if identity.user is not None
@@ -324,7 +336,7 @@ class ConnectionTracker:
 
     @property
     def unique_ips(self) -> int:
-        """Addresses that hold a lease now."""
+        """Addresses that hold a lease now; an IPv6 network counts as one."""
         return len(self._ips)
 
     @property
@@ -333,8 +345,8 @@ class ConnectionTracker:
         return len(self._users)
 
     def ip_count(self, address: str) -> int:
-        """Connections from this address."""
-        present = self._ips.get(address)
+        """Connections from this address; those from all of its network if it is IPv6."""
+        present = self._ips.get(network(address, self._prefix))
         if type(present) is _Shared:
             return present.count
         return 0 if present is None else 1

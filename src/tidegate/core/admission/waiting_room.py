@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterator
 from typing import NamedTuple
 
+from tidegate.addresses import network
 from tidegate.core.admission.attempt import Attempt, Lease, Reject, Step
 from tidegate.core.admission.pacing import Pacer
 from tidegate.core.admission.positions import Positions, Status
@@ -44,6 +45,7 @@ class WaitingRoom:
         "_dry",
         "_pacer",
         "_positions",
+        "_prefix",
         "_shedder",
         "_tiers",
         "_tracker",
@@ -64,6 +66,7 @@ class WaitingRoom:
         self._shedder = shedder
         self._chance = chance
         self._pacer = pacer
+        self._prefix = settings.limits.ipv6_prefix
         self._dry = settings.limits.is_dry("shedding")
         self._attempts: dict[Hashable, Attempt] = {}
         self._addresses: Counter[str | None] = Counter()
@@ -90,7 +93,7 @@ class WaitingRoom:
         return self._tracker.own_rejection(
             attempt.address,
             attempt.identity,
-            more_here=self._addresses[attempt.address],
+            more_here=self._addresses[network(attempt.address, self._prefix)],
             more_of_user=self._users[attempt.identity.user],
         )
 
@@ -188,7 +191,7 @@ class WaitingRoom:
     def _count(self, attempt: Attempt, change: int) -> None:
         identity = attempt.identity
         for counts, name in (
-            (self._addresses, attempt.address),
+            (self._addresses, network(attempt.address, self._prefix)),
             (self._users, identity.user),
             (self._tiers, identity.tier),
         ):

@@ -27,6 +27,12 @@ class LimitsSettings(Section):
     section: ClassVar[str] = "limits"
     connections: int = setting(10_000, "Connections on this server.", low=0, high=_MOST, live=True)
     per_ip: int = setting(100, "Connections from one address.", low=0, high=_MOST, live=True)
+    ipv6_prefix: int = setting(
+        64,
+        "Bits of the IPv6 networks that count as one address; 128 to count each address by itself.",
+        low=32,
+        high=128,
+    )
     per_user: int = setting(10, "Connections of one user.", low=0, high=_MOST, live=True)
     per_room: int = setting(10_000, "Connections in one room.", low=0, high=_MOST, live=True)
     rooms_per_connection: int = setting(

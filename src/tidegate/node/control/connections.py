@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import TYPE_CHECKING, Annotated, Final
 
 from msgspec import Meta, Struct
-from msgspec.structs import force_setattr
 
-from tidegate.addresses import counted, parse
+from tidegate.addresses import counted, matcher, parse, range_of
 from tidegate.core.codes import KICKED
 from tidegate.core.settings.fields import shown
 from tidegate.engine.states import Admission
@@ -43,8 +42,10 @@ _ENDS: Final = 256
 class ConnectionsQuery(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
     """A page of connections: those to which all that is given applies.
 
+    `ip` is an address, or a network such as "2001:db8::/64".
+
     Raises:
-        UsageError: `ip` is no IP address.
+        UsageError: `ip` is neither an IP address nor a network.
     """
 
     limit: Annotated[int, Meta(ge=1, le=_PAGE_MOST)] = 100
@@ -57,7 +58,7 @@ class ConnectionsQuery(Struct, frozen=True, rename="camel", forbid_unknown_field
 
     def __post_init__(self) -> None:
         if self.ip is not None:
-            force_setattr(self, "ip", counted_ip(self.ip))
+            _check_range(self.ip)
 
 
 class ConnectionRow(Struct, frozen=True, rename="camel"):
@@ -86,8 +87,10 @@ class ConnectionsPage(Struct, frozen=True, rename="camel"):
 class Selector(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
     """Some connections: those to which all that is given applies, which is one thing at least.
 
+    `ip` is an address, or a network such as "2001:db8::/64".
+
     Raises:
-        UsageError: nothing is given, or `ip` is no IP address.
+        UsageError: nothing is given, or `ip` is neither an IP address nor a network.
     """
 
     id: str | None = None
@@ -99,7 +102,7 @@ class Selector(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
         if self.id is None and self.user is None and self.ip is None and self.room is None:
             raise UsageError("give one of id, user, ip and room at least")
         if self.ip is not None:
-            force_setattr(self, "ip", counted_ip(self.ip))
+            _check_range(self.ip)
 
 
 class Disconnected(Struct, frozen=True, rename="camel"):
@@ -152,25 +155,39 @@ def counted_ip(text: str) -> str:
     return counted(text)
 
 
+def _check_range(text: str) -> None:
+    if range_of(text) is None:
+        raise UsageError(f"ip: {shown(text)} is neither an IP address nor a network")
+
+
 async def _find(node: Parts, wanted: ConnectionsQuery | Selector) -> list[Connection]:
     source: Iterable[Connection] = node.engine.connections()
     if wanted.room is not None:
         source = node.rooms.members(wanted.room)
+    comes_from = None
+    if wanted.ip is not None:
+        network = range_of(wanted.ip)
+        assert network is not None
+        comes_from = matcher(network)
     found = []
     # A copy, because connections come and go while the loop has its turns.
     for looks, connection in enumerate(list(source), 1):
-        if _fits(connection, wanted):
+        if _fits(connection, wanted, comes_from):
             found.append(connection)
         if looks % _LOOKS == 0:
             await asyncio.sleep(0)
     return found
 
 
-def _fits(connection: Connection, wanted: ConnectionsQuery | Selector) -> bool:
+def _fits(
+    connection: Connection,
+    wanted: ConnectionsQuery | Selector,
+    comes_from: Callable[[str], bool] | None,
+) -> bool:
     return (
         not connection.closed
         and (wanted.user is None or connection.user == wanted.user)
-        and (wanted.ip is None or connection.address == wanted.ip)
+        and (comes_from is None or comes_from(connection.address))
         and (isinstance(wanted, ConnectionsQuery) or wanted.id in (None, connection.id))
     )
 

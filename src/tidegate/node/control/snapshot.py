@@ -23,6 +23,7 @@ class Connections(Struct, frozen=True, rename="camel"):
     utilization: float
     """`current` as a share of `limit`, 0 to 1."""
     unique_ips: int
+    """Addresses; an IPv6 network (`limits.ipv6_prefix`) is one."""
     unique_users: int
     accepted: int
     rejected: int

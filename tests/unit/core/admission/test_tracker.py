@@ -248,3 +248,50 @@ def test_explain_of_the_server(
     step = tracker.explain("192.0.2.1", identity)[1]
     assert (step.name, step.passed, step.detail) == ("connections", passed, detail)
     assert step.numbers == {"open": open_now, "limit": 10, "pool": 6, "pool_used": open_now}
+
+
+def ipv6(network: int, host: int) -> str:
+    return f"2001:db8:0:{network:x}::{host:x}"
+
+
+def tracker_of(per_ip: int, ipv6_prefix: int) -> ConnectionTracker:
+    return ConnectionTracker(LimitsSettings(per_ip=per_ip, ipv6_prefix=ipv6_prefix), {})
+
+
+def test_addresses_of_one_ipv6_network_share_a_limit_and_keep_their_own_names() -> None:
+    tracker = tracker_of(2, 64)
+    leases = [held(tracker.acquire(ipv6(1, host))) for host in (1, 2)]
+    assert [lease.address for lease in leases] == [ipv6(1, 1), ipv6(1, 2)]
+    assert isinstance(tracker.acquire(ipv6(1, 3)), Reject)
+    assert tracker.ip_rejection(ipv6(1, 4)) is not None
+    assert tracker.own_rejection(ipv6(1, 5), ANONYMOUS) is not None
+    assert tracker.ip_count(ipv6(1, 99)) == 2
+    assert tracker.unique_ips == 1
+    step = tracker.explain(ipv6(1, 6), ANONYMOUS)[0]
+    assert not step.passed
+    assert step.detail == "2 of 2 connections from 2001:db8:0:1::/64"
+    leases.append(held(tracker.acquire(ipv6(2, 1))))
+    assert tracker.unique_ips == 2
+    for lease in leases:
+        assert tracker.release(lease)
+    assert counts(tracker) == (0, 0, 0)
+
+
+def test_addresses_of_one_ipv6_network_with_a_prefix_of_128_count_by_themselves() -> None:
+    tracker = tracker_of(1, 128)
+    leases = [held(tracker.acquire(ipv6(1, host))) for host in range(5)]
+    assert tracker.unique_ips == 5
+    assert isinstance(tracker.acquire(ipv6(1, 0)), Reject)
+    for lease in leases:
+        tracker.release(lease)
+    assert counts(tracker) == (0, 0, 0)
+
+
+def test_a_prefix_that_changes_needs_a_restart() -> None:
+    tracker = tracker_of(2, 64)
+    leases = [held(tracker.acquire(ipv6(1, host))) for host in (1, 2)]
+    tracker.apply(LimitsSettings(per_ip=2, ipv6_prefix=128), {})
+    assert isinstance(tracker.acquire(ipv6(1, 3)), Reject)
+    for lease in leases:
+        tracker.release(lease)
+    assert counts(tracker) == (0, 0, 0)
