@@ -336,6 +336,6 @@ class WaitingClients(Generic[C]):
         return _QUEUE_FULL
 
     def _bound(self, attempt: Attempt) -> str:
-        """Whose a ticket is: a user's, or an address's; IPv6 clients change theirs by themselves."""
+        """Whose a ticket is. IPv6 clients change their address by themselves."""
         user = attempt.identity.user
         return f"ip:{network(attempt.address, self._prefix)}" if user is None else f"user:{user}"

@@ -9,6 +9,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Annotated, Final
 
 from msgspec import Meta, Struct
+from msgspec.structs import force_setattr
 
 from tidegate.addresses import counted, matcher, parse, range_of
 from tidegate.core.codes import KICKED
@@ -58,7 +59,7 @@ class ConnectionsQuery(Struct, frozen=True, rename="camel", forbid_unknown_field
 
     def __post_init__(self) -> None:
         if self.ip is not None:
-            _check_range(self.ip)
+            force_setattr(self, "ip", _range_text(self.ip))
 
 
 class ConnectionRow(Struct, frozen=True, rename="camel"):
@@ -102,7 +103,7 @@ class Selector(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
         if self.id is None and self.user is None and self.ip is None and self.room is None:
             raise UsageError("give one of id, user, ip and room at least")
         if self.ip is not None:
-            _check_range(self.ip)
+            force_setattr(self, "ip", _range_text(self.ip))
 
 
 class Disconnected(Struct, frozen=True, rename="camel"):
@@ -155,9 +156,12 @@ def counted_ip(text: str) -> str:
     return counted(text)
 
 
-def _check_range(text: str) -> None:
-    if range_of(text) is None:
+def _range_text(text: str) -> str:
+    """Return an address as connections show it, or a network."""
+    found = range_of(text)
+    if found is None:
         raise UsageError(f"ip: {shown(text)} is neither an IP address nor a network")
+    return str(found) if "/" in text else counted(text)
 
 
 async def _find(node: Parts, wanted: ConnectionsQuery | Selector) -> list[Connection]:
