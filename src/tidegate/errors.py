@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-__all__ = ["BackplaneError", "ConfigError", "PeerError", "TidegateError", "UsageError"]
+from math import ceil
+
+__all__ = [
+    "BackplaneError",
+    "ConfigError",
+    "PeerError",
+    "Refused",
+    "TidegateError",
+    "UsageError",
+]
 
 
 class TidegateError(Exception):
@@ -23,3 +32,43 @@ class UsageError(TidegateError):
 
 class BackplaneError(TidegateError):
     """What carries messages between nodes failed or could not be reached."""
+
+
+class Refused(TidegateError):  # noqa: N818 - it is what happened, not a failure
+    """A policy refused an attempt.
+
+    Attributes:
+        reason: the name in the table of reasons, such as "user_limit".
+        message: the same for people.
+        retry_after: seconds after which the client may come back; None for not by itself.
+        status: the HTTP status, such as 429; None where there is no HTTP response to send.
+        close_code: the WebSocket close code, such as 1013; None where nothing is closed.
+        limit: the limit that was reached, None when it is not a limit.
+    """
+
+    def __init__(
+        self,
+        reason: str,
+        message: str,
+        *,
+        retry_after: float | None = None,
+        status: int | None = None,
+        close_code: int | None = None,
+        limit: int | None = None,
+    ) -> None:
+        super().__init__(f"{reason}: {message}")
+        self.reason = reason
+        self.message = message
+        self.retry_after = retry_after
+        self.status = status
+        self.close_code = close_code
+        self.limit = limit
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers of an HTTP refusal: `X-Rejection-Reason` and, with a delay, `Retry-After`."""
+        headers = {"X-Rejection-Reason": self.reason}
+        if self.retry_after is not None:
+            # HTTP has whole seconds; the client must not come back too early (RFC 9110 10.2.3).
+            headers["Retry-After"] = str(ceil(self.retry_after))
+        return headers
