@@ -21,7 +21,7 @@ from tidegate.policies import ConnectionTracker, Refused, Tier
     ],
 )
 def test_acquire_at_a_limit_is_refused_with_its_reason(
-    limits: dict[str, int], first: Any, second: Any, reason: str, status: int
+    limits: dict[str, Any], first: Any, second: Any, reason: str, status: int
 ) -> None:
     tracker = ConnectionTracker(**limits)
     lease = tracker.acquire(*first)
