@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Lock
 from time import monotonic
+from typing import Final
 
 from tidegate.core.admission.breaker import CircuitBreaker as Breaker
 from tidegate.core.admission.breaker import State
@@ -14,6 +15,8 @@ from tidegate.core.settings import BreakerSettings
 from tidegate.policies.refusing import refused
 
 __all__ = ["BreakerStats", "CircuitBreaker"]
+
+_DEFAULTS: Final = BreakerSettings()
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +48,10 @@ class CircuitBreaker:
     def __init__(
         self,
         *,
-        rejections: int = 1000,
-        window: float = 10.0,
-        open_for: float = 10.0,
-        probes: int = 20,
+        rejections: int = _DEFAULTS.rejections,
+        window: float = _DEFAULTS.window,
+        open_for: float = _DEFAULTS.open_for,
+        probes: int = _DEFAULTS.probes,
         clock: Callable[[], float] = monotonic,
     ) -> None:
         self._lock = Lock()

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Hashable
 from time import monotonic
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from tidegate.core.settings import HeartbeatSettings
 from tidegate.core.timing.heartbeat import Heartbeat
@@ -16,6 +16,7 @@ __all__ = ["HeartbeatManager"]
 
 C = TypeVar("C", bound=Hashable)
 
+_DEFAULTS: Final = HeartbeatSettings()
 _log = logging.getLogger("tidegate")
 
 
@@ -63,9 +64,9 @@ class HeartbeatManager(Generic[C]):
         ping: Callable[[C], Awaitable[object] | object],
         on_dead: Callable[[C], Awaitable[object] | object],
         on_idle: Callable[[C], Awaitable[object] | object] | None = None,
-        interval: float = 30.0,
-        timeout: float = 10.0,
-        idle_timeout: float = 0.0,
+        interval: float = _DEFAULTS.interval,
+        timeout: float = _DEFAULTS.timeout,
+        idle_timeout: float = _DEFAULTS.idle_timeout,
         clock: Callable[[], float] = monotonic,
     ) -> None:
         checked = HeartbeatSettings(interval=interval, timeout=timeout, idle_timeout=idle_timeout)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from threading import Lock
 from time import monotonic
+from typing import Final
 
 from tidegate.core.admission.pacing import Pacer as Slots
 from tidegate.core.codes import RATE_LIMITED
@@ -13,6 +14,8 @@ from tidegate.core.settings import PacingSettings
 from tidegate.policies.refusing import refused
 
 __all__ = ["Pacer", "PacerStats"]
+
+_DEFAULTS: Final = PacingSettings()
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +44,8 @@ class Pacer:
 
     def __init__(
         self,
-        rate: float = 2000.0,
-        burst: int = 1000,
+        rate: float = _DEFAULTS.rate,
+        burst: int = _DEFAULTS.burst,
         *,
         per_key: int = 100,
         clock: Callable[[], float] = monotonic,

@@ -7,6 +7,7 @@ from threading import Lock
 from typing import Final, Generic, TypeVar
 
 from tidegate.core.messaging.rooms import Rooms as Members
+from tidegate.core.settings import LimitsSettings
 from tidegate.errors import ConfigError
 from tidegate.policies.refusing import refused
 
@@ -14,6 +15,7 @@ __all__ = ["Rooms"]
 
 C = TypeVar("C", bound=Hashable)
 
+_DEFAULTS: Final = LimitsSettings()
 _MOST: Final = 10_000_000
 
 
@@ -40,7 +42,12 @@ class Rooms(Generic[C]):
         ConfigError: a limit is out of its range.
     """
 
-    def __init__(self, *, per_room: int = 10_000, rooms_per_connection: int = 100) -> None:
+    def __init__(
+        self,
+        *,
+        per_room: int = _DEFAULTS.per_room,
+        rooms_per_connection: int = _DEFAULTS.rooms_per_connection,
+    ) -> None:
         for name, value in (("per_room", per_room), ("rooms_per_connection", rooms_per_connection)):
             if not isinstance(value, int) or not 0 <= value <= _MOST:
                 raise ConfigError(f"{name} = {value!r}: must be a whole number from 0 to {_MOST:,}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import final
+from typing import Final, final
 
 from tidegate.addresses import counted
 from tidegate.core.admission import attempt as core
@@ -13,6 +13,8 @@ from tidegate.core.settings import LimitsSettings, Tier
 from tidegate.policies.refusing import rejected
 
 __all__ = ["ConnectionTracker", "Lease", "TrackerStats"]
+
+_DEFAULTS: Final = LimitsSettings()
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +95,9 @@ class ConnectionTracker:
     def __init__(
         self,
         *,
-        connections: int = 10_000,
-        per_ip: int = 100,
-        per_user: int = 10,
+        connections: int = _DEFAULTS.connections,
+        per_ip: int = _DEFAULTS.per_ip,
+        per_user: int = _DEFAULTS.per_user,
         tiers: Mapping[str, Tier] | None = None,
     ) -> None:
         self._limits = LimitsSettings(connections=connections, per_ip=per_ip, per_user=per_user)

@@ -12,7 +12,7 @@ from tidegate.addresses import counted
 from tidegate.core.admission import attempt as core
 from tidegate.core.admission.waiting_room import WaitingRoom as Queue
 from tidegate.core.codes import QUEUE_FULL, SERVER_LIMIT, WAIT_TIMEOUT
-from tidegate.core.settings import Settings
+from tidegate.core.settings import Settings, WaitingRoomSettings
 from tidegate.errors import Refused
 from tidegate.policies.pacer import Pacer
 from tidegate.policies.refusing import refused, rejected
@@ -22,6 +22,7 @@ from tidegate.policies.tracker import ConnectionTracker, Lease
 
 __all__ = ["Position", "WaitingRoom"]
 
+_DEFAULTS: Final = WaitingRoomSettings()
 _EVERY: Final = 0.1  # seconds between two looks while somebody waits
 
 
@@ -75,8 +76,8 @@ class WaitingRoom:
         self,
         tracker: ConnectionTracker,
         *,
-        size: int = 500,
-        max_wait: float = 30.0,
+        size: int = _DEFAULTS.size,
+        max_wait: float = _DEFAULTS.max_wait,
         pacer: Pacer | None = None,
         shedder: LoadShedder | None = None,
         clock: Callable[[], float] = monotonic,
