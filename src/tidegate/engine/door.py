@@ -37,6 +37,10 @@ class Grant(NamedTuple):
 class Undecided(Protocol):
     """An attempt whose decision comes later. It ends with one `decide`, `refuse` or `cancel`."""
 
+    @property
+    def address(self) -> str:
+        """The client's own address, behind any proxy."""
+
     def then(self, ready: Callable[[], None], /) -> None:
         """Call `ready` once, in the loop's thread, when `decide` has something to say."""
 
@@ -62,8 +66,14 @@ class Door(Protocol):
     def timed_out(self) -> bytes:
         """Return the response to a request that did not come in time."""
 
-    def no_descriptor(self) -> bytes:
-        """Return the response when the process is out of file descriptors."""
+    def no_descriptor(self, request: Request | None, /) -> bytes:
+        """Return the response when there is no file descriptor for a connection.
+
+        `request` is None where none could be read. Plain HTTP is answered as ever.
+        """
+
+    def crowded(self) -> bytes:
+        """Return the response to one more unfinished attempt of an address that has too many."""
 
     def failed(self, error: Exception, /) -> bytes:
         """Return the response when a decision raised; no lease may be held then."""

@@ -18,6 +18,7 @@ from tidegate.core.codes import IDLE_TIMEOUT, Close
 from tidegate.core.timing.heartbeat import Heartbeat
 from tidegate.core.timing.rates import Rates
 from tidegate.engine.connection import Connection
+from tidegate.engine.descriptors import Shares
 from tidegate.engine.fanout import Fanout
 from tidegate.engine.intake import Intake
 from tidegate.engine.lingering import Lingerers
@@ -27,6 +28,7 @@ from tidegate.engine.shared import Shared
 from tidegate.engine.sockets import listening_socket
 from tidegate.engine.tasks import Tasks
 from tidegate.engine.tls import server_context
+from tidegate.engine.unfinished import Unfinished
 from tidegate.wire.frames import PING, encode
 
 if TYPE_CHECKING:
@@ -64,6 +66,7 @@ class Engine:
             settings.heartbeat.idle_timeout,
             monotonic(),
         )
+        shares = Shares.of(None)
         self.shared = Shared(
             secrets.token_hex(4),
             settings,
@@ -72,7 +75,8 @@ class Engine:
             Fanout(poller, stats),
             heartbeat,
             Rates(settings.messages, settings.limits.rooms_per_connection),
-            Lingerers(),
+            Unfinished(shares.openings, settings.limits),
+            Lingerers(Unfinished(shares.lingering, settings.limits)),
             Tasks(),
             tls,
         )
@@ -87,15 +91,26 @@ class Engine:
     # Life.
 
     def start(
-        self, application: Application[Connection], host: Host[Connection], door: Door
+        self,
+        application: Application[Connection],
+        host: Host[Connection],
+        door: Door,
+        descriptors: int | None = None,
     ) -> None:
         """Listen, and let the running loop drive the poller.
+
+        Args:
+            descriptors: how many file descriptors the process may have, None for no limit.
 
         Raises:
             ConfigError: an address cannot be listened on.
         """
         server, shared = self._settings.server, self.shared
         sock = listening_socket(server.host, server.port, server.backlog)
+        limits = self._settings.limits
+        shares = shared.shares = Shares.of(descriptors)
+        shared.unfinished.share(shares.openings, limits)
+        shared.lingerers.unfinished.share(shares.lingering, limits)
         shared.application = application
         shared.host = host
         shared.door = door

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from tidegate.engine.sockets import Socket
+    from tidegate.engine.unfinished import Unfinished
 
 __all__ = ["Lingerers"]
 
@@ -25,39 +26,52 @@ _SECONDS = 2.0
 _REST_SECONDS = 0.02  # between two looks at the same: time for the peer to read and to end
 _LOOKS_PER_ADD = 2  # more than an add can add, so that the queue does not grow when peers end
 _LOOKS_PER_SWEEP = 32
-_MOST = 1024  # more than this and the oldest goes at once: a storm must not eat the descriptors
 
 
 class Lingerers:
     """All lingering sockets, the one that was looked at longest ago first.
 
-    Bounded in number and time: at most 1,024, for two seconds and as long as the looks at the
-    others take.
+    Bounded in number and time: at most `unfinished.most`, for two seconds and as long as the
+    looks at the others take. One more closes the oldest at once, so that a storm does not eat the
+    descriptors.
     """
 
-    __slots__ = ("_queue",)
+    __slots__ = ("_queue", "unfinished")
 
-    def __init__(self) -> None:
-        # When each was looked at last, its deadline and the socket.
-        self._queue: deque[tuple[float, float, Socket]] = deque()
+    def __init__(self, unfinished: Unfinished) -> None:
+        self.unfinished = unfinished
+        # When each was looked at last, its deadline, the socket, and what it is counted under.
+        self._queue: deque[tuple[float, float, Socket, str]] = deque()
 
     def __len__(self) -> int:
         return len(self._queue)
 
-    def add(self, sock: Socket, now: float) -> None:
-        """Half-close ``sock``, which no poller watches, and close it when the peer has. HOT."""
+    def add(self, sock: Socket, now: float, address: str | None) -> None:
+        """Half-close ``sock``, which no poller watches, and close it when the peer has. HOT.
+
+        When too many of its address linger already, it is closed at once: its answer may be lost
+        if the peer goes on sending.
+
+        Args:
+            address: what it is counted under, None for a trusted proxy's.
+        """
         try:
             sock.shutdown(socket.SHUT_WR)
         except OSError:
             sock.close()
             return
-        queue = self._queue
-        queue.append((now, now + _SECONDS, sock))
         self._look(now, _LOOKS_PER_ADD)
-        if len(queue) > _MOST:
-            _, _, oldest = queue.popleft()
-            _ended(oldest)  # for what is unread, which would make closing a reset
-            oldest.close()
+        key = self.unfinished.enter(address)
+        if key is None:
+            _ended(sock)  # for what is unread, which would make closing a reset
+            sock.close()
+            return
+        queue = self._queue
+        queue.append((now, now + _SECONDS, sock, key))
+        if len(queue) > self.unfinished.most:
+            _, _, oldest, key = queue.popleft()
+            _ended(oldest)
+            self._close(oldest, key)
 
     def sweep(self, now: float) -> None:
         """Close some of those whose peer has ended, or whose time is over. Call it often."""
@@ -66,7 +80,12 @@ class Lingerers:
     def close(self) -> None:
         """Close them all."""
         while self._queue:
-            self._queue.popleft()[2].close()
+            _, _, sock, key = self._queue.popleft()
+            self._close(sock, key)
+
+    def _close(self, sock: Socket, key: str) -> None:
+        sock.close()
+        self.unfinished.leave(key)
 
     def _look(self, now: float, count: int) -> None:
         queue = self._queue
@@ -74,11 +93,11 @@ class Lingerers:
         for _ in range(min(count, len(queue))):
             if queue[0][0] > rested:
                 return
-            _, until, sock = queue.popleft()
+            _, until, sock, key = queue.popleft()
             if _ended(sock) or until <= now:
-                sock.close()
+                self._close(sock, key)
             else:
-                queue.append((now, until, sock))
+                queue.append((now, until, sock, key))
 
 
 def _ended(sock: Socket) -> bool:

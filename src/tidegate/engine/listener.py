@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import os
 import socket
 import ssl
 from collections import deque
@@ -13,12 +12,13 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from tidegate.addresses import counted
-from tidegate.core.codes import PENDING_LIMIT
+from tidegate.core.codes import IP_LIMIT, PENDING_LIMIT, SERVER_LIMIT
 from tidegate.engine.connection import Connection
 from tidegate.engine.door import Grant
 from tidegate.engine.opening import Opening
 from tidegate.engine.parked import Parked
 from tidegate.engine.poller import READ, Entry
+from tidegate.engine.reserve import Reserve
 from tidegate.engine.sockets import DEFERRED_SECONDS
 from tidegate.wire.handshake import MAX_HEAD_BYTES, HandshakeError, Request, parse_request
 
@@ -54,8 +54,10 @@ class Listener(Entry):
     A batch goes through each phase together, because that costs half as much as one after the
     other: the code and the tables of one phase fit the processor's caches, those of all do not.
 
-    Out of file descriptors it gives up its reserve to accept and refuse one connection at a time,
-    so that the kernel's queue drains, nobody waits in vain, and the processor stays idle.
+    File descriptors are shared out (`engine.descriptors`): when those of connections have run out,
+    attempts are read and refused as ever. When none at all is left, it gives up its reserve to
+    answer one connection at a time, so that the kernel's queue drains, nobody waits in vain, and
+    the processor stays idle.
     """
 
     def __init__(self, shared: Shared, sock: socket.socket, proxy_protocol: bool) -> None:
@@ -67,13 +69,15 @@ class Listener(Entry):
         self._sock = sock
         self._family = int(sock.family)
         self._direct = self.tls is None and not proxy_protocol
-        self._reserve = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        self._reserve = Reserve(shared)
+        self._for_connections = shared.shares.connections
+        self._for_clients = shared.shares.clients
         self._closed = False
         self._paused = False
         # When it arrived, in monotonic seconds, stands last where it is needed.
         self._arrived: deque[tuple[int, str, float]] = deque()
         self._asking: deque[tuple[Socket, str, Request, float, Undecided | None]] = deque()
-        self._refused: deque[tuple[Socket, bytes]] = deque()
+        self._refused: deque[tuple[Socket, bytes, str]] = deque()
         self._granted: deque[tuple[Socket, Request, Grant, float]] = deque()
         self._steps: Iterator[None] | None = None  # what is left of the last turn
 
@@ -95,8 +99,7 @@ class Listener(Entry):
             self._sock.close()
             while self._arrived or self._asking or self._refused or self._granted:
                 self._poller.guard(self._finish)
-            if self._reserve >= 0:
-                os.close(self._reserve)
+            self._reserve.give_up()
 
     def on_events(self, events: int) -> bool:  # noqa: ARG002 - see the text
         """Accept; an error on a listening socket shows itself there."""
@@ -197,7 +200,11 @@ class Listener(Entry):
             else:
                 self._pause(f"accept failed: {error.strerror}")
             return False
-        self._arrived.append((fd, peer[0], monotonic()))
+        if fd < self._for_clients:
+            self._arrived.append((fd, peer[0], monotonic()))
+        else:
+            self._warn_of_descriptors()
+            self._reserve.answer(socket.socket(self._family, socket.SOCK_STREAM, 0, fileno=fd))
         return True
 
     def _read(self, fd: int, peer: str, arrived: float) -> None:
@@ -229,19 +236,39 @@ class Listener(Entry):
         try:
             request = parse_request(data)
         except HandshakeError as error:
-            self.refuse(sock, self.door.malformed(error))
+            self.refuse(sock, self.door.malformed(error), peer)
             return
         if request is None:
-            self._wait(sock, peer, arrived).receive(data)
+            self._wait(sock, peer, arrived, data)
         else:
             self._asking.append((sock, peer, request, arrived, None))
 
-    def _wait(self, sock: Socket, peer: str, arrived: float) -> Opening:
+    def _wait(self, sock: Socket, peer: str, arrived: float, data: bytes = b"") -> None:
+        """Let an attempt wait for what is missing, if its address has not too many that do."""
+        shared = self.shared
+        key = shared.unfinished.enter(self._counted(peer))
+        if key is None:
+            self.crowd(sock, peer)
+            return
+        self._make_room()
         fd = sock.fileno()  # known before TLS takes the socket over
-        opening = Opening(self.shared, self, sock, peer, arrived, self.proxy_protocol)
+        opening = Opening(shared, self, sock, peer, arrived, self.proxy_protocol, key)
         self._poller.register(fd, opening)
-        self.shared.openings.set(opening, arrived + self.shared.handshake_timeout)
-        return opening
+        shared.openings.set(opening, arrived + shared.handshake_timeout)
+        if data:
+            opening.receive(data)
+
+    def _make_room(self) -> None:
+        """End the attempt that has waited longest, if there are as many as there may be."""
+        openings = self.shared.openings
+        if len(openings) >= self.shared.unfinished.most:
+            oldest = openings.first()
+            if oldest is not None:
+                oldest.give_way()
+
+    def _counted(self, peer: str) -> str | None:
+        """What a peer is counted under; None for a proxy, whose clients are counted."""
+        return None if self.door.trusts(peer) else peer
 
     def _decide(
         self,
@@ -253,21 +280,48 @@ class Listener(Entry):
     ) -> None:
         """Ask the door about a whole request, or for a decision that was not known before."""
         now = self._poller.now
+        answer: Grant | bytes | Undecided
         try:
-            if undecided is None:
+            if sock.fileno() >= self._for_connections and self._no_descriptor(sock):
+                if undecided is None:
+                    answer = self.door.no_descriptor(request)
+                else:
+                    answer = undecided.refuse(SERVER_LIMIT)
+            elif undecided is None:
                 answer = self.door.decide(request, peer, now)
             else:
                 answer = undecided.decide(now)
         except Exception as error:
             answer = self.door.failed(error)
         if isinstance(answer, bytes):
-            self._refused.append((sock, answer))
+            self._refused.append((sock, answer, peer))
         elif isinstance(answer, Grant):
             self._granted.append((sock, request, answer, arrived))
-        elif self.shared.pending >= self.shared.max_pending:
-            self._refused.append((sock, answer.refuse(PENDING_LIMIT)))
         else:
-            Parked(self.shared, self, sock, peer, request, arrived, answer).begin()
+            self._park(sock, peer, request, arrived, answer)
+
+    def _park(
+        self, sock: Socket, peer: str, request: Request, arrived: float, undecided: Undecided
+    ) -> None:
+        """Let an attempt wait for its decision, if there are not too many that do."""
+        shared = self.shared
+        if shared.pending >= shared.max_pending:
+            self._refused.append((sock, undecided.refuse(PENDING_LIMIT), peer))
+            return
+        key = shared.unfinished.enter(undecided.address)
+        if key is None:
+            self._refused.append((sock, undecided.refuse(IP_LIMIT), peer))
+            return
+        self._make_room()
+        Parked(shared, self, sock, peer, request, arrived, undecided, key).begin()
+
+    def _no_descriptor(self, sock: Socket) -> bool:
+        """Whether connections have all descriptors that they may have. Attempts hold some too."""
+        attempts = len(self.shared.openings) + len(self.shared.lingerers)
+        if sock.fileno() - attempts < self._for_connections:
+            return False
+        self._warn_of_descriptors()
+        return True
 
     def _open(self, sock: Socket, request: Request, grant: Grant, arrived: float) -> None:
         shared = self.shared
@@ -281,7 +335,7 @@ class Listener(Entry):
             raise
         shared.stats.handshake_duration.observe(monotonic() - arrived)
 
-    def refuse(self, sock: Socket, response: bytes) -> None:
+    def refuse(self, sock: Socket, response: bytes, peer: str) -> None:
         """Write a response that ends the attempt, and make sure that it can be read.
 
         No poller may watch the socket.
@@ -293,40 +347,31 @@ class Listener(Entry):
                 self.shared.stats.outgoing.other_bytes += sock.send(response, _MORE_TO_COME)
             else:
                 self.shared.stats.outgoing.other_bytes += sock.send(response)
-        self.shared.lingerers.add(sock, self._poller.now)
+        self.shared.lingerers.add(sock, self._poller.now, self._counted(peer))
+
+    def crowd(self, sock: Socket, peer: str) -> None:
+        """End an attempt whose address has too many that are unfinished."""
+        response = self.door.crowded()
+        if self.tls is None:
+            self.refuse(sock, response, peer)
+        else:
+            sock.close()
 
     def _out_of_descriptors(self) -> None:
-        self.shared.host.warn("out of file descriptors; refusing connections until some are free")
+        self._warn_of_descriptors()
         for _ in range(_REFUSALS_PER_TURN):
-            if self._reserve >= 0:
-                os.close(self._reserve)
-                self._reserve = -1
             try:
-                sock, _ = self._sock.accept()
+                self._reserve.answer_next(self._sock)
             except BlockingIOError:
-                break
+                return
             except OSError:
                 self._pause("no file descriptor for accepting")
-                break
-            with sock:
-                sock.setblocking(False)
-                # No descriptor can be kept for a polite end: what is there is read, so that
-                # closing sends no reset over it.
-                with contextlib.suppress(OSError):
-                    sock.recv(65536)
-                with contextlib.suppress(OSError):
-                    if self.tls is None:
-                        sock.send(self.door.no_descriptor())
-                    sock.shutdown(socket.SHUT_WR)
-            self._take_reserve()
-            if self._reserve < 0:
-                break
-        if self._reserve < 0:
-            self._take_reserve()
+                return
+            if not self._reserve.there:
+                return
 
-    def _take_reserve(self) -> None:
-        with contextlib.suppress(OSError):
-            self._reserve = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    def _warn_of_descriptors(self) -> None:
+        self.shared.host.warn("out of file descriptors; refusing connections until some are free")
 
     def _pause(self, why: str) -> None:
         """Stop accepting for a moment, instead of failing in every turn."""
@@ -344,8 +389,7 @@ class Listener(Entry):
     def _resume(self) -> None:
         if self._closed:
             return
-        if self._reserve < 0:
-            self._take_reserve()
+        self._reserve.take()
         self._paused = False
         self._poller.modify(self._sock.fileno(), READ)
         if self._asking:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Opening"]
 
-_PROXY, _TLS, _HEAD = range(3)  # the stages, in their order
+_PROXY, _TLS, _HEAD, _ENDED = range(4)  # the stages, in their order
 
 _PROXY_FIXED_BYTES = 16  # signature, version, family and the length of the rest
 
@@ -37,10 +37,12 @@ class Opening(Entry):
         listener: takes the attempt over when its request is whole.
         started: when it was accepted, in monotonic seconds.
         proxy_protocol: whether a PROXY header comes first.
+        key: what `Unfinished.enter` returned for its peer.
     """
 
     __slots__ = (
         "_buffer",
+        "_key",
         "_listener",
         "_peer",
         "_shared",
@@ -58,12 +60,14 @@ class Opening(Entry):
         peer: str,
         started: float,
         proxy_protocol: bool,
+        key: str,
     ) -> None:
         self._shared = shared
         self._listener = listener
         self._sock = sock
         self._peer = peer
         self._started = started
+        self._key = key
         self._buffer = b""
         self._writing = False
         if proxy_protocol:
@@ -100,11 +104,11 @@ class Opening(Entry):
 
     def timeout(self) -> None:
         """The handshake took too long: say so where the peer can read it."""
-        if self._stage == _HEAD:
-            self._leave()
-            self._listener.refuse(self._sock, self._door.timed_out())
-        else:
-            self.drop()
+        self._end(self._door.timed_out())
+
+    def give_way(self) -> None:
+        """Make room for another attempt; say so where the peer can read it."""
+        self._end(self._door.no_descriptor(None))
 
     def drop(self) -> None:
         """Close without an answer."""
@@ -119,8 +123,7 @@ class Opening(Entry):
             # The end may begin up to three bytes before what is new.
             request = parse_request(data) if head_end(data, max(0, before - 3)) >= 0 else None
         except HandshakeError as error:
-            self._leave()
-            self._listener.refuse(self._sock, self._door.malformed(error))
+            self._end(self._door.malformed(error))
             return
         if request is not None:
             self._leave()
@@ -130,8 +133,18 @@ class Opening(Entry):
     def _door(self) -> Door:
         return self._shared.door
 
+    def _end(self, response: bytes) -> None:
+        if self._stage == _HEAD:
+            self._leave()
+            self._listener.refuse(self._sock, response, self._peer)
+        else:
+            self.drop()
+
     def _leave(self) -> None:
+        self._stage = _ENDED
         self._shared.openings.discard(self)
+        self._shared.unfinished.leave(self._key)
+        self._key = ""
         self._shared.poller.release(self._sock.fileno())
 
     def _read_head(self) -> None:
@@ -156,11 +169,26 @@ class Opening(Entry):
             header = parse_proxy_v2(buffer)
         if header.source is not None and self._door.trusts(self._peer):
             self._peer = header.source
+            if not self._count_client():
+                return
         self._buffer = b""
         if self._shared.tls is not None:
             self._begin_tls(self._shared.tls)
         else:
             self._stage = _HEAD
+
+    def _count_client(self) -> bool:
+        """Count the client in place of its proxy; False when it has as many as it may have."""
+        unfinished = self._shared.unfinished
+        unfinished.leave(self._key)
+        self._key = ""
+        key = unfinished.enter(self._peer)
+        if key is None:
+            self._leave()
+            self._listener.crowd(self._sock, self._peer)
+            return False
+        self._key = key
+        return True
 
     def _begin_tls(self, context: ssl.SSLContext) -> None:
         self._sock = TlsSocket(cast(socket, self._sock), context)

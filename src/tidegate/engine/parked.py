@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from tidegate.core.codes import DECISION_TIMEOUT
+from tidegate.core.codes import DECISION_TIMEOUT, PENDING_LIMIT, Refusal
 from tidegate.engine.poller import Entry
 
 if TYPE_CHECKING:
@@ -36,14 +36,30 @@ class Parking(Protocol):
     ) -> None:
         """Take an attempt that can be decided about."""
 
-    def refuse(self, sock: Socket, response: bytes) -> None:
+    def refuse(self, sock: Socket, response: bytes, peer: str) -> None:
         """Write the response that ends an attempt."""
+
+    def crowd(self, sock: Socket, peer: str) -> None:
+        """End an attempt whose address has too many that are unfinished."""
 
 
 class Parked(Entry):
-    """One attempt between its request and its decision. It is on the poller while it waits."""
+    """One attempt between its request and its decision. It is on the poller while it waits.
 
-    __slots__ = ("_arrived", "_parking", "_peer", "_request", "_shared", "_sock", "_undecided")
+    Args:
+        key: what `Unfinished.enter` returned for its client.
+    """
+
+    __slots__ = (
+        "_arrived",
+        "_key",
+        "_parking",
+        "_peer",
+        "_request",
+        "_shared",
+        "_sock",
+        "_undecided",
+    )
 
     def __init__(
         self,
@@ -54,8 +70,10 @@ class Parked(Entry):
         request: Request,
         arrived: float,
         undecided: Undecided,
+        key: str,
     ) -> None:
         self._shared = shared
+        self._key = key
         self._parking = parking
         self._sock = sock
         self._peer = peer
@@ -94,9 +112,11 @@ class Parked(Entry):
 
     def timeout(self) -> None:
         """The decision took too long: say so."""
-        undecided = self._leave()
-        if undecided is not None:
-            self._parking.refuse(self._sock, undecided.refuse(DECISION_TIMEOUT))
+        self._refuse(DECISION_TIMEOUT)
+
+    def give_way(self) -> None:
+        """Make room for another attempt."""
+        self._refuse(PENDING_LIMIT)
 
     def drop(self) -> None:
         """Close without an answer."""
@@ -104,6 +124,11 @@ class Parked(Entry):
         if undecided is not None:
             self._sock.close()
             undecided.cancel()
+
+    def _refuse(self, reason: Refusal) -> None:
+        undecided = self._leave()
+        if undecided is not None:
+            self._parking.refuse(self._sock, undecided.refuse(reason), self._peer)
 
     def _ready(self) -> None:
         undecided = self._leave()
@@ -117,5 +142,6 @@ class Parked(Entry):
             shared = self._shared
             shared.pending -= 1
             shared.openings.discard(self)
+            shared.unfinished.leave(self._key)
             shared.poller.release(self._sock.fileno())
         return undecided

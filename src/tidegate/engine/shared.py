@@ -22,11 +22,13 @@ if TYPE_CHECKING:
     from tidegate.core.timing.heartbeat import Heartbeat
     from tidegate.core.timing.rates import Rates
     from tidegate.engine.application import Application, Host
+    from tidegate.engine.descriptors import Shares
     from tidegate.engine.door import Door
     from tidegate.engine.fanout import Fanout
     from tidegate.engine.lingering import Lingerers
     from tidegate.engine.poller import Poller
     from tidegate.engine.tasks import Tasks
+    from tidegate.engine.unfinished import Unfinished
 
 __all__ = ["Corked", "Shared"]
 
@@ -67,10 +69,12 @@ class Shared:
         "rates",
         "rates_are_dry",
         "refuses_early",
+        "shares",
         "slow",
         "stats",
         "tasks",
         "tls",
+        "unfinished",
     )
 
     # Set when the engine starts.
@@ -81,6 +85,7 @@ class Shared:
     on_message: Callable[[Any, str | bytes], Any]
     """`Application.message`: bound once, because it is called for every message."""
     refuses_early: bool
+    shares: Shares
 
     def __init__(
         self,
@@ -91,6 +96,7 @@ class Shared:
         fanout: Fanout,
         heartbeat: Heartbeat[Any],
         rates: Rates,
+        unfinished: Unfinished,
         lingerers: Lingerers,
         tasks: Tasks,
         tls: ssl.SSLContext | None,
@@ -103,13 +109,15 @@ class Shared:
         self.heartbeat = heartbeat
         self.rates = rates
         """What connections may send; a change is in force at once for all of them."""
+        self.unfinished = unfinished
+        """Counts and bounds of `openings`."""
         self.lingerers = lingerers
         self.tasks = tasks
         self.tls = tls
         self.corked: Corked | None = None
         """Small messages that go out when a batch was handled; None when none is being handled."""
         self.openings: Deadlines[Any] = Deadlines()
-        """Attempts that have no answer yet: of these each has `timeout` and `drop`."""
+        """Attempts that have no answer yet: each has `timeout`, `give_way` and `drop`."""
         self.closing: Deadlines[Any] = Deadlines()
         """Connections whose close frame is out."""
         self.fragments: Deadlines[Any] = Deadlines()
@@ -136,6 +144,8 @@ class Shared:
 
     def apply(self, settings: Settings) -> None:
         """Take over the settings that can change."""
+        self.unfinished.apply(settings.limits)
+        self.lingerers.unfinished.apply(settings.limits)
         self.outbox = settings.outbox
         self.close_timeout = settings.server.close_timeout
         self.handshake_timeout = settings.server.handshake_timeout

@@ -21,6 +21,7 @@ from tidegate.core.admission.attempt import Attempt, Lease, Reject
 from tidegate.core.codes import (
     HANDSHAKE_TIMEOUT,
     INTERNAL_ERROR,
+    IP_LIMIT,
     NOT_FOUND,
     REASONS,
     SERVER_LIMIT,
@@ -108,6 +109,7 @@ class GateDoor:
         self._deflate = settings.deflate
         self._query_token = settings.auth.query_token
         self._no_descriptor = _response(SERVER_LIMIT, SERVER_LIMIT.retry_after, None)
+        self._crowded = _response(IP_LIMIT, IP_LIMIT.retry_after, None)
 
     # What the engine asks (engine.door.Door).
 
@@ -173,10 +175,22 @@ class GateDoor:
         self._refusals.count(HANDSHAKE_TIMEOUT)
         return _response(HANDSHAKE_TIMEOUT, None, None)
 
-    def no_descriptor(self) -> bytes:
-        """Return the refusal of a connection for which there is no file descriptor."""
+    def no_descriptor(self, request: Request | None, /) -> bytes:
+        """Return the refusal of a connection for which there is no file descriptor.
+
+        Plain HTTP needs one for a moment only, and is answered: health checks among it.
+        """
+        if request is not None and not is_upgrade(request):
+            response = self._application.respond(request)
+            if response is not None:
+                return response
         self._refusals.count(SERVER_LIMIT)
         return self._no_descriptor
+
+    def crowded(self) -> bytes:
+        """Return the refusal of one more unfinished attempt of an address that has too many."""
+        self._refusals.count(IP_LIMIT)
+        return self._crowded
 
     def failed(self, error: Exception, /) -> bytes:
         """Log an error of ours or of the application's; the peer is told nothing of it."""
@@ -249,6 +263,11 @@ class _Parked:
     """An attempt whose decision is pending (engine.door.Undecided)."""
 
     __slots__ = ("_door", "_pending", "_terms")
+
+    @property
+    def address(self) -> str:
+        """The client's own address, behind any proxy."""
+        return self._terms.attempt.address
 
     def __init__(self, door: GateDoor, pending: Pending, terms: _Terms) -> None:
         self._door = door

@@ -35,6 +35,7 @@ from tidegate.node.control import Control
 from tidegate.node.delivery import Delivery
 from tidegate.node.door import GateDoor
 from tidegate.node.identities import Identities
+from tidegate.node.pressure.descriptors import descriptor_limit
 from tidegate.node.pressure.signals import Readings
 from tidegate.node.pressure.zones import ZoneHandler, Zones
 from tidegate.node.services import ApplicationFactory, Services
@@ -156,7 +157,7 @@ class Node:
         """
         await self.delivery.start(self.application.frame, self.application.direct)
         self._started_at = monotonic()
-        self.engine.start(self.application, self, self._door)
+        self.engine.start(self.application, self, self._door, descriptor_limit())
 
     async def serve(self) -> None:
         """Serve in the running loop until SIGTERM, which drains, or SIGINT, which stops.

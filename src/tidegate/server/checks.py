@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from tidegate.addresses import is_loopback
 from tidegate.core.settings import Settings
 from tidegate.core.settings.fields import shown
+from tidegate.engine.descriptors import Shares
 
 __all__ = ["warnings"]
 
-# What the process has open besides connections: listeners, poller, logs, the admin API's clients,
-# and for a moment handshakes and clients that are refused.
-_OTHER_DESCRIPTORS = 64
+# What the process has open beside its clients and those of the admin API: listeners, poller, logs.
+_OWN_DESCRIPTORS = 32
 
 
 def warnings(settings: Settings, descriptors: int | None) -> Iterator[str]:
@@ -27,8 +27,8 @@ def warnings(settings: Settings, descriptors: int | None) -> Iterator[str]:
             f"{shown(server.host)} and auth.anonymous is true; to ask for tokens, set auth.secret "
             f"(or auth.public_key) and auth.anonymous = false"
         )
-    if descriptors is not None and descriptors < limits.connections + _OTHER_DESCRIPTORS:
-        room = max(0, descriptors - _OTHER_DESCRIPTORS)
+    room = max(0, Shares.of(descriptors).connections - _OWN_DESCRIPTORS)
+    if room < limits.connections:
         yield (
             f"the file descriptor limit of {descriptors} is too low for limits.connections = "
             f"{limits.connections}: about {room} connections will fit; raise the hard limit "

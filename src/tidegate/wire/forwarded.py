@@ -69,6 +69,8 @@ class TrustedProxies:
         self._networks = tuple(parsed)
 
     def __contains__(self, address: str) -> bool:
+        if not self._networks:
+            return False
         parsed = parse(address)
         return parsed is not None and self._trusts(parsed)
 

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tidegate.engine import lingering
+from tidegate.core.settings import LimitsSettings
 from tidegate.engine.lingering import Lingerers
+from tidegate.engine.unfinished import Unfinished
 
 NOW = 100.0
 RESTED = NOW + 0.03
@@ -47,11 +48,17 @@ def line() -> Iterator[list[Refused]]:
         one.peer.close()
 
 
-def refuse(lingerers: Lingerers, line: list[Refused], count: int, now: float) -> None:
+def make(most: int = 1024) -> Lingerers:
+    return Lingerers(Unfinished(most, LimitsSettings()))
+
+
+def refuse(
+    lingerers: Lingerers, line: list[Refused], count: int, now: float, address: str | None = None
+) -> None:
     for _ in range(count):
         one = Refused()
         line.append(one)
-        lingerers.add(one, now)  # type: ignore[arg-type]
+        lingerers.add(one, now, address)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -65,7 +72,7 @@ def refuse(lingerers: Lingerers, line: list[Refused], count: int, now: float) ->
     ],
 )
 def test_how_long_one_lingers(line: list[Refused], ended: bool, at: float, left: int) -> None:
-    lingerers = Lingerers()
+    lingerers = make()
     refuse(lingerers, line, 1, NOW)
     line[0].peer.send(b"more of what was refused")
     if ended:
@@ -77,17 +84,17 @@ def test_how_long_one_lingers(line: list[Refused], ended: bool, at: float, left:
 
 
 def test_a_peer_that_is_gone_already(line: list[Refused]) -> None:
-    lingerers = Lingerers()
+    lingerers = make()
     one = Refused()
     line.append(one)
     one.close()
-    lingerers.add(one, NOW)  # type: ignore[arg-type]
+    lingerers.add(one, NOW, None)  # type: ignore[arg-type]
     assert len(lingerers) == 0
 
 
 def test_a_storm_clears_up_behind_itself(line: list[Refused]) -> None:
     """Peers that end are closed by the refusals that follow, without a sweep."""
-    lingerers = Lingerers()
+    lingerers = make()
     for number in range(200):
         refuse(lingerers, line, 1, NOW + number / 1000)
         line[-1].peer.close()
@@ -96,7 +103,7 @@ def test_a_storm_clears_up_behind_itself(line: list[Refused]) -> None:
 
 
 def test_looks_at_those_who_stay_are_spread_out(line: list[Refused]) -> None:
-    lingerers = Lingerers()
+    lingerers = make()
     refuse(lingerers, line, 200, NOW)
     looks = []
     for tick in range(1, 9):
@@ -111,12 +118,24 @@ def test_looks_at_those_who_stay_are_spread_out(line: list[Refused]) -> None:
     assert len(lingerers) == 0
 
 
-def test_the_one_whose_look_is_longest_ago_makes_room(
-    line: list[Refused], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(lingering, "_MOST", 3)
-    lingerers = Lingerers()
+def test_the_one_whose_look_is_longest_ago_makes_room(line: list[Refused]) -> None:
+    lingerers = make(most=3)
     refuse(lingerers, line, 5, NOW)
     assert [one.closed for one in line] == [True, True, False, False, False]
     lingerers.close()
     assert all(one.closed for one in line)
+
+
+def test_one_address_lingers_only_so_often_and_others_beside_it(line: list[Refused]) -> None:
+    lingerers = make(most=15)
+    refuse(lingerers, line, 20, NOW, "192.0.2.1")
+    assert [one.closed for one in line] == [False] * 5 + [True] * 15
+    for one in line[5:]:
+        assert one.peer.recv(10) == b"", "it is told the end"
+    refuse(lingerers, line, 1, NOW, "192.0.2.2")
+    assert not line[-1].closed
+    assert (len(lingerers), len(lingerers.unfinished)) == (6, 6)
+    lingerers.sweep(NOW + 2.1)
+    assert (len(lingerers), len(lingerers.unfinished)) == (0, 0)
+    refuse(lingerers, line, 1, NOW, "192.0.2.1")
+    assert not line[-1].closed

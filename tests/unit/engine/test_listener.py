@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.raw import upgrade
 from tests.unit.engine.live import Client, Live, masked, run, until
-from tidegate.engine import lingering, listener
+from tidegate.engine import listener
 from tidegate.engine.sockets import listening_socket
 from tidegate.errors import ConfigError
 
@@ -386,16 +386,16 @@ def test_lingering_ends_with_the_peer_or_in_time() -> None:
     run(main())
 
 
-def test_only_so_many_linger(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lingering, "_MOST", 3)
-
+def test_only_so_many_linger() -> None:
     async def main() -> None:
-        async with Live(REFUSED) as live:
+        async with Live({"limits": {"connections": 0, "per_ip": 5}}) as live:
+            shared = live.node.engine.shared
             for _ in range(10):
                 client = await live.client()
                 await client.send(upgrade())
                 await refused(client, 503)
-                assert len(live.node.engine.shared.lingerers) <= 3
+                assert len(shared.lingerers) == len(shared.lingerers.unfinished) <= 5
+            assert len(shared.lingerers) == 5
 
     run(main())
 

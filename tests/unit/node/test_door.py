@@ -216,11 +216,16 @@ def test_refusals_that_no_request_led_to() -> None:
     door = Door()
     timed_out = read(door.door.timed_out())
     assert (timed_out.status, timed_out.body["error"]) == (408, "handshake_timeout")
-    full = read(door.door.no_descriptor())
+    full = read(door.door.no_descriptor(None))
     assert (full.status, full.headers["Retry-After"]) == (503, "5")
     malformed = read(door.door.malformed(HandshakeError("headers_too_large", "x")))
     assert (malformed.status, malformed.body["error"]) == (431, "headers_too_large")
-    assert door.counted() == {"handshake_timeout": 1, "server_limit": 1, "headers_too_large": 1}
+    crowded = read(door.door.crowded())
+    assert (crowded.status, crowded.body["error"]) == (429, "ip_limit")
+    assert door.counted() == {
+        **{"handshake_timeout": 1, "server_limit": 1, "headers_too_large": 1},
+        "ip_limit": 1,
+    }
 
 
 def test_an_error_of_ours(caplog: pytest.LogCaptureFixture) -> None:

@@ -94,7 +94,7 @@ class SheddingSettings(Section):
     cpu: tuple[float, ...] = _range(0.80, 1.0, "CPU time per second, in cores,", most=64)
     memory: tuple[float, ...] = _range(0.70, 0.95, "Shares of the memory limit", most=1)
     descriptors: tuple[float, ...] = _range(
-        0.70, 0.98, "Shares of the limit of file descriptors", most=1
+        0.70, 0.98, "Shares of the file descriptors for connections", most=1
     )
     buffered: tuple[int, ...] = _range(
         64 * _MIB, 512 * _MIB, "Bytes in all outboxes", most=1024 * _GIB, unit="bytes"

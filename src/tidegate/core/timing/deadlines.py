@@ -61,6 +61,10 @@ class Deadlines(Generic[T]):
             heapq.heappop(heap)
         return heap[0][0] if heap else None
 
+    def first(self) -> T | None:
+        """Return the key whose deadline is the earliest, or None when there are none."""
+        return None if self.next() is None else self._heap[0][2]
+
     def __iter__(self) -> Iterator[T]:
         """Yield the keys that have a deadline, in no useful order."""
         return iter(self._entries)

@@ -209,7 +209,7 @@ METRICS = (
         "websocket_file_descriptors_used_ratio",
         "gauge",
         "",
-        "Open file descriptors as a share of the limit of this process, 0 to 1.",
+        "Open file descriptors as a share of those that connections may have, 0 to 1.",
         lambda node: descriptors_used_ratio(),  # noqa: ARG005
     ),
     Description(

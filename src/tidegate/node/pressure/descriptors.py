@@ -6,6 +6,8 @@ import os
 import resource
 import sys
 
+from tidegate.engine.descriptors import Shares
+
 __all__ = [
     "descriptor_limit",
     "descriptors_open",
@@ -15,7 +17,7 @@ __all__ = [
 
 # macOS reports a hard limit of "unlimited" and then refuses to set it: the kernel's own maximum
 # for one process applies, so the next best of these is taken.
-_STEPS = (1 << 20, 1 << 18, 1 << 16, 10_240)
+_STEPS = (1 << 20, 1 << 18, 1 << 16, 61_440, 10_240)
 
 
 def descriptor_limit() -> int | None:
@@ -67,8 +69,8 @@ def descriptors_open() -> int | None:
 
 
 def descriptors_used_ratio() -> float | None:
-    """The share of the descriptor limit that is in use, 0 to 1; None where it cannot be known."""
+    """How many are in use of those that connections may have, 0 to 1; None if it is not known."""
     used, limit = descriptors_open(), descriptor_limit()
     if used is None:
         return None
-    return 0.0 if limit is None else min(1.0, used / limit)
+    return 0.0 if limit is None else min(1.0, used / max(1, Shares.of(limit).connections))

@@ -45,6 +45,7 @@ class Kernel:
         # The hard limit is above what the kernel lets one process have.
         (256, UNLIMITED, 245_760, 1 << 16),
         (256, UNLIMITED, 10_240, 10_240),
+        (256, UNLIMITED, 61_440, 61_440),
         (256, 1 << 40, 300_000, 1 << 18),
         # Nothing can be done.
         (256, UNLIMITED, 256, 256),
@@ -118,7 +119,9 @@ def test_where_there_is_no_such_directory_nothing_is_known(
 
 
 @pytest.mark.parametrize(
-    ("used", "limit", "expected"), [(0, 100, 0.0), (50, 100, 0.5), (101, 100, 1.0), (5, None, 0.0)]
+    ("used", "limit", "expected"),
+    # Of 1,024 connections may have 832.
+    [(0, 1024, 0.0), (416, 1024, 0.5), (1000, 1024, 1.0), (5, 10, 1.0), (5, None, 0.0)],
 )
 def test_the_ratio(
     monkeypatch: pytest.MonkeyPatch, used: int, limit: int | None, expected: float

@@ -1,0 +1,74 @@
+"""Answers without a descriptor: one is kept, and given up for as long as an answer takes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from typing import TYPE_CHECKING
+
+from tidegate.wire.handshake import MAX_HEAD_BYTES, HandshakeError, parse_request
+
+if TYPE_CHECKING:
+    from tidegate.engine.shared import Shared
+
+__all__ = ["Reserve"]
+
+
+class Reserve:
+    """One descriptor of a listener, kept for when no other is left."""
+
+    __slots__ = ("_fd", "_shared")
+
+    def __init__(self, shared: Shared) -> None:
+        self._shared = shared
+        self._fd = -1
+        self.take()
+
+    @property
+    def there(self) -> bool:
+        """Whether it is there."""
+        return self._fd >= 0
+
+    def take(self) -> None:
+        """Take it back, if it is not there and one is free."""
+        if self._fd < 0:
+            with contextlib.suppress(OSError):
+                self._fd = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+
+    def give_up(self) -> None:
+        """Give it up, if it is there."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def answer_next(self, listening: socket.socket) -> None:
+        """Accept the next connection, answer it and end it.
+
+        Raises:
+            OSError: there is none (`BlockingIOError`), or it could not be accepted.
+        """
+        self.give_up()
+        try:
+            sock, _ = listening.accept()
+            self.answer(sock)
+        finally:
+            self.take()
+
+    def answer(self, sock: socket.socket) -> None:
+        """Answer what the client has sent so far, and end the connection at once."""
+        shared = self._shared
+        with sock:
+            sock.setblocking(False)
+            # It cannot linger: what is there is read, so that closing sends no reset over it.
+            data = b""
+            with contextlib.suppress(OSError):
+                data = sock.recv(4 * MAX_HEAD_BYTES)
+            request = None
+            with contextlib.suppress(HandshakeError):
+                request = parse_request(data)
+            response = shared.door.no_descriptor(request)
+            with contextlib.suppress(OSError):
+                if shared.tls is None:  # else the answer would have to wait for the handshake
+                    shared.stats.outgoing.other_bytes += sock.send(response)
+                sock.shutdown(socket.SHUT_WR)
