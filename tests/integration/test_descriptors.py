@@ -11,7 +11,7 @@ import pytest
 
 from tests.conftest import Start
 from tests.support.net import wait_until
-from tests.support.process import Process
+from tests.support.process import Process, get
 from tests.support.raw import TEXT, Raw, upgrade
 
 CLIENTS = 90
@@ -116,3 +116,22 @@ def test_the_soft_limit_on_open_files_is_raised(serve: Start) -> None:
     assert len(warnings) == 1
     assert "1024" in warnings[0]
     assert "limits.connections" in warnings[0]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux changes the limits of a process")
+def test_health_answers_when_no_descriptor_is_left_at_all(serve: Start) -> None:
+    """As when the application has opened all there are."""
+    server = serve({"limits": {"connections": 200, "per_ip": 200}})
+    opened = [server.connect().open() for _ in range(20)]
+    soft, hard = server.usage.rlimit(resource.RLIMIT_NOFILE)
+    server.usage.rlimit(resource.RLIMIT_NOFILE, (server.usage.num_fds(), hard))
+    for _ in range(10):
+        assert get(server.port, "/health")[0] == 200
+    with server.connect() as raw:
+        raw.send(upgrade())
+        assert answer(raw) == "server_limit"
+    assert "out of file descriptors" in server.log
+    server.usage.rlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    wait_until(lambda: can_open(server), 5, "it serves again")
+    for raw in opened:
+        raw.close()

@@ -87,7 +87,10 @@ def attack(
 
 
 def others_get_in(
-    server: Process, stack: contextlib.ExitStack, tls: ssl.SSLContext | None = None, head: bytes = b""
+    server: Process,
+    stack: contextlib.ExitStack,
+    tls: ssl.SSLContext | None = None,
+    head: bytes = b"",
 ) -> int:
     count = 0
     for number in range(OTHERS):

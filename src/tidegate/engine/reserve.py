@@ -67,7 +67,10 @@ class Reserve:
             request = None
             with contextlib.suppress(HandshakeError):
                 request = parse_request(data)
-            response = shared.door.no_descriptor(request)
+            try:
+                response = shared.door.no_descriptor(request)
+            except Exception as error:
+                response = shared.door.failed(error)
             with contextlib.suppress(OSError):
                 if shared.tls is None:  # else the answer would have to wait for the handshake
                     shared.stats.outgoing.other_bytes += sock.send(response)

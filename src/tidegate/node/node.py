@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from importlib.metadata import version
 from random import random
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from tidegate.backplane.memory import MemoryBroker
 from tidegate.core import codes
@@ -55,6 +55,9 @@ if TYPE_CHECKING:
 __all__ = ["Node"]
 
 _log = logging.getLogger("tidegate")
+
+# Read once: it is in a file, and a health check must not need a descriptor for it.
+_VERSION: Final = version("tidegate")
 
 
 class Node:
@@ -224,7 +227,7 @@ class Node:
     @property
     def version(self) -> str:
         """The version of Tidegate that runs."""
-        return version("tidegate")
+        return _VERSION
 
     # Settings that change.
 

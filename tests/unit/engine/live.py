@@ -123,6 +123,7 @@ class Live:
         engine = self.node.engine.shared
         for waiting in (engine.heartbeat, engine.openings, engine.closing, engine.fragments):
             assert len(waiting) == 0
+        assert len(engine.unfinished) == 0
         assert not engine.tasks
         numbers = [number for number, _, _ in self.recorder.ends]
         assert sorted(numbers) == sorted(

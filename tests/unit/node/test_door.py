@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support.raw import KEY
+from tests.support.raw import KEY, upgrade
 from tests.unit.node.door import PEER, SECRET, Door, Refused, bearer, read
 from tidegate.core.admission.attempt import Identity
 from tidegate.core.codes import REASONS, Refusal
@@ -18,7 +18,7 @@ from tidegate.engine.door import Grant
 from tidegate.engine.states import Admission
 from tidegate.node import door as module
 from tidegate.wire.codecs import JSON_V1
-from tidegate.wire.handshake import HandshakeError, accept_response, http_response
+from tidegate.wire.handshake import HandshakeError, accept_response, http_response, parse_request
 
 ANN = Identity("ann")
 
@@ -223,9 +223,27 @@ def test_refusals_that_no_request_led_to() -> None:
     crowded = read(door.door.crowded())
     assert (crowded.status, crowded.body["error"]) == (429, "ip_limit")
     assert door.counted() == {
-        **{"handshake_timeout": 1, "server_limit": 1, "headers_too_large": 1},
+        "handshake_timeout": 1,
+        "server_limit": 1,
+        "headers_too_large": 1,
         "ip_limit": 1,
     }
+
+
+def test_plain_http_is_answered_without_a_descriptor_for_a_connection() -> None:
+    door = Door(http=lambda request: b"fine" if request.path == "/health" else None)
+
+    def asked(path: str, **options: Any) -> bytes:
+        request = parse_request(upgrade(path=path, **options))
+        assert request is not None
+        return door.door.no_descriptor(request)
+
+    plain = {"Upgrade": None, "Connection": None}
+    assert asked("/health", replace=plain) == b"fine"
+    assert door.counted() == {}
+    for response in (asked("/other", replace=plain), asked("/ws"), asked("/health")):
+        assert read(response).body["error"] == "server_limit"
+    assert door.counted() == {"server_limit": 3}
 
 
 def test_an_error_of_ours(caplog: pytest.LogCaptureFixture) -> None:

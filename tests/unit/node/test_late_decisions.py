@@ -17,6 +17,7 @@ from tidegate.core.codes import (
     DECISION_TIMEOUT,
     DRAINING,
     INTERNAL_ERROR,
+    IP_LIMIT,
     PENDING_LIMIT,
     UNAUTHORIZED,
     USER_LIMIT,
@@ -139,7 +140,7 @@ class World:
         """Assert that nothing is parked, and that nobody holds a lease but open connections."""
         shared = self.node.engine.shared
         assert shared.pending == 0
-        assert len(shared.openings) == 0
+        assert len(shared.openings) == len(shared.unfinished) == 0
         assert self.node.tracker.open == len(list(self.node.connections))
 
     @property
@@ -487,6 +488,50 @@ def test_attempt_beyond_the_most_that_may_be_pending_is_refused(protocol: str | 
             assert (await late.response()).status == 101
             waiting[1][1].keep(UNAUTHORIZED)
             refused_by(await waiting[1][0].response(), UNAUTHORIZED)
+
+    run_guarded(main())
+
+
+@pytest.mark.parametrize("protocol", [None, JSON_V1])
+def test_pending_decisions_of_one_address_are_bounded_and_others_wait_beside_them(
+    protocol: str | None,
+) -> None:
+    """The client is counted, not its proxy."""
+
+    def of(number: int) -> tuple[tuple[str, str], ...]:
+        return (TOKEN, ("X-Forwarded-For", f"192.0.2.{number}"))
+
+    async def main() -> None:
+        async with World(limits={"per_ip": 4}, proxies={"trusted": ["127.0.0.1"]}) as world:
+            waiting = [await world.park(headers=of(1)) for _ in range(4)]
+            client = await world.client()
+            await client.knock(protocol, headers=of(1))
+            if protocol is None:
+                refused_by(await client.response(), IP_LIMIT)
+            else:
+                await refused_in_band(client, IP_LIMIT)
+            assert world.promises[-1].cancelled == 1
+            waiting.append(await world.park(headers=of(2)))
+            for one, promise in waiting:
+                promise.keep(Identity("ann"))
+                assert (await one.response()).status == 101
+            assert len(world.node.engine.shared.unfinished) == 0
+
+    run_guarded(main())
+
+
+def test_pending_decision_that_waits_longest_makes_room_when_there_are_too_many() -> None:
+    async def main() -> None:
+        async with World(limits={"per_ip": 100}) as world:
+            world.node.engine.shared.unfinished.share(3, world.node.settings.limits)
+            waiting = [await world.park() for _ in range(3)]
+            waiting.append(await world.park())
+            refused_by(await waiting[0][0].response(), PENDING_LIMIT)
+            assert waiting[0][1].cancelled == 1
+            assert world.pending == 3
+            for one, promise in waiting[1:]:
+                promise.keep(Identity("ann"))
+                assert (await one.response()).status == 101
 
     run_guarded(main())
 

@@ -120,6 +120,11 @@ class DeadlinesMachine(RuleBasedStateMachine):
     def next(self) -> None:
         earliest = min((when for when, _ in self.model.values()), default=None)
         assert self.deadlines.next() == earliest
+        first = self.deadlines.first()
+        if earliest is None:
+            assert first is None
+        else:
+            assert first == min(self.model, key=self.model.__getitem__)
 
     @invariant()
     def the_same_keys(self) -> None:
