@@ -48,6 +48,9 @@ class Application(Generic[C]):
     refuses_early: bool = False
     """Whether a message that comes too early is given to `too_early`. If not, the next ones are
     read later, and nothing is lost."""
+    cancels: bool = False
+    """Whether the method at work is cancelled when the client closes its connection or is lost. If
+    not, it goes on, and the messages that the client sent before are handled too."""
     max_message: int | None = None
     """The largest message in bytes that is read; None for `messages.max_size`."""
 

@@ -191,9 +191,10 @@ class Connection(Receiver):
 
     def _begin_close(self, code: int, text: str, reason: Refusal | Close) -> None:
         self._uncork()  # which may find that the peer is gone
-        if not self.open:
-            return
         shared = self.shared
+        if not self.open:
+            shared.leftover.drop(self)
+            return
         self._send_last(encode_close(code, text), (code, text, reason))
         if self.closed:
             return
@@ -217,6 +218,7 @@ class Connection(Receiver):
         """The peer's close frame came: answer it, or be done when it is the answer to ours."""
         self._uncork()
         if self._state is OPEN:
+            self._cancel_handler()
             # The same code, or none (RFC 6455 7.1.5).
             self._send_last(encode_close(code), (code, text, NORMAL))
         if self._outbox is None:
@@ -239,6 +241,7 @@ class Connection(Receiver):
             self.shared.heartbeat.add(self, self.last_seen)
             return
         self._end = (HEARTBEAT_TIMEOUT.code, "", HEARTBEAT_TIMEOUT)
+        self._cancel_handler()
         self.abort()
 
     def _give_up(self, reason: Close) -> None:
@@ -251,6 +254,7 @@ class Connection(Receiver):
         """The socket ended without a closing handshake."""
         if self._end is None:
             self._end = (reason.code, "", reason)
+            self._cancel_handler()
         self._finish()
 
     def on_crash(self) -> None:
@@ -260,6 +264,7 @@ class Connection(Receiver):
     def abort(self) -> None:
         """End the connection at once, without a closing handshake."""
         if self._state is CLOSED:
+            self.shared.leftover.drop(self)
             return
         # RST, so that the kernel does not keep bytes that nobody will read.
         with contextlib.suppress(OSError):
@@ -284,6 +289,8 @@ class Connection(Receiver):
         shared.slow.discard(self)
         if shared.deferred:
             shared.deferred.pop(self, None)
+        if shared.ends and (future := shared.ends.pop(self, None)) is not None:
+            future.set_result(None)
         shared.stats.duration.observe(shared.poller.now - self.opened_at)
         shared.host.gone(self, end[2])
         # Not called at once: this may be inside one of the application's own handlers.
@@ -291,8 +298,8 @@ class Connection(Receiver):
         shared.poller.wake()
 
     def _announce_close(self) -> None:
-        """Tell the application, once; while a handler is at work, its end tells."""
-        if self.busy or self._end is None:
+        """Tell the application, once; while messages are handled, their end tells."""
+        if self.busy or self._end is None or self in self.shared.leftover:
             return
         code, text, _ = self._end
         self._end = None

@@ -116,6 +116,7 @@ class Engine:
         shared.door = door
         shared.on_message = application.message
         shared.refuses_early = application.refuses_early
+        shared.cancels = application.cancels
         if application.max_message is not None:
             shared.max_message = application.max_message
         loop = shared.loop = asyncio.get_running_loop()
@@ -149,10 +150,11 @@ class Engine:
             connection.end(reason)
             if index % _CLOSES_PER_BATCH == 0:
                 await asyncio.sleep(0)
-        while (any(True for _ in self.connections()) or shared.tasks) and monotonic() < deadline:
+        while (any(True for _ in self.connections()) or self.at_work) and monotonic() < deadline:
             await asyncio.sleep(0.02)
         for connection in list(self.connections()):
             connection.abort()
+        shared.leftover.clear()
         shared.tasks.cancel()
         # The last close handlers are called from the poller's queue.
         while shared.poller.ready:
@@ -176,6 +178,11 @@ class Engine:
     def connections(self) -> Iterator[Connection]:
         """Yield every connection that has a socket, in no order."""
         return (entry for entry in self.shared.poller.table if type(entry) is Connection)
+
+    @property
+    def at_work(self) -> bool:
+        """Whether a method of the application is at work, or messages wait for one."""
+        return bool(self.shared.tasks or self.shared.leftover)
 
     @property
     def opening(self) -> int:

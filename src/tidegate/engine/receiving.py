@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import struct
 from abc import abstractmethod
-from collections.abc import Awaitable, Callable
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from tidegate.core.codes import EOF, HANDLER_ERROR, MESSAGE_ABUSE, POLICY, REASONS, RESET, Close
+from tidegate.core.codes import EOF, MESSAGE_ABUSE, POLICY, REASONS, RESET, Close
 from tidegate.core.timing.rates import Meter
+from tidegate.engine.handling import BACKLOG, EARLY, LONG, Handling
 from tidegate.engine.poller import READ, WRITE
-from tidegate.engine.sending import Sender
 from tidegate.engine.sockets import Socket
 from tidegate.engine.states import CLOSED, CLOSING, ENDING, OPEN
 from tidegate.engine.tasks import is_awaitable
@@ -36,12 +34,6 @@ _FRAMES_PER_TURN = 64
 _READ_AHEAD = 65536
 _STAMP = struct.Struct("!d")  # the payload of our pings: when they were sent
 
-# Why a connection does not take the next message just now. Reading goes on for a little while
-# (so that pongs, closes and resets are seen) and then stops until the handler has caught up.
-_BUSY = 1  # an async handler is at work
-_BACKLOG = 2  # many small frames came at once; the rest waits for the next turn
-_EARLY = 4  # more came than the rates allow
-
 _TOO_FAST = (
     "a connection sends more than messages.per_second, messages.bytes_per_second or the zone"
     " allows; it is read later"
@@ -51,23 +43,17 @@ _TOO_FAST = (
 _LONGEST_WAIT = 1.0
 
 
-class Receiver(Sender):
+class Receiver(Handling):
     """The receiving half of a connection."""
 
-    __slots__ = ("_held", "_meter", "_pinged", "_reader", "last_active", "last_seen")
+    __slots__ = ("_meter", "_pinged", "_reader", "last_active", "last_seen")
 
     def __init__(self, shared: Shared, sock: Socket, deflate: Deflate | None) -> None:
         super().__init__(shared, sock, deflate)
         self.last_seen = self.last_active = shared.poller.now
         self._reader: Reader | None = None
         self._meter: Meter | None = None
-        self._held = 0
         self._pinged = False
-
-    @property
-    def busy(self) -> bool:
-        """True while an async handler of this connection is at work."""
-        return bool(self._held & _BUSY)
 
     def on_events(self, events: int) -> bool:
         """Write what waits; True to read, in which an error or a hang-up shows itself."""
@@ -89,18 +75,32 @@ class Receiver(Sender):
         if data:
             self.shared.stats.incoming.other_bytes += len(data)
             self.receive(data)
-        elif self._held and self._state is OPEN and self._reader and self._reader.pending:
+        elif (reader := self._reader) is None or self._state is not OPEN or not reader.pending:
+            self.lost(EOF)
+        elif self._held & LONG:
+            self._leave_messages(reader)
+            self.lost(EOF)
+        elif self._held:
             self._pause()  # what waits comes first, and then the end is read once more
         else:
             self.lost(EOF)
 
     def _pause(self) -> None:
-        self._paused = True
-        self._watch()
+        if not self._paused:
+            self._paused = True
+            self._watch()
 
-    def _handle(self, message: str | bytes, size: int, now: float) -> None:
+    def _handle(self, opcode: int, message: str | bytes) -> None:
+        """Count a message, and give it to the application."""
         shared = self.shared
-        self.last_active = now
+        size = len(message)
+        if opcode == BINARY:
+            shared.stats.binary_received += 1
+        elif not message.isascii():
+            assert isinstance(message, str)
+            size = len(message.encode())
+        shared.stats.incoming.others.observe(size)
+        now = self.last_active = shared.poller.now
         if shared.rates.metered and self._comes_too_early(message, size, now):
             return
         try:
@@ -122,8 +122,36 @@ class Receiver(Sender):
         reader.feed(data)
         if not self._held or self._state is CLOSING:
             self._pump()
+        elif self._held & LONG:
+            self._look_ahead(reader)
         elif reader.pending >= _READ_AHEAD:
             self._pause()
+
+    def _look_ahead(self, reader: Reader) -> None:
+        """Take control frames while messages wait: a ping is answered, and a close is seen.
+
+        What is read ahead is bounded. A close frame behind more than that is seen when the handler
+        has caught up.
+        """
+        try:
+            controls = reader.controls()
+        except ProtocolError as error:
+            self._fail_as(error)
+            return
+        for opcode, payload in controls:
+            if opcode == CLOSE:
+                self._leave_messages(reader)
+            self._control(opcode, payload)
+            if self._state is not OPEN:
+                return
+        if reader.pending >= _READ_AHEAD:
+            self._pause()
+
+    def _leave_messages(self, reader: Reader) -> None:
+        """The peer has closed: handle what waits all the same, if it is not to be cancelled."""
+        self._reader = None
+        if reader.pending and not self.shared.cancels:
+            self.shared.leftover.keep(self, reader)
 
     def _pump(self) -> None:
         """Handle whole messages until none is left, or a handler or the turn asks to wait."""
@@ -149,35 +177,49 @@ class Receiver(Sender):
                 fragments.discard(self)
                 if self._state is not OPEN:
                     continue  # RFC 6455 1.4: after our close frame, data is read and dropped
-                size = len(payload)
-                if opcode == BINARY:
-                    shared.stats.binary_received += 1
-                elif not payload.isascii():
-                    size = len(payload.encode())
-                shared.stats.incoming.others.observe(size)
-                self._handle(payload, size, shared.poller.now)
-            elif opcode == CLOSE:
-                self._peer_closed(*payload)
-            elif opcode == PONG and self._pinged:
-                self._pinged = False
-                self._measure(payload)
-            elif not self._takes_control():
+                self._handle(opcode, payload)
+            else:
+                self._control(opcode, payload)
+            if self._is_over():
                 return
-            elif opcode == PING and self._state is OPEN:
-                self._send_control(encode(PONG, payload))
-            if self._is_over() or (self._held and self._state is OPEN):
+            if self._held and self._state is OPEN:
+                self._look_ahead(reader)
                 return
-        self._held |= _BACKLOG
-        shared.poller.ready.append(self._go_on)
+        self._later()
+
+    def _control(self, opcode: int, payload: Any) -> None:
+        """Handle a control frame."""
+        if opcode == CLOSE:
+            self._peer_closed(*payload)
+        elif opcode == PONG and self._pinged:
+            self._pinged = False
+            self._measure(payload)
+        elif self._takes_control() and opcode == PING and self._state is OPEN:
+            self._send_control(encode(PONG, payload))
+
+    def _later(self) -> None:
+        """Leave the rest for the next turn."""
+        self._held |= BACKLOG
+        self.shared.poller.ready.append(self._go_on)
 
     def _go_on(self) -> None:
         """Take up the frames that were left over."""
-        self._held &= ~_BACKLOG
+        self._held &= ~BACKLOG
+        leftover = self.shared.leftover
+        if leftover and self in leftover:
+            if not self._held:
+                leftover.handle(self)
+            return
         if self._is_over() or (self._held and self._state is OPEN):
             return
         if self._reader is not None:
             self._pump()
-        if self._paused and not self._held & _BACKLOG and self._state is not CLOSED:
+        if (
+            self._paused
+            and not self._held & BACKLOG
+            and self._state is not CLOSED
+            and (self._reader is None or self._reader.pending < _READ_AHEAD)
+        ):
             self._paused = False
             self._watch()
 
@@ -207,7 +249,7 @@ class Receiver(Sender):
             return self._refuse(message, meter.ready_at - now)
         meter.charge(size, now)
         if meter.ready_at > now and not shared.refuses_early and not shared.rates_are_dry:
-            self._held |= _EARLY
+            self._held |= EARLY
             shared.stats.messages_limited["delayed"] += 1
             shared.host.warn(
                 _TOO_FAST
@@ -271,60 +313,19 @@ class Receiver(Sender):
         self.shared.loop.call_later(wait, self._look_if_ready)
 
     def _look_if_ready(self) -> None:
-        if self._state is CLOSED:
+        if self._state is CLOSED and self not in self.shared.leftover:
             return
         now = monotonic()
         if now < self._own_meter().ready_at:
             self._wait_until_ready(now)
             return
-        self._held &= ~_EARLY
+        self._held &= ~EARLY
         self.shared.poller.ready.append(self._go_on)
         self.shared.poller.wake()
 
     def fragment_timeout(self) -> None:
         """A message was begun and not finished in time."""
         self.fail(POLICY, "message took too long")
-
-    # Async handlers: one at a time, and nothing is read meanwhile.
-
-    def call(self, method: Callable[[Any], Any]) -> None:
-        """Call a method of the application with this connection, behind one that is at work."""
-        if self.busy:
-            self.shared.deferred[self] = method
-            return
-        try:
-            work = method(self)
-        except Exception as error:
-            self._handler_failed(error)
-        else:
-            if is_awaitable(work):
-                self.run(work)
-
-    def run(self, work: Awaitable[Any]) -> None:
-        """Run an async handler; messages that follow wait until it is done."""
-        self._held |= _BUSY
-        task = self.shared.tasks.start(work)
-        task.add_done_callback(self._handler_done)
-
-    def _handler_done(self, task: asyncio.Task[None]) -> None:
-        self._held &= ~_BUSY
-        if task.cancelled():
-            self.end(HANDLER_ERROR)
-        elif isinstance(error := task.exception(), Exception):
-            self._handler_failed(error)
-        if self._state is CLOSED:
-            self._announce_close()
-            return
-        method = self.shared.deferred.pop(self, None)
-        if method is not None and self.open:
-            self.call(method)
-        # Not called at once: a chain of short handlers must not become a deep stack.
-        self.shared.poller.ready.append(self._go_on)
-        self.shared.poller.wake()
-
-    def _handler_failed(self, error: Exception) -> None:
-        self.shared.host.failed(self, error)
-        self.end(HANDLER_ERROR)
 
     def _fail_as(self, error: ProtocolError) -> None:
         reason = REASONS[error.reason]
@@ -342,7 +343,3 @@ class Receiver(Sender):
     @abstractmethod
     def _peer_closed(self, code: int, reason: str) -> None:
         """The peer's close frame came."""
-
-    @abstractmethod
-    def _announce_close(self) -> None:
-        """Tell the application that this connection has ended."""

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from tidegate.core.timing.deadlines import Deadlines
+from tidegate.engine.leftover import Leftover
 
 if TYPE_CHECKING:
     import asyncio
@@ -41,6 +42,8 @@ class Shared:
 
     __slots__ = (
         "application",
+        "at_work",
+        "cancels",
         "close_timeout",
         "closing",
         "corked",
@@ -48,6 +51,7 @@ class Shared:
         "deferred",
         "deflate_min_size",
         "door",
+        "ends",
         "fanout",
         "fragment_timeout",
         "fragments",
@@ -55,6 +59,7 @@ class Shared:
         "heartbeat",
         "heartbeat_timeout",
         "host",
+        "leftover",
         "lingerers",
         "loop",
         "max_fragments",
@@ -86,6 +91,7 @@ class Shared:
     """`Application.message`: bound once, because it is called for every message."""
     refuses_early: bool
     shares: Shares
+    cancels: bool
 
     def __init__(
         self,
@@ -126,6 +132,12 @@ class Shared:
         """Connections that have, or lately had, an outbox."""
         self.deferred: dict[Any, Callable[[Any], Any]] = {}
         """Methods of the application to call when the one at work for a connection is done."""
+        self.leftover = Leftover()
+        """Messages whose peer has closed while they waited for a handler."""
+        self.at_work: dict[Any, asyncio.Task[None]] = {}
+        """The async methods at work, where the application has them cancelled with their peer."""
+        self.ends: dict[Any, asyncio.Future[None]] = {}
+        """What is done when a connection has ended, where somebody waits for it."""
         self.count = 0
         """Connections so far."""
         self.pending = 0

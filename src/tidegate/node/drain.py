@@ -136,4 +136,4 @@ class Drain:
         # The last ones are closed last, so this looks at each of them about once.
         while connections and connections[-1].closed:
             connections.pop()
-        return not connections and not self._engine.shared.tasks
+        return not connections and not self._engine.at_work

@@ -51,6 +51,8 @@ _MAX_CONTROL = 125
 # The first bytes of the common case: a message in one frame, not compressed.
 _WHOLE_TEXT, _WHOLE_BINARY = 0x80 | TEXT, 0x80 | BINARY
 
+_CONTROLS = frozenset(0x80 | opcode for opcode in (CLOSE, PING, PONG))
+
 _HEAD_16 = Struct("!BBH")
 _HEAD_64 = Struct("!BBQ")
 # The heads of small messages, by length: most frames that a server sends have one of these.
@@ -132,6 +134,7 @@ class Reader:
     """
 
     __slots__ = (
+        "_ahead",
         "_at",
         "_buffer",
         "_checker",
@@ -162,6 +165,7 @@ class Reader:
         self._masked = masked
         self._buffer = bytearray()
         self._at = 0  # where the unread part of the buffer begins
+        self._ahead = 0  # the frame that `controls` looks at next begins there, or further on
         self._closed = False
         # The message in progress: its opcode (0: none), what has come of it, and how it is checked.
         self._opcode = 0
@@ -190,6 +194,7 @@ class Reader:
             return
         if self._at:
             del self._buffer[: self._at]
+            self._ahead -= self._at
             self._at = 0
         self._buffer += data
 
@@ -250,6 +255,56 @@ class Reader:
                 return None
             self._at = body
             self._begin_frame(first, size, bytes(buffer[body - 4 : body]) if masked else b"")
+
+    def controls(self) -> list[tuple[int, Any]]:
+        """Take the whole control frames out of the bytes that were fed, ahead of the messages.
+
+        For a peer whose next message has to wait: RFC 6455, section 5.4, lets control frames come
+        between all others, so this changes no message. Behind a close frame nothing is kept. What
+        breaks a rule stays where it is, for `next` to find, but for the content of a close frame.
+        """
+        buffer = self._buffer
+        at = max(self._ahead, self._at + max(self._left, 0))
+        found: list[tuple[int, Any]] = []
+        kept: list[bytearray] = []
+        keep_from = 0
+        while len(buffer) - at >= 2:
+            first, second = buffer[at], buffer[at + 1]
+            if (second >= 0x80) != self._masked:
+                break
+            size = second & 0x7F
+            body = at + 2
+            if size > _MAX_CONTROL:
+                body += 2 if size == 126 else 8
+                size = int.from_bytes(buffer[at + 2 : body], "big")
+            if self._masked:
+                body += 4
+            end = body + size
+            if first & 0x08:
+                if first not in _CONTROLS or second & 0x7F > _MAX_CONTROL or len(buffer) < end:
+                    break
+                payload = bytes(buffer[body:end])
+                if self._masked:
+                    payload = apply_mask(payload, bytes(buffer[body - 4 : body]))
+                kept.append(buffer[keep_from:at])
+                keep_from = end
+                found.append((first & 0x0F, payload))
+                if first & 0x0F == CLOSE:
+                    keep_from = at = len(buffer)
+                    self._closed = True
+                    break
+            elif len(buffer) < body:
+                break
+            at = end
+        if kept:
+            kept.append(buffer[keep_from:])
+            rest = b"".join(kept)
+            at -= len(buffer) - len(rest)
+            buffer[:] = rest
+        self._ahead = at
+        if found and found[-1][0] == CLOSE:
+            found[-1] = CLOSE, _close_content(found[-1][1])
+        return found
 
     def _check_head(self, first: int, second: int) -> None:
         opcode = first & 0x0F
@@ -347,16 +402,20 @@ class Reader:
         self._buffer.clear()
         self._at = 0
         self._opcode = 0
-        if not payload:
-            return CLOSE, (_NO_STATUS, "")
-        # Section 5.5.1 asks for two bytes; one alone is below every code that may be sent.
-        code = int.from_bytes(payload[:2], "big")
-        if not _sendable(code):
-            raise ProtocolError(_PROTOCOL_ERROR, "close code not valid")
-        try:
-            return CLOSE, (code, payload[2:].decode())
-        except UnicodeDecodeError:
-            raise ProtocolError(_INVALID_DATA, "close reason is not UTF-8") from None
+        return CLOSE, _close_content(payload)
+
+
+def _close_content(payload: bytes) -> tuple[int, str]:
+    if not payload:
+        return _NO_STATUS, ""
+    # Section 5.5.1 asks for two bytes; one alone is below every code that may be sent.
+    code = int.from_bytes(payload[:2], "big")
+    if not _sendable(code):
+        raise ProtocolError(_PROTOCOL_ERROR, "close code not valid")
+    try:
+        return code, payload[2:].decode()
+    except UnicodeDecodeError:
+        raise ProtocolError(_INVALID_DATA, "close reason is not UTF-8") from None
 
 
 def _text(payload: bytes) -> str:
