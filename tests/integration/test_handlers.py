@@ -148,11 +148,17 @@ def test_a_peer_that_leaves_while_its_handler_waits(server: Process, how: str) -
 def test_a_close_frame_while_the_handler_waits(server: Process) -> None:
     with server.connect() as raw:
         raw.open()
-        raw.send(frame(TEXT, b"sleep 0.2") + frame(CLOSE, b"\x03\xe8"))
-        assert raw.message() == "slept 0.2"
+        raw.send_frame(TEXT, "name")
+        name = str(raw.message())
+        started = time.monotonic()
+        raw.send(frame(TEXT, b"sleep 2") + frame(TEXT, b"quiet") + frame(CLOSE, b"\x03\xe8"))
         assert raw.closed(1000)
         assert raw.end() == b""
-    server.wait_open(0)
+        server.wait_open(0)
+        assert time.monotonic() - started < 1.9, "the close waits for no handler"
+        wait_until(lambda: ends(server, name))
+        assert time.monotonic() - started >= 2.0, "the close handler comes last"
+    assert [end["code"] for end in ends(server, name)] == [1000]
 
 
 def test_the_close_handler_raises(server: Process) -> None:

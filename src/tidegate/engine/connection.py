@@ -39,8 +39,8 @@ class Connection(Receiver):
     Made by the engine for every grant and given to the application. All methods belong to the
     loop's thread and return at once; none raises because the peer is gone.
 
-    It is one object with slots, in three files: the way out (`sending`), the way in (`receiving`)
-    and its life (here). Its states are in `states`.
+    It is one object with slots, in four files: the way out (`sending`), the handlers at work for it
+    (`handling`), the way in (`receiving`) and its life (here). Its states are in `states`.
     """
 
     __slots__ = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 from abc import abstractmethod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from tidegate.core.codes import RESET, SLOW_CONSUMER, Close, Refusal
 from tidegate.core.stats import SMALL
@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from tidegate.engine.shared import Corked, Shared
     from tidegate.wire.deflate import Deflate
 
-__all__ = ["Sender", "uncork"]
+__all__ = ["Message", "Sender", "uncork"]
+
+Message: TypeAlias = str | bytes | bytearray | memoryview
+"""What can be sent: a text, or bytes."""
 
 
 class Sender(Entry):
@@ -57,20 +60,25 @@ class Sender(Entry):
         """Bytes that wait because the peer does not read."""
         return self._outbox.size if self._outbox is not None else 0
 
-    def send(self, message: str | bytes) -> None:
-        """Send a text (``str``) or binary (``bytes``) message.
+    def send(self, message: Message) -> None:
+        """Send a text (``str``) or binary (``bytes``, ``bytearray``, ``memoryview``) message.
 
         What the peer does not take at once waits in the outbox; a peer that lets more than
         ``outbox.max_bytes`` wait is closed. On a connection that is closing or closed this does
         nothing. In a message handler, a message of up to 125 bytes goes out when others that came
         at the same time were handled (:mod:`.intake`), before anything that is sent later.
+
+        Raises:
+            TypeError: it is of another type, also when the connection is closed.
         """
         if self._state is not OPEN:
+            if not isinstance(message, str):
+                _to_bytes(message)
             return
         if isinstance(message, str):
             payload, opcode, heads = message.encode(), TEXT, TEXT_HEADS
         else:
-            payload, opcode, heads = bytes(message), BINARY, BINARY_HEADS
+            payload, opcode, heads = _to_bytes(message), BINARY, BINARY_HEADS
         deflate = self.deflate
         shared = self.shared
         length = len(payload)
@@ -200,6 +208,15 @@ class Sender(Entry):
     @abstractmethod
     def _give_up(self, reason: Close) -> None:
         """End the connection in the next turn, without a close frame."""
+
+
+def _to_bytes(message: object) -> bytes:
+    # Nothing else: `bytes(5)` is five NUL bytes, and that of a list its numbers.
+    if isinstance(message, bytes | bytearray | memoryview):
+        return bytes(message)
+    raise TypeError(
+        f"a message must be str, bytes, bytearray or memoryview, not {type(message).__name__}"
+    )
 
 
 def uncork(corked: Corked) -> None:

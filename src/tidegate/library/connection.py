@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 from tidegate.core.codes import NORMAL
+from tidegate.library.arguments import check_type
 
 if TYPE_CHECKING:
     from tidegate.engine.connection import Connection as Engine
+    from tidegate.engine.sending import Message
 
 __all__ = ["Connection"]
 
@@ -63,7 +66,7 @@ class Connection:
 
     @property
     def open(self) -> bool:
-        """True while messages can be sent."""
+        """True while messages can be sent. A client that closes makes it False at once."""
         return self._engine.open
 
     @property
@@ -76,13 +79,16 @@ class Connection:
         """Bytes that wait because the peer does not read."""
         return self._engine.buffered
 
-    def send(self, message: str | bytes) -> None:
-        """Send a text (`str`) or binary (`bytes`) message.
+    def send(self, message: Message) -> None:
+        """Send a text (`str`) or binary (`bytes`, `bytearray`, `memoryview`) message.
 
         What the peer does not take at once waits; a peer that lets more than `outbox.max_bytes`
         wait is closed. On a connection that is closing or closed this does nothing. In a message
         handler, a message of up to 125 bytes goes out when others that came at the same time were
         handled, before anything that is sent later.
+
+        Raises:
+            TypeError: it is of another type.
         """
         self._engine.send(message)
 
@@ -95,8 +101,20 @@ class Connection:
 
         Raises:
             UsageError: the code may not be sent.
+            TypeError: the code is no `int`, or the text no `str`.
         """
+        check_type("code", code, int)
+        check_type("text", text, str)
         self._engine.close(code, text)
+
+    async def wait_closed(self) -> None:
+        """Wait until the connection has ended and its socket is gone; at once if it has.
+
+        In a handler, too: a client that closes its connection is noticed while a handler of that
+        connection is at work. `on_close` is called after the handlers are done.
+        """
+        if not self.closed:
+            await asyncio.shield(self._engine.ended())
 
     def abort(self) -> None:
         """End the connection at once, without a closing handshake."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from tidegate.engine.application import Application
 from tidegate.engine.connection import Connection as Engine
+from tidegate.library.arguments import check_handler, check_names, check_type
 from tidegate.library.connection import Connection
 
 if TYPE_CHECKING:
@@ -43,7 +44,16 @@ class Handlers(Application[Engine]):
         on_close: CloseHandler | None,
         on_leaving: LeavingHandler | None,
         http: HttpHandler | None,
+        cancel_handlers: bool = False,
     ) -> None:
+        check_names("subprotocols", subprotocols)
+        check_handler("on_connect", on_connect, "connection", "request")
+        check_handler("on_message", on_message, "connection", "message")
+        check_handler("on_close", on_close, "connection", "code", "text")
+        check_handler("on_leaving", on_leaving, "connection", "delay", plain=True)
+        check_handler("http", http, "request", plain=True)
+        check_type("cancel_handlers", cancel_handlers, bool)
+        self.cancels = cancel_handlers
         self.subprotocols = tuple(subprotocols)
         self._on_connect = on_connect
         self._on_message = on_message or _nothing
@@ -77,7 +87,10 @@ class Handlers(Application[Engine]):
 
     def respond(self, request: Request) -> bytes | None:
         """Call `http`."""
-        return None if self._http is None else self._http(request)
+        response = None if self._http is None else self._http(request)
+        if response is not None:
+            check_type("what `http` returns", response, bytes)
+        return response
 
 
 def face(connection: Engine) -> Connection:

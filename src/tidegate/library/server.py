@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from tidegate.core.settings import Settings
+from tidegate.library.arguments import check_handler, check_seconds, check_type
 from tidegate.library.connection import Connection
 from tidegate.library.handlers import (
     CloseHandler,
@@ -48,9 +49,13 @@ class Server:
         subprotocols: the subprotocols that your handlers speak, the preferred one first.
         http: given every request that asks for no WebSocket; returns a whole response (see
             `tidegate.http_response`) or None for the usual refusal. Plain.
+        cancel_handlers: whether the async handler at work for a connection is cancelled when its
+            client closes the connection or is lost, and messages that wait are dropped. If not,
+            the handler goes on, and those messages are handled after it.
 
     Raises:
         ConfigError: a setting is wrong, or a key or certificate cannot be used.
+        TypeError: a handler is no function, or cannot be called with what it would be called with.
     """
 
     def __init__(
@@ -64,12 +69,17 @@ class Server:
         on_zone_change: ZoneHandler | None = None,
         subprotocols: Sequence[str] = (),
         http: HttpHandler | None = None,
+        cancel_handlers: bool = False,
     ) -> None:
         if settings is None:
             settings = Settings()
         elif not isinstance(settings, Settings):
+            check_type("settings", settings, Settings, Mapping)
             settings = Settings.from_mapping(settings)
-        handlers = Handlers(subprotocols, on_connect, on_message, on_close, on_leaving, http)
+        check_handler("on_zone_change", on_zone_change, "change")
+        handlers = Handlers(
+            subprotocols, on_connect, on_message, on_close, on_leaving, http, cancel_handlers
+        )
         self._node = Node(settings, lambda _services: handlers, on_zone_change=on_zone_change)
 
     # Running.
@@ -110,6 +120,7 @@ class Server:
             timeout: seconds after which what is left is cut off; `server.shutdown_timeout` when
                 None.
         """
+        check_seconds("timeout", timeout)
         await self._node.stop(timeout)
 
     async def drain(self, window: float | None = None) -> None:
@@ -122,6 +133,7 @@ class Server:
         Args:
             window: seconds; `drain.window` when None, 0 for all at once.
         """
+        check_seconds("window", window)
         await self._node.drain(window)
 
     async def __aenter__(self) -> Server:

@@ -330,8 +330,11 @@ def http_response(
     """Return a whole HTTP response that ends the connection.
 
     Raises UsageError for a status that HTTP does not define, and for a header name or value
-    that would break out of its line or is not Latin-1.
+    that would break out of its line or is not Latin-1. Raises TypeError for a body that is not
+    bytes, and for a header that is not a pair of str.
     """
+    if not isinstance(body, bytes):
+        raise TypeError(f"body must be bytes, not {type(body).__name__}")
     try:
         phrase = HTTPStatus(status).phrase
     except ValueError:
@@ -345,6 +348,8 @@ def http_response(
         ("Connection", connection),
         *headers,
     ):
+        if not (isinstance(name, str) and isinstance(value, str)):
+            raise TypeError(f"header {name!r} must have a name and a value of type str")
         if _TOKEN.fullmatch(name) is None or _FIELD_VALUE.fullmatch(value) is None:
             raise UsageError(f"header {name!r} has a name or value that HTTP does not allow")
         lines.append(f"{name}: {value}")

@@ -13,7 +13,7 @@ import pytest
 
 from tests.support.clients import Client, run_guarded, until
 from tests.support.net import wait_until
-from tests.support.raw import BINARY, frame
+from tests.support.raw import BINARY, CLOSE, frame
 from tidegate import ConfigError, Connection, Request, Server, Settings, UsageError, http_response
 from tidegate.core.codes import DRAINED, HANDLER_ERROR, close_text
 
@@ -69,7 +69,7 @@ def test_server_shows_only_what_a_user_uses() -> None:
 
 
 def test_connection_shows_only_what_a_user_uses() -> None:
-    does = {"send", "close", "abort"}
+    does = {"send", "close", "abort", "wait_closed"}
     known = {"address", "buffered", "closed", "context", "id", "number", "open", "path"}
     assert public(Connection) == does | known | {"subprotocol", "tier", "user"}
 
@@ -490,5 +490,78 @@ def test_connection_refuses_to_close_with_a_code_that_may_not_be_sent(code: int)
                 connection.close(code)
             assert connection.open
             client.leave()
+
+    run_guarded(main())
+
+
+@pytest.mark.parametrize("how", ["close frame", "leave", "reset", "abort", "stop"])
+def test_wait_closed_in_a_handler_returns_when_its_client_is_gone(how: str) -> None:
+    async def main() -> None:
+        seen: list[tuple[bool, int]] = []
+
+        async def on_message(connection: Connection, message: str | bytes) -> None:
+            await connection.wait_closed()
+            seen.append((connection.open, server.stats().connections.current))
+
+        server = Server(QUICK, on_message=on_message)
+        async with server:
+            client = await open_at(server)
+            (connection,) = server.connections
+            await client.say("wait", "behind")
+            await until(lambda: server.stats().messages.received >= 1)
+            outside = [asyncio.create_task(connection.wait_closed()) for _ in range(3)]
+            await asyncio.sleep(0)
+            outside[0].cancel()
+            if how == "close frame":
+                await client.send(frame(CLOSE, b"\x03\xe8"))
+            elif how == "abort":
+                connection.abort()
+            elif how == "stop":
+                stop = asyncio.create_task(server.stop())
+                assert (await client.closed())[0] == 1001
+            else:
+                getattr(client, how)()
+            done = await asyncio.gather(*outside, return_exceptions=True)
+            assert [type(each) for each in done] == [asyncio.CancelledError, type(None), type(None)]
+            await until(lambda: seen)
+            assert seen[0] == (False, 0)
+            await connection.wait_closed()
+            if how == "stop":
+                await stop
+
+    run_guarded(main())
+
+
+@pytest.mark.parametrize("cancels", [True, False])
+def test_cancel_handlers_cancels_the_handler_of_a_client_that_closes(cancels: bool) -> None:
+    async def main() -> None:
+        begun = asyncio.Event()
+        go_on = asyncio.Event()
+        seen: list[object] = []
+
+        async def on_message(connection: Connection, message: str | bytes) -> None:
+            begun.set()
+            try:
+                await go_on.wait()
+            except asyncio.CancelledError:
+                seen.append("cancelled")
+                raise
+            seen.append(message)
+
+        async with Server(
+            QUICK,
+            on_message=on_message,
+            on_close=lambda connection, code, text: seen.append(code),
+            cancel_handlers=cancels,
+        ) as server:
+            client = await open_at(server)
+            await client.say("first", "second")
+            await begun.wait()
+            await client.send(frame(CLOSE, b"\x03\xe8"))
+            assert (await client.frame()).code == 1000
+            await until(lambda: server.stats().connections.current == 0)
+            go_on.set()
+            await until(lambda: 1000 in seen)
+            assert seen == (["cancelled", 1000] if cancels else ["first", "second", 1000])
 
     run_guarded(main())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from itertools import pairwise
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 from hypothesis import given, settings
@@ -370,3 +371,72 @@ def test_what_is_encoded_is_read(opcode: int, text: str, mask: bytes) -> None:
     expected = [(opcode, text if opcode == TEXT else payload)]
     assert read(encode_masked(opcode, payload, mask)) == (expected, None)
     assert read(encode(opcode, payload), masked=False) == (expected, None)
+
+
+@given(conversations(), st.lists(st.integers(1, 1500)), st.randoms())
+def test_control_frames_taken_early_change_no_message(
+    conversation: tuple[bytes, list[tuple[int, Any]]], cuts: list[int], chance: random.Random
+) -> None:
+    stream, expected = conversation
+    reader = Reader(1 << 20, 1000, deflate())
+    messages: list[tuple[int, Any]] = []
+    controls: list[tuple[int, Any]] = []
+    for piece in cut(stream, cuts):
+        reader.feed(piece)
+        for _ in range(chance.randrange(3)):
+            controls += reader.controls()
+            for _ in range(chance.randrange(3)):
+                if (item := reader.next()) is not None:
+                    (messages if item[0] in (TEXT, BINARY) else controls).append(item)
+    while (item := reader.next()) is not None:
+        (messages if item[0] in (TEXT, BINARY) else controls).append(item)
+    assert messages == [item for item in expected if item[0] != PING]
+    assert controls == [item for item in expected if item[0] == PING]
+    assert reader.idle
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_close_frame_taken_early_leaves_the_messages_before_it(at_once: bool) -> None:
+    stream = frame(0x81, b"one") + frame(0x82, bytes(300)) + frame(0x88, b"\x03\xe8bye")
+    reader = Reader(1000, 10)
+    found = []
+    for piece in [stream] if at_once else [bytes((byte,)) for byte in stream]:
+        reader.feed(piece)
+        found += reader.controls()
+    assert found == [(CLOSE, (1000, "bye"))]
+    reader.feed(frame(0x81, b"ignored"))
+    assert reader.controls() == []
+    assert [reader.next(), reader.next(), reader.next()] == [(TEXT, "one"), (BINARY, ANY), None]
+    assert reader.idle
+
+
+@pytest.mark.parametrize(
+    ("wrong", "code"),
+    [
+        pytest.param(encode(CLOSE, b""), 1002, id="not masked"),
+        pytest.param(frame(CLOSE), 1002, id="fragmented"),
+        pytest.param(frame(0x98), 1002, id="reserved bit"),
+        pytest.param(frame(0x8B), 1002, id="reserved opcode"),
+        pytest.param(frame(0x88, size=126), 1002, id="too long"),
+        pytest.param(encode(TEXT, b"x"), 1002, id="message not masked"),
+    ],
+)
+def test_what_breaks_a_rule_is_not_taken_early(wrong: bytes, code: int) -> None:
+    reader = Reader(1000, 10)
+    reader.feed(BEFORE + wrong + frame(0x88))
+    assert reader.controls() == []
+    assert reader.next() == (TEXT, "before")
+    with pytest.raises(ProtocolError) as caught:
+        reader.next()
+    assert code_of(caught.value) == code
+
+
+@pytest.mark.parametrize(
+    ("content", "code"), [(b"\x03", 1002), (b"\x03\xed", 1002), (b"\x03\xe8\xff", 1007)]
+)
+def test_a_wrong_close_frame_taken_early_says_so(content: bytes, code: int) -> None:
+    reader = Reader(1000, 10)
+    reader.feed(BEFORE + frame(0x88, content))
+    with pytest.raises(ProtocolError) as caught:
+        reader.controls()
+    assert code_of(caught.value) == code
