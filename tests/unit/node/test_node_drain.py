@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -84,10 +84,15 @@ class Scene:
         self.fanout = Fanout()
         self.tasks: set[str] = set()
         self.closing: Deadlines[Any] = Deadlines()
-        self.engine: Any = SimpleNamespace(
-            shared=SimpleNamespace(fanout=self.fanout, tasks=self.tasks, closing=self.closing),
-            connections=lambda: iter(self.peers),
-        )
+        self.engine: Any = self
+        self.shared = SimpleNamespace(fanout=self.fanout, closing=self.closing)
+
+    @property
+    def at_work(self) -> bool:
+        return bool(self.tasks)
+
+    def connections(self) -> Iterator[Peer]:
+        return iter(self.peers)
 
     def add(self, count: int, **options: Any) -> list[Peer]:
         more = [Peer(self.clock, **options) for _ in range(count)]

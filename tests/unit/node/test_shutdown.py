@@ -43,10 +43,10 @@ class Engine:
         self.may_end = asyncio.Event()
         self.may_end.set()
         self.error: Exception | None = None
+        self.at_work = False
         self.shared = SimpleNamespace(
             fanout=SimpleNamespace(when_sent=lambda rooms, action: action()),
             closing=Deadlines(),
-            tasks=set(),
         )
 
     def connections(self) -> Iterator[Connection]:
