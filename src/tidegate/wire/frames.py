@@ -11,6 +11,7 @@ from struct import Struct
 from typing import Any, Protocol
 
 from tidegate.errors import PeerError, UsageError
+from tidegate.wire.controls import CLOSE, PING, PONG, take_controls
 
 try:
     from websockets.speedups import apply_mask
@@ -42,7 +43,7 @@ __all__ = [
     "encode_masked",
 ]
 
-CONT, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
+CONT, TEXT, BINARY = 0, 1, 2
 
 _NO_STATUS = 1005
 # Rows of the table of reasons, which has their codes.
@@ -50,8 +51,6 @@ _PROTOCOL_ERROR, _INVALID_DATA, _TOO_BIG = "protocol_error", "invalid_data", "me
 _MAX_CONTROL = 125
 # The first bytes of the common case: a message in one frame, not compressed.
 _WHOLE_TEXT, _WHOLE_BINARY = 0x80 | TEXT, 0x80 | BINARY
-
-_CONTROLS = frozenset(0x80 | opcode for opcode in (CLOSE, PING, PONG))
 
 _HEAD_16 = Struct("!BBH")
 _HEAD_64 = Struct("!BBQ")
@@ -259,52 +258,20 @@ class Reader:
     def controls(self) -> list[tuple[int, Any]]:
         """Take the whole control frames out of the bytes that were fed, ahead of the messages.
 
-        For a peer whose next message has to wait: RFC 6455, section 5.4, lets control frames come
-        between all others, so this changes no message. Behind a close frame nothing is kept. What
-        breaks a rule stays where it is, for `next` to find, but for the content of a close frame.
+        For a peer whose next message has to wait. Behind a close frame nothing is kept. What breaks
+        a rule is left for `next` to find, but for the content of a close frame.
         """
-        buffer = self._buffer
         at = max(self._ahead, self._at + max(self._left, 0))
-        found: list[tuple[int, Any]] = []
-        kept: list[bytearray] = []
-        keep_from = 0
-        while len(buffer) - at >= 2:
-            first, second = buffer[at], buffer[at + 1]
-            if (second >= 0x80) != self._masked:
-                break
-            size = second & 0x7F
-            body = at + 2
-            if size > _MAX_CONTROL:
-                body += 2 if size == 126 else 8
-                size = int.from_bytes(buffer[at + 2 : body], "big")
-            if self._masked:
-                body += 4
-            end = body + size
-            if first & 0x08:
-                if first not in _CONTROLS or second & 0x7F > _MAX_CONTROL or len(buffer) < end:
-                    break
-                payload = bytes(buffer[body:end])
-                if self._masked:
-                    payload = apply_mask(payload, bytes(buffer[body - 4 : body]))
-                kept.append(buffer[keep_from:at])
-                keep_from = end
-                found.append((first & 0x0F, payload))
-                if first & 0x0F == CLOSE:
-                    keep_from = at = len(buffer)
-                    self._closed = True
-                    break
-            elif len(buffer) < body:
-                break
-            at = end
-        if kept:
-            kept.append(buffer[keep_from:])
-            rest = b"".join(kept)
-            at -= len(buffer) - len(rest)
-            buffer[:] = rest
-        self._ahead = at
-        if found and found[-1][0] == CLOSE:
-            found[-1] = CLOSE, _close_content(found[-1][1])
-        return found
+        found, self._ahead = take_controls(self._buffer, at, self._masked)
+        items: list[tuple[int, Any]] = []
+        for opcode, mask, data in found:
+            payload = apply_mask(data, mask) if mask else data
+            if opcode == CLOSE:
+                self._closed = True
+                items.append((CLOSE, _close_content(payload)))
+            else:
+                items.append((opcode, payload))
+        return items
 
     def _check_head(self, first: int, second: int) -> None:
         opcode = first & 0x0F
