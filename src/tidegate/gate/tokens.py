@@ -109,7 +109,7 @@ class Authenticator:
         return Identity(
             user=claims["sub"],
             tier=None if tier is None else self._tiers.get(tier, tier),
-            priority=claims.get("priority", 0),
+            priority=int(claims.get("priority", 0)),
             expires_at=None if expiry is None else float(expiry) + self._auth.leeway,
         )
 
@@ -229,7 +229,9 @@ def _wrong_claim(claims: Mapping[str, Any]) -> str | None:
     if tier is not None and not (isinstance(tier, str) and is_name(tier, MAX_TIER)):
         return f"the tier must be text of 1 to {MAX_TIER} characters, none of control"
     priority = claims.get("priority", 0)
-    if type(priority) is not int or not 0 <= priority <= MAX_PRIORITY:
+    # 5.0 is a whole number too (RFC 8259 6): some languages write all numbers so.
+    whole = type(priority) is int or (type(priority) is float and priority.is_integer())
+    if not whole or not 0 <= priority <= MAX_PRIORITY:
         return f"the priority must be a whole number from 0 to {MAX_PRIORITY}"
     expiry = claims.get("exp")
     # PyJWT also takes digits in a string. The upper bound is what a float holds exactly.

@@ -44,8 +44,10 @@ _id_decoder: _json.Decoder[MessageId] = _json.Decoder(MessageId)
 _decode = _decoder.decode
 _decode_envelope = _json.Decoder(_Envelope).decode
 _decode_id = _id_decoder.decode
+_decode_number = _json.Decoder(int | float).decode
 _decode_type = _json.Decoder(str).decode
 _encode = _json.Encoder().encode
+_NOT_EXACT: Final = 2**53  # JavaScript holds integers below exactly
 _TYPES = frozenset(
     tag for member in ClientMessage.__args__ if isinstance(tag := member.__struct_config__.tag, str)
 )
@@ -107,6 +109,7 @@ def _describe(error: ValidationError) -> str:
     if text.startswith("Invalid value"):
         # The only values that msgspec quotes: a second, different `type` in one object.
         return "The field `type` is there twice"
+    text = text.replace("int | float", "int")  # a float that is a whole number
     problem, _, path = text.rpartition(" - at `$.")
     return f"In the field `{path[:-1]}`: {problem}" if problem else text
 
@@ -115,6 +118,13 @@ def _read_id(raw: Raw) -> MessageId | UnsetType:
     if not raw:
         return UNSET
     try:
-        return _decode_id(raw)
+        id_ = _decode_id(raw)
     except MsgspecError:
-        return UNSET
+        # A wrong one that is a number comes back too: its client knows what it numbered so.
+        try:
+            id_ = _decode_number(raw)
+        except MsgspecError:
+            return UNSET
+        if abs(id_) >= _NOT_EXACT:
+            return UNSET
+    return int(id_) if isinstance(id_, float) and id_.is_integer() else id_

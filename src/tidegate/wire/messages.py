@@ -14,6 +14,7 @@ import re
 from typing import Annotated, TypeAlias
 
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType, field
+from msgspec.structs import force_setattr
 
 __all__ = [
     "MAX_ID",
@@ -55,8 +56,13 @@ _MAX_SAFE_INTEGER = 2**53 - 1
 MessageId: TypeAlias = (
     Annotated[str, Meta(min_length=1, max_length=MAX_ID)]
     | Annotated[int, Meta(ge=0, le=_MAX_SAFE_INTEGER)]
+    | Annotated[float, Meta(ge=0, le=_MAX_SAFE_INTEGER)]
 )
-"""What a client numbers its messages with, and gets back in the answer."""
+"""What a client numbers its messages with, and gets back in the answer.
+
+A float is one that a client wrote for a whole number, such as 1.0 or 1e0 (RFC 8259 6: they are the
+same number; Lua and Godot write all numbers so). In a message that was read it is an int.
+"""
 
 RoomName: TypeAlias = Annotated[str, Meta(min_length=1, max_length=MAX_ROOM)]
 UserName: TypeAlias = Annotated[str, Meta(min_length=1, max_length=MAX_USER)]
@@ -79,6 +85,14 @@ def _check_printable(key: str, text: str) -> None:
         raise ValueError(f"Control characters are not allowed - at `$.{key}`")
 
 
+def _check_id(message: Join | Leave | SendToRoom | SendToUser | Authenticate) -> None:
+    id_ = message.id
+    if type(id_) is float:
+        if not id_.is_integer():
+            raise ValueError("Expected a whole number - at `$.id`")
+        force_setattr(message, "id", int(id_))
+
+
 class _Message(Struct, frozen=True, rename="camel", tag_field="type"):
     """What all messages share."""
 
@@ -91,6 +105,8 @@ class Join(_Message, frozen=True, tag="join"):
 
     def __post_init__(self) -> None:
         _check_printable("room", self.room)
+        if type(self.id) is float:
+            _check_id(self)
 
 
 class Leave(_Message, frozen=True, tag="leave"):
@@ -101,6 +117,8 @@ class Leave(_Message, frozen=True, tag="leave"):
 
     def __post_init__(self) -> None:
         _check_printable("room", self.room)
+        if type(self.id) is float:
+            _check_id(self)
 
 
 class SendToRoom(_Message, frozen=True, tag="room_message"):
@@ -113,6 +131,8 @@ class SendToRoom(_Message, frozen=True, tag="room_message"):
 
     def __post_init__(self) -> None:
         _check_printable("room", self.room)
+        if type(self.id) is float:
+            _check_id(self)
 
 
 class SendToUser(_Message, frozen=True, tag="direct_message"):
@@ -124,6 +144,8 @@ class SendToUser(_Message, frozen=True, tag="direct_message"):
 
     def __post_init__(self) -> None:
         _check_printable("user", self.user)
+        if type(self.id) is float:
+            _check_id(self)
 
 
 class Authenticate(_Message, frozen=True, tag="auth"):
@@ -131,6 +153,9 @@ class Authenticate(_Message, frozen=True, tag="auth"):
 
     token: Annotated[str, Meta(min_length=1, max_length=MAX_TOKEN)]
     id: MessageId | UnsetType = UNSET
+
+    def __post_init__(self) -> None:
+        _check_id(self)
 
 
 ClientMessage: TypeAlias = Join | Leave | SendToRoom | SendToUser | Authenticate

@@ -65,6 +65,7 @@ def refusal(auth: AuthSettings, token: str) -> tuple[str, str]:
         ({"sub": "ann", "tier": None}, Identity("ann")),
         ({"sub": "ann", "priority": 0}, Identity("ann")),
         ({"sub": "ann", "priority": 100}, Identity("ann", priority=100)),
+        ({"sub": "ann", "priority": 5.0}, Identity("ann", priority=5)),
         ({"sub": "ann", "exp": int(WALL) + 60}, Identity("ann", expires_at=int(WALL) + 60.0)),
         ({"sub": "ann", "nbf": int(WALL) - 1}, Identity("ann")),
         # A time of issue in the future and an audience that nobody asked for refuse nobody.
@@ -99,7 +100,8 @@ def test_identify_a_tier_of_the_settings_shares_its_name() -> None:
         ({"sub": "ann", "tier": "a\x7f"}, "token not valid", "the tier"),
         ({"sub": "ann", "priority": -1}, "token not valid", "the priority"),
         ({"sub": "ann", "priority": 101}, "token not valid", "the priority"),
-        ({"sub": "ann", "priority": 1.0}, "token not valid", "the priority"),
+        ({"sub": "ann", "priority": 1.5}, "token not valid", "the priority"),
+        ({"sub": "ann", "priority": 101.0}, "token not valid", "the priority"),
         ({"sub": "ann", "priority": True}, "token not valid", "the priority"),
         ({"sub": "ann", "priority": "5"}, "token not valid", "the priority"),
         ({"sub": "ann", "priority": None}, "token not valid", "the priority"),

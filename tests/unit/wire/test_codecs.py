@@ -173,8 +173,21 @@ def test_reads(text: str, type_: type, fields: dict[str, Any]) -> None:
         # An identifier that is itself wrong cannot come back.
         ('{"type":"join","room":"a","id":null}', "invalid_field", UNSET, "`id`: "),
         ('{"type":"join","room":"a","id":true}', "invalid_field", UNSET, "`id`: "),
-        ('{"type":"join","room":"a","id":1.5}', "invalid_field", UNSET, "`id`: "),
-        ('{"type":"join","room":"a","id":-1}', "invalid_field", UNSET, "`id`: "),
+        # One that is a number can: its client knows what it numbered so.
+        (
+            '{"type":"join","room":"a","id":1.5}',
+            "invalid_field",
+            1.5,
+            "`id`: Expected a whole number",
+        ),
+        ('{"type":"auth","token":"a","id":1.5}', "invalid_field", 1.5, "`id`: "),
+        ('{"type":"join","room":"a","id":-1}', "invalid_field", -1, "`id`: "),
+        ('{"type":"join","room":"a","id":-2.0}', "invalid_field", -2, "`id`: "),
+        ('{"type":"join","room":"","id":2.0}', "invalid_field", 2, "`room`: "),
+        ('{"type":"nothing","id":3e0}', "unknown_type", 3, "no such type"),
+        ('{"type":"join","room":"a","id":1e400}', "invalid_field", UNSET, "`id`: "),
+        ('{"type":"join","room":"a","id":1e16}', "invalid_field", UNSET, "`id`: "),
+        ('{"type":"join","room":"a","id":[1.0]}', "invalid_field", UNSET, "Expected `int | str`"),
         ('{"type":"join","room":"a","id":""}', "invalid_field", UNSET, "`id`: "),
         (f'{{"type":"join","room":"a","id":{2**53}}}', "invalid_field", UNSET, "`id`: "),
         ('{"type":"join","room":"a","id":%s}' % ("9" * 5000), "invalid_field", UNSET, "`id`: "),
@@ -189,6 +202,42 @@ def test_refuses(data: str | bytes, code: str, id_: object, said: str) -> None:
     assert said in error.message
     assert str(error) == error.message
     assert isinstance(error, PeerError)
+
+
+BODIES: dict[str, dict[str, Any]] = {
+    "join": {"room": "a"},
+    "leave": {"room": "a"},
+    "room_message": {"room": "a", "data": 1},
+    "direct_message": {"user": "ann", "data": 1},
+    "auth": {"token": "a.b.c"},
+}
+
+
+@pytest.mark.parametrize("kind", BODIES)
+@pytest.mark.parametrize(
+    ("written", "number"),
+    [
+        *(("1.0", 1), ("1e0", 1), ("1E2", 100), ("10e-1", 1), ("0.0", 0), ("-0.0", 0)),
+        ("9007199254740991.0", 2**53 - 1),
+    ],
+)
+def test_reads_a_whole_number_however_it_is_written(kind: str, written: str, number: int) -> None:
+    body = json.dumps({"type": kind, **BODIES[kind]})
+    message = decode_client(f'{body[:-1]},"id":{written}}}')
+    assert (message.id, type(message.id)) == (number, int)
+    assert message.id is not UNSET
+    assert encode_server(Ack(message.id)) == b'{"type":"ack","id":%d}' % number
+
+
+@pytest.mark.parametrize("kind", BODIES)
+def test_every_message_takes_a_whole_number_as_messagepack_writes_it(kind: str) -> None:
+    decoder: Any = msgspec.msgpack.Decoder(ClientMessage)
+    body = {"type": kind, **BODIES[kind]}
+    for number in (7, 7.0):
+        message = decoder.decode(msgspec.msgpack.encode({**body, "id": number}))
+        assert (message.id, type(message.id)) == (7, int)
+    with pytest.raises(msgspec.ValidationError, match="whole number"):
+        decoder.decode(msgspec.msgpack.encode({**body, "id": 7.5}))
 
 
 @pytest.mark.parametrize(
