@@ -1,4 +1,7 @@
-"""Addresses: the forms in which they are shown and counted, and which are this machine's."""
+"""Addresses: how they are written, shown and counted, and which are this machine's.
+
+A listener takes a name, an IPv4 or IPv6 address (brackets are allowed), or `unix:` and a path.
+"""
 
 from __future__ import annotations
 
@@ -8,18 +11,30 @@ from socket import AF_INET6, inet_ntop, inet_pton
 from typing import Final
 
 __all__ = [
+    "UNIX_PEER",
+    "UNIX_PREFIX",
     "Address",
     "Network",
+    "authority",
     "counted",
+    "is_local",
     "is_loopback",
     "matcher",
     "network",
     "parse",
     "range_of",
+    "unbracketed",
+    "unix_path",
 ]
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
+
+UNIX_PREFIX: Final = "unix:"
+"""Begins the address of a Unix socket; its path follows."""
+
+UNIX_PEER: Final = "unix"
+"""Stands for the address of a peer on a Unix socket, which has no IP address."""
 
 _BITS: Final = 128
 _MAPPED: Final = IPv6Network("::ffff:0:0/96")
@@ -104,3 +119,26 @@ def is_loopback(host: str) -> bool:
         return True
     address = parse(host)
     return address is not None and address.is_loopback
+
+
+def is_local(host: str) -> bool:
+    """Whether a listener's address cannot be reached from another machine."""
+    return unix_path(host) is not None or is_loopback(unbracketed(host))
+
+
+def unix_path(host: str) -> str | None:
+    """Return the path in the address of a Unix socket, `unix:/run/t.sock`; None if it is none."""
+    return host[len(UNIX_PREFIX) :] if host.startswith(UNIX_PREFIX) else None
+
+
+def unbracketed(host: str) -> str:
+    """Return a host without the brackets in which URLs have IPv6 addresses."""
+    return host[1:-1] if host.startswith("[") and host.endswith("]") else host
+
+
+def authority(host: str, port: int) -> str:
+    """Return host and port as URLs have them; a Unix socket as it is, for it has no port."""
+    if unix_path(host) is not None:
+        return host
+    host = unbracketed(host)
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

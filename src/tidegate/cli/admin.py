@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
+from collections.abc import Callable
+from functools import partial
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Final
 from urllib.parse import urlsplit
 
+from tidegate.addresses import authority, unbracketed, unix_path
 from tidegate.core.settings import AdminSettings
 from tidegate.errors import ConfigError, TidegateError, UsageError
 
 __all__ = ["Admin", "AdminError", "UnreachableError", "WrongRequestError"]
 
 _SECONDS = 10.0
+
+# To connect to all addresses of a machine works on Linux only.
+_UNSPECIFIED: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
 class AdminError(TidegateError):
@@ -40,18 +47,26 @@ class Admin:
     """
 
     def __init__(self, settings: AdminSettings, url: str | None = None) -> None:
-        host = f"[{settings.host}]" if ":" in settings.host else settings.host
-        self.url = (url or f"http://{host}:{settings.port}").rstrip("/")
+        self.url = (url or _default_url(settings)).rstrip("/")
         self._token = settings.token
+        self._prefix = ""
+        self._connection: Callable[[], http.client.HTTPConnection]
+        path = unix_path(self.url)
+        if path is not None:
+            self._connection = partial(_UnixConnection, path)
+            return
         try:
             parts = urlsplit(self.url)
-            self._port = parts.port
+            port = parts.port
         except ValueError:
-            parts, self._port = urlsplit(""), None
+            parts, port = urlsplit(""), None
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise UsageError(f"--admin {url}: must be like http://127.0.0.1:8001")
-        self._secure = parts.scheme == "https"
-        self._host = parts.hostname
+            raise UsageError(
+                f"--admin {url}: must be like http://127.0.0.1:8001 or unix:/run/admin.sock"
+            )
+        secure = parts.scheme == "https"
+        kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
+        self._connection = partial(kind, parts.hostname, port, timeout=_SECONDS)
         self._prefix = parts.path
 
     def ask(self, path: str, method: str = "GET", body: object = None) -> dict[str, Any]:
@@ -66,8 +81,7 @@ class Admin:
             AdminError: it refused, or what answered is no admin API. If nothing answered, it is an
                 `UnreachableError`; if the request is wrong, a `WrongRequestError`.
         """
-        kind = http.client.HTTPSConnection if self._secure else http.client.HTTPConnection
-        connection = kind(self._host, self._port, timeout=_SECONDS)
+        connection = self._connection()
         headers = {"Authorization": f"Bearer {self._token}"} if self._token else {}
         data = None
         if body is not None:
@@ -98,3 +112,24 @@ class Admin:
             raise WrongRequestError(f"{self.url}{path} answered {status}: {said}")
         hint = " (admin.token, TIDEGATE_ADMIN_TOKEN)" if status == HTTPStatus.UNAUTHORIZED else ""
         raise AdminError(f"{self.url}{path} answered {status}: {said}{hint}")
+
+
+def _default_url(settings: AdminSettings) -> str:
+    """Where a server with these settings has its admin API: at its first address."""
+    host = unbracketed(settings.host[0])
+    if unix_path(host) is not None:
+        return host
+    return f"http://{authority(_UNSPECIFIED.get(host, host), settings.port)}"
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    """HTTP over a Unix socket."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost", timeout=_SECONDS)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(_SECONDS)
+        self.sock.connect(self._path)

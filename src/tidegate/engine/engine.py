@@ -19,13 +19,13 @@ from tidegate.core.timing.heartbeat import Heartbeat
 from tidegate.core.timing.rates import Rates
 from tidegate.engine.connection import Connection
 from tidegate.engine.descriptors import Shares
+from tidegate.engine.endpoints import listen
 from tidegate.engine.fanout import Fanout
 from tidegate.engine.intake import Intake
 from tidegate.engine.lingering import Lingerers
 from tidegate.engine.listener import Listener
 from tidegate.engine.poller import make_poller
 from tidegate.engine.shared import Shared
-from tidegate.engine.sockets import listening_socket
 from tidegate.engine.tasks import Tasks
 from tidegate.engine.tls import server_context
 from tidegate.engine.unfinished import Unfinished
@@ -43,6 +43,7 @@ _TICK_SECONDS = 0.1
 _STALL_SECONDS = 1.0
 _STAMP = struct.Struct("!d")
 _CLOSES_PER_BATCH = 256
+_UNIX_MODE = 0o660  # a proxy that runs as another user needs to be in the group
 
 
 class Engine:
@@ -106,7 +107,7 @@ class Engine:
             ConfigError: an address cannot be listened on.
         """
         server, shared = self._settings.server, self.shared
-        sock = listening_socket(server.host, server.port, server.backlog)
+        endpoints = listen("server", server.host, server.port, server.backlog, mode=_UNIX_MODE)
         limits = self._settings.limits
         shares = shared.shares = Shares.of(descriptors)
         shared.unfinished.share(shares.openings, limits)
@@ -121,14 +122,15 @@ class Engine:
             shared.max_message = application.max_message
         loop = shared.loop = asyncio.get_running_loop()
         shared.poller.attach(loop, Intake(shared).handle, shared.fanout.step)
-        listener = Listener(shared, sock, self._settings.proxies.protocol)
-        self.listeners.append(listener)
+        protocol = self._settings.proxies.protocol
+        self.listeners += [Listener(shared, endpoint, protocol) for endpoint in endpoints]
         _tune_collector()
         now = monotonic()
         self._next_beat = now + self._heartbeat.period
         self._next_tick = now + _TICK_SECONDS
         self._timer = loop.call_later(_TICK_SECONDS, self._tick)
-        listener.open()
+        for listener in self.listeners:
+            listener.open()
 
     def stop_listening(self) -> None:
         """Accept no more."""

@@ -11,19 +11,20 @@ from collections.abc import Iterator
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from tidegate.addresses import counted
+from tidegate.addresses import UNIX_PEER, counted
 from tidegate.core.codes import IP_LIMIT, PENDING_LIMIT, SERVER_LIMIT
 from tidegate.engine.connection import Connection
 from tidegate.engine.door import Grant
+from tidegate.engine.endpoints import DEFERRED_SECONDS
 from tidegate.engine.opening import Opening
 from tidegate.engine.parked import Parked
 from tidegate.engine.poller import READ, Entry
 from tidegate.engine.reserve import Reserve
-from tidegate.engine.sockets import DEFERRED_SECONDS
 from tidegate.wire.handshake import MAX_HEAD_BYTES, HandshakeError, Request, parse_request
 
 if TYPE_CHECKING:
     from tidegate.engine.door import Undecided
+    from tidegate.engine.endpoints import Endpoint
     from tidegate.engine.shared import Shared
     from tidegate.engine.sockets import Socket
 
@@ -60,14 +61,16 @@ class Listener(Entry):
     the processor stays idle.
     """
 
-    def __init__(self, shared: Shared, sock: socket.socket, proxy_protocol: bool) -> None:
+    def __init__(self, shared: Shared, endpoint: Endpoint, proxy_protocol: bool) -> None:
         self.shared = shared
         self.door = shared.door
         self.tls: ssl.SSLContext | None = shared.tls
         self._poller = shared.poller
         self.proxy_protocol = proxy_protocol
-        self._sock = sock
+        self._endpoint = endpoint
+        sock = self._sock = endpoint.sock
         self._family = int(sock.family)
+        self._unix = sock.family == socket.AF_UNIX
         self._direct = self.tls is None and not proxy_protocol
         self._reserve = Reserve(shared)
         self._for_connections = shared.shares.connections
@@ -83,9 +86,8 @@ class Listener(Entry):
 
     @property
     def address(self) -> tuple[str, int]:
-        """Host and port it listens on."""
-        host, port = self._sock.getsockname()[:2]
-        return host, port
+        """Host and port it listens on, as `Endpoint.address` has them."""
+        return self._endpoint.address
 
     def open(self) -> None:
         """Begin to accept."""
@@ -95,8 +97,8 @@ class Listener(Entry):
         """Stop accepting. Attempts that wait in the kernel's queue are reset."""
         if not self._closed:
             self._closed = True
-            self._poller.forget(self._sock.fileno())
-            self._sock.close()
+            self._poller.release(self._sock.fileno())
+            self._endpoint.close()
             while self._arrived or self._asking or self._refused or self._granted:
                 self._poller.guard(self._finish)
             self._reserve.give_up()
@@ -201,7 +203,7 @@ class Listener(Entry):
                 self._pause(f"accept failed: {error.strerror}")
             return False
         if fd < self._for_clients:
-            self._arrived.append((fd, peer[0], monotonic()))
+            self._arrived.append((fd, UNIX_PEER if self._unix else peer[0], monotonic()))
         else:
             self._warn_of_descriptors()
             self._reserve.answer(socket.socket(self._family, socket.SOCK_STREAM, 0, fileno=fd))
@@ -224,7 +226,7 @@ class Listener(Entry):
             data = sock.recv(MAX_HEAD_BYTES)
         except BlockingIOError:
             # The kernel has waited for the request already, and that time counts.
-            waited = min(DEFERRED_SECONDS, self.shared.handshake_timeout / 2)
+            waited = min(0 if self._unix else DEFERRED_SECONDS, self.shared.handshake_timeout / 2)
             self._wait(sock, peer, arrived - waited)
             return
         except OSError:

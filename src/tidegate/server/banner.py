@@ -4,26 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from tidegate.addresses import authority, unix_path
 from tidegate.core.settings import Settings, Tier
 
 __all__ = ["facts"]
 
 
 def facts(
-    settings: Settings, addresses: Iterable[tuple[str, int]], admin: tuple[str, int] | None
+    settings: Settings, addresses: Iterable[tuple[str, int]], admin: Iterable[tuple[str, int]]
 ) -> dict[str, str]:
     """Names and values, in the order in which they are shown.
 
     Args:
         addresses: host and port of every listener.
-        admin: host and port of the admin listener, None without one.
+        admin: the same of the admin API; empty without one.
     """
     secure = "s" if settings.tls.certificate is not None else ""
-    authorities = [_authority(*address) for address in addresses]
+    public = list(addresses)
+    operators = _urls("http", admin, "/metrics")
     told = {
-        "websocket": " ".join(f"ws{secure}://{each}{settings.server.path}" for each in authorities),
-        "health": " ".join(f"http{secure}://{each}/health" for each in authorities) + ", /ready",
-        "admin": f"http://{_authority(*admin)}/metrics, /stats, /connections" if admin else "off",
+        "websocket": _urls(f"ws{secure}", public, settings.server.path),
+        "health": f"{_urls(f'http{secure}', public, '/health')}, /ready",
+        "admin": f"{operators}, /stats, /connections" if operators else "off",
         "limits": _limits(settings),
     }
     if settings.tiers:
@@ -61,5 +63,11 @@ def _clients(settings: Settings) -> str:
     return f"{tokens}, or anonymous" if auth.anonymous else f"{tokens} only"
 
 
-def _authority(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+def _urls(scheme: str, addresses: Iterable[tuple[str, int]], path: str) -> str:
+    """The URL at each address. A Unix socket has none: what is asked there follows its address."""
+    return " ".join(
+        f"{host} {path}".rstrip()
+        if unix_path(host) is not None
+        else f"{scheme}://{authority(host, port)}{path}"
+        for host, port in addresses
+    )

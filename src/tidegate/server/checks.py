@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tidegate.addresses import is_loopback
+from tidegate.addresses import is_local
 from tidegate.core.settings import Settings
 from tidegate.core.settings.fields import shown
 from tidegate.engine.descriptors import Shares
@@ -21,11 +21,12 @@ def warnings(settings: Settings, descriptors: int | None) -> Iterator[str]:
     `descriptors` is the file descriptor limit in force, None for no limit.
     """
     server, limits = settings.server, settings.limits
-    if settings.auth.anonymous and not is_loopback(server.host):
+    open_to_all = [host for host in server.host if not is_local(host)]
+    if settings.auth.anonymous and open_to_all:
         yield (
             f"anonymous clients may connect from anywhere, because server.host is "
-            f"{shown(server.host)} and auth.anonymous is true; to ask for tokens, set auth.secret "
-            f"(or auth.public_key) and auth.anonymous = false"
+            f"{shown(open_to_all[0])} and auth.anonymous is true; to ask for tokens, set "
+            f"auth.secret (or auth.public_key) and auth.anonymous = false"
         )
     room = max(0, Shares.of(descriptors).connections - _OWN_DESCRIPTORS)
     if room < limits.connections:

@@ -8,6 +8,7 @@ allowed.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import json
 import re
@@ -189,9 +190,10 @@ def _value(known: Setting, name: str, text: str) -> Any:
 def _items(text: str) -> list[Any]:
     """A list, as JSON or TOML write one, or with commas between the items."""
     if text.startswith("["):
-        items = json.loads(text)
-        assert isinstance(items, list)
-        return items
+        with contextlib.suppress(ValueError):  # it may also be an IPv6 address in brackets
+            items = json.loads(text)
+            assert isinstance(items, list)
+            return items
     return [item.strip() for item in text.split(",") if item.strip()]
 
 

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import socket
-from collections.abc import AsyncIterator, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import TYPE_CHECKING, Final
 
 import uvicorn
 
-from tidegate.errors import TidegateError
+from tidegate.engine.endpoints import listen
+from tidegate.errors import ConfigError, TidegateError
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
+    from tidegate.core.settings import AdminSettings
+
 __all__ = ["StartError", "serve_admin"]
+
+
+_BACKLOG: Final = 100
+_UNIX_MODE: Final = 0o600  # for the user that the server runs as, and root
 
 
 class StartError(TidegateError):
@@ -32,15 +37,20 @@ class _Guest(uvicorn.Server):
 
 
 @contextlib.asynccontextmanager
-async def serve_admin(app: ASGIApp, host: str, port: int) -> AsyncIterator[tuple[str, int]]:
-    """Serve an application while the context lasts; gives the address, with the port it really has.
+async def serve_admin(
+    app: ASGIApp, settings: AdminSettings
+) -> AsyncIterator[Sequence[tuple[str, int]]]:
+    """Serve an application while the context lasts; gives the addresses, with their real port.
 
     Requests under way are cut off at the end.
 
     Raises:
-        StartError: the address cannot be used.
+        StartError: an address cannot be used.
     """
-    sock = _bind(host, port)
+    try:
+        endpoints = listen("admin", settings.host, settings.port, _BACKLOG, mode=_UNIX_MODE)
+    except ConfigError as error:
+        raise StartError(str(error)) from None
     server = _Guest(
         uvicorn.Config(
             app,
@@ -53,23 +63,12 @@ async def serve_admin(app: ASGIApp, host: str, port: int) -> AsyncIterator[tuple
             server_header=False,
         )
     )
-    serving = asyncio.create_task(server.serve(sockets=[sock]))
+    sockets = [endpoint.sock for endpoint in endpoints]
+    serving = asyncio.create_task(server.serve(sockets=sockets))
     try:
-        name, number = sock.getsockname()[:2]
-        yield name, number
+        yield [endpoint.address for endpoint in endpoints]
     finally:
         server.should_exit = server.force_exit = True
         await serving
-
-
-def _bind(host: str, port: int) -> socket.socket:
-    try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        return socket.create_server(address[:2], family=family)
-    except OSError as error:
-        # create_server repeats the address in its own words; the plain reason is enough.
-        known = error.errno is not None and not isinstance(error, socket.gaierror)
-        why = os.strerror(error.errno) if known and error.errno else error.strerror
-        raise StartError(
-            f"the admin API cannot listen on {host} port {port}: {why} (admin.host, admin.port)"
-        ) from None
+        for endpoint in endpoints:
+            endpoint.close()

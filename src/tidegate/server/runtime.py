@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -56,12 +57,10 @@ async def _serve(node: Node, log_format: logs.LogFormat) -> None:
     settings, control = node.settings, node.control
     async with contextlib.AsyncExitStack() as running:
         # The admin listener starts first and ends last, so it shows how the rest starts and stops.
-        admin = None
+        admin: Sequence[tuple[str, int]] = ()
         if settings.admin.enabled:
             app = admin_app(control, settings.admin)
-            admin = await running.enter_async_context(
-                serve_admin(app, settings.admin.host, settings.admin.port)
-            )
+            admin = await running.enter_async_context(serve_admin(app, settings.admin))
         # Before it listens, because a client that sees it serve may send the signal.
         running.enter_context(on_signals(node.shutdown))
         try:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_network
 from typing import Literal
 
-from tidegate.addresses import Address, parse
+from tidegate.addresses import UNIX_PEER, UNIX_PREFIX, Address, parse
 from tidegate.errors import ConfigError, PeerError
 
 __all__ = ["MAX_PROXY_HEADER", "ProxyHeader", "TrustedProxies", "parse_proxy_v2"]
@@ -54,7 +54,10 @@ def _forwarded_for(element: str) -> Address | None:
 
 
 class TrustedProxies:
-    """The networks whose word about the client's address is taken."""
+    """The networks whose word about the client's address is taken.
+
+    A peer on a Unix socket is always one: who may connect to it, the permissions of its file say.
+    """
 
     __slots__ = ("_networks",)
 
@@ -69,6 +72,8 @@ class TrustedProxies:
         self._networks = tuple(parsed)
 
     def __contains__(self, address: str) -> bool:
+        if address == UNIX_PEER:
+            return True
         if not self._networks:
             return False
         parsed = parse(address)
@@ -90,26 +95,30 @@ class TrustedProxies:
         something that is no address before it, the last proxy that was found stands for the
         client, so that nobody escapes being counted.
         """
-        if not self._networks:
+        unix = peer == UNIX_PEER
+        if not self._networks and not unix:
             return peer
         address = parse(peer)
-        if address is None:
+        if address is None and not unix:
             return peer
         read: Callable[[str], Address | None] = (
             _node if style == "x-forwarded-for" else _forwarded_for
         )
-        if header_value is not None and self._trusts(address):
+        if header_value is not None and (address is None or self._trusts(address)):
             # A comma within a quoted string splits an element of Forwarded in two and makes it
             # malformed. That is wanted: read from the right, what a client put in front of the
             # proxy's own element cannot change how that one is read.
             for element in header_value.rsplit(",", _MAX_HOPS)[: -_MAX_HOPS - 1 : -1]:
-                found = read(element.strip(" \t"))
+                element = element.strip(" \t")
+                if element == UNIX_PREFIX:
+                    continue  # what nginx writes for a peer on its own Unix socket
+                found = read(element)
                 if found is None:
                     break
                 address = found
                 if not self._trusts(address):
                     break
-        return str(address)
+        return peer if address is None else str(address)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,6 @@ import pytest
 from tests.support.raw import upgrade
 from tests.unit.engine.live import Client, Live, masked, run, until
 from tidegate.engine import listener
-from tidegate.engine.sockets import listening_socket
-from tidegate.errors import ConfigError
 
 REFUSED = {"limits": {"connections": 0}}
 
@@ -398,26 +396,3 @@ def test_only_so_many_linger() -> None:
             assert len(shared.lingerers) == 5
 
     run(main())
-
-
-# Addresses.
-
-
-@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
-def test_listening(host: str) -> None:
-    with listening_socket(host, 0, 10) as sock:
-        assert sock.getsockname()[1] > 0
-        assert sock.getblocking() is False
-
-
-@pytest.mark.parametrize("host", ["192.0.2.1", "no such host"])
-def test_an_address_that_cannot_be_used(host: str) -> None:
-    with pytest.raises(ConfigError, match=host):
-        listening_socket(host, 0, 10)
-
-
-def test_a_port_that_is_taken() -> None:
-    with listening_socket("127.0.0.1", 0, 10) as sock:
-        port = sock.getsockname()[1]
-        with pytest.raises(ConfigError, match=f"cannot listen on 127.0.0.1 port {port}: "):
-            listening_socket("127.0.0.1", port, 10)

@@ -35,7 +35,10 @@ def test_settings_are_all_there_are_and_say_which_are_live() -> None:
             for name, setting in found.items():
                 assert setting.live is known[name.replace("tiers.free", "tiers.*")].live, name
             assert (found["limits.per_ip"].value, found["limits.per_ip"].live) == (100, True)
-            assert (found["server.host"].value, found["server.host"].live) == ("127.0.0.1", False)
+            assert (found["server.host"].value, found["server.host"].live) == (
+                ("127.0.0.1",),
+                False,
+            )
             assert found["proxies.trusted"].value == ("127.0.0.1",)
             assert found["tiers.free.per_user"].value == 2
             assert found["tiers.free.connections"].value is None

@@ -8,7 +8,7 @@ from tidegate.core.settings import Settings
 from tidegate.server.banner import facts
 
 SECRET = "0123456789abcdef0123456789abcdef"
-ADMIN = ("127.0.0.1", 8001)
+ADMIN = [("127.0.0.1", 8001)]
 
 
 def told(*addresses: tuple[str, int], **sections: Any) -> dict[str, str]:
@@ -43,6 +43,16 @@ def test_the_real_addresses() -> None:
     assert found["websocket"] == "ws://0.0.0.0:9000 ws://[::1]:9001"
 
 
+def test_several_addresses_and_unix_sockets() -> None:
+    public = [("::1", 8000), ("unix:/run/t.sock", 0)]
+    found = facts(Settings(), public, [("127.0.0.1", 8001), ("unix:/run/a.sock", 0)])
+    assert found["websocket"] == "ws://[::1]:8000/ws unix:/run/t.sock /ws"
+    assert found["health"] == "http://[::1]:8000/health unix:/run/t.sock /health, /ready"
+    assert found["admin"] == (
+        "http://127.0.0.1:8001/metrics unix:/run/a.sock /metrics, /stats, /connections"
+    )
+
+
 def test_tls() -> None:
     found = told(tls={"certificate": "a.pem", "key": "b.pem"})
     assert found["websocket"].startswith("wss://")
@@ -51,7 +61,7 @@ def test_tls() -> None:
 
 
 def test_no_admin_listener() -> None:
-    assert facts(Settings(), [], None)["admin"] == "off"
+    assert facts(Settings(), [], [])["admin"] == "off"
 
 
 def test_tiers() -> None:

@@ -19,9 +19,20 @@ def test_the_defaults_are_fine() -> None:
     assert warned(20_000) == []
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.9.1", "::1", "localhost", "LocalHost"])
-def test_anonymous_clients_of_this_machine_are_fine(host: str) -> None:
+@pytest.mark.parametrize(
+    "host",
+    [
+        *("127.0.0.1", "127.8.9.1", "::1", "[::1]", "localhost", "LocalHost"),
+        *("unix:/run/t.sock", ["127.0.0.1", "unix:/run/t.sock"]),
+    ],
+)
+def test_anonymous_clients_of_this_machine_are_fine(host: str | list[str]) -> None:
     assert warned(server={"host": host}) == []
+
+
+def test_anonymous_clients_on_one_public_address_of_several_are_warned_of() -> None:
+    (said,) = warned(server={"host": ["127.0.0.1", "::"]})
+    assert 'server.host is "::"' in said
 
 
 @pytest.mark.parametrize(

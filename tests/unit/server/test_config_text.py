@@ -51,7 +51,7 @@ def test_effective_settings_come_with_their_sources() -> None:
     assert rows["limits.per_user"] == ("10", "default")
     assert rows["tiers.free.per_user"] == ("2", "--set")
     assert rows["tiers.free.connections"] == ("not set", "default")
-    assert rows["server.host"] == ('"::1"', "--host")
+    assert rows["server.host"] == ('["::1"]', "--host")
     assert rows["auth.secret"] == ('"********"', "TIDEGATE_AUTH_SECRET")
     assert rows["admin.token"] == ("not set", "default")
     assert secret not in str(rows)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tidegate.addresses import counted
+from tidegate.addresses import UNIX_PEER, counted
 from tidegate.errors import ConfigError, PeerError
 from tidegate.wire.forwarded import (
     MAX_PROXY_HEADER,
@@ -35,7 +35,7 @@ PROXY = "10.0.0.1"
         ("::ffff:a00:1", True),
         ("::10.0.0.1", False),
         ("", False),
-        ("unix", False),
+        (UNIX_PEER, True),
     ],
 )
 def test_networks(address: str, expected: bool) -> None:
@@ -67,7 +67,6 @@ def test_counted(address: str, expected: str) -> None:
         # Without a proxy that is trusted, nothing is believed.
         ("203.0.113.9", "198.51.100.1", "203.0.113.9"),
         ("::ffff:203.0.113.9", "198.51.100.1", "203.0.113.9"),
-        ("unix", "198.51.100.1", "unix"),
         (PROXY, None, PROXY),
         (PROXY, "", PROXY),
         # The first from the right that is not trusted.
@@ -77,6 +76,15 @@ def test_counted(address: str, expected: str) -> None:
         (PROXY, "10.0.0.3, 10.0.0.2", "10.0.0.3"),
         ("fd00::1", "2001:DB8::1", "2001:db8::1"),
         ("::ffff:10.0.0.1", "::ffff:198.51.100.1", "198.51.100.1"),
+        # Through a Unix socket, whose peer is a proxy.
+        (UNIX_PEER, None, UNIX_PEER),
+        (UNIX_PEER, "nonsense", UNIX_PEER),
+        (UNIX_PEER, "198.51.100.1", "198.51.100.1"),
+        (UNIX_PEER, "1.1.1.1, 198.51.100.1, 10.0.0.2", "198.51.100.1"),
+        # Through two: the second proxy has no address for the first.
+        (UNIX_PEER, "1.1.1.1, 198.51.100.1, unix:", "198.51.100.1"),
+        (UNIX_PEER, "unix:", UNIX_PEER),
+        ("203.0.113.9", "198.51.100.1, unix:", "203.0.113.9"),
         # With ports.
         (PROXY, "198.51.100.1:4711", "198.51.100.1"),
         (PROXY, "[2001:db8::1]:4711", "2001:db8::1"),
@@ -103,6 +111,14 @@ def test_counted(address: str, expected: str) -> None:
 )
 def test_x_forwarded_for(peer: str, value: str | None, expected: str) -> None:
     assert TRUSTED.client(peer, value, "x-forwarded-for") == expected
+
+
+def test_a_peer_on_a_unix_socket_is_a_proxy_although_no_network_is_trusted() -> None:
+    nobody = TrustedProxies([])
+    assert UNIX_PEER in nobody
+    assert nobody.client(UNIX_PEER, "1.1.1.1, 2.2.2.2", "x-forwarded-for") == "2.2.2.2"
+    assert nobody.client(UNIX_PEER, "for=2.2.2.2", "forwarded") == "2.2.2.2"
+    assert nobody.client("10.0.0.1", "2.2.2.2", "x-forwarded-for") == "10.0.0.1"
 
 
 @pytest.mark.parametrize(

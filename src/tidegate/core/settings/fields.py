@@ -66,6 +66,8 @@ class Setting:
     """How many values a list has that is not empty; 0 for any number."""
     live: bool
     """Whether it can change while the server runs."""
+    alone: bool
+    """Whether a value of its own may stand for a list with that one value."""
 
     @property
     def name(self) -> str:
@@ -104,6 +106,8 @@ class Setting:
             one += f" from {_number(self.low)} to {_number(self.high)}"
         if not self.many:
             return one
+        if self.alone:
+            return f"{one}, or a list of these"
         size = f"empty, or a list of {self.length}" if self.length else "a list"
         return f"{size}, each {one}"
 
@@ -117,6 +121,8 @@ class Setting:
             return None
         if not self.many:
             return self._one(value, value)
+        if self.alone and isinstance(value, self.kind):
+            return (self._one(value, value),)
         if not isinstance(value, list | tuple):
             raise self.error(value)
         if self.length and len(value) not in (0, self.length):
@@ -158,11 +164,12 @@ def setting(
     secret: bool = False,
     length: int = 0,
     live: bool = False,
+    alone: bool = False,
 ) -> Any:
     """Declare one field of a section. Numbers need `low` and `high`, both allowed.
 
     A `live` setting can change while the server runs: the policy that it belongs to takes it over
-    in its `apply`.
+    in its `apply`. A list that takes a value `alone` may be written without its brackets.
     """
     known = {
         "doc": doc,
@@ -175,6 +182,7 @@ def setting(
         "secret": secret,
         "length": length,
         "live": live,
+        "alone": alone,
     }
     return dataclasses.field(default=default, repr=not secret, metadata=known)
 

@@ -6,16 +6,29 @@ import ipaddress
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
-from tidegate.addresses import is_loopback
+from tidegate.addresses import is_local
 from tidegate.core.settings.fields import Section, SettingError, setting, shown
 
 __all__ = ["AdminSettings", "ProxiesSettings", "ServerSettings", "TlsSettings"]
 
 _DAY: Final = 86_400.0
 
+# A name or an IPv4 address, an IPv6 address (RFC 4007 11 for the zone), or a Unix socket.
+_HOST: Final = (
+    r"((?![/:,\[\]])[!-~])+"
+    r"|(?P<open>\[)?[0-9A-Fa-f.]*:[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*(%[\w.-]+)?(?(open)\])"
+    r"|unix:/[^\x00-\x1f\x7f\ud800-\udfff]+"
+)
 
-def _host(doc: str) -> Any:
-    return setting("127.0.0.1", doc, pattern=r"[!-.0-~]+", wording="a host name or an address")
+
+def _hosts(doc: str) -> Any:
+    return setting(
+        ("127.0.0.1",),
+        f"{doc}: one or several of a name, an IPv4 or IPv6 address, `unix:/path/of/a.sock`.",
+        pattern=_HOST,
+        wording="a host name, an address without a port, or unix:/path",
+        alone=True,
+    )
 
 
 def _file(doc: str) -> Any:
@@ -27,7 +40,7 @@ class ServerSettings(Section):
     """The public listener."""
 
     section: ClassVar[str] = "server"
-    host: str = _host("Address that clients connect to.")
+    host: tuple[str, ...] = _hosts("Addresses that clients connect to")
     port: int = setting(
         8000, "Port that clients connect to; 0 takes a free one.", low=0, high=65535
     )
@@ -77,6 +90,10 @@ class ServerSettings(Section):
         live=True,
     )
 
+    def _check(self) -> None:
+        if not self.host:
+            raise self.error("host", "must have an address")
+
 
 @dataclass(frozen=True, slots=True)
 class AdminSettings(Section):
@@ -84,7 +101,7 @@ class AdminSettings(Section):
 
     section: ClassVar[str] = "admin"
     enabled: bool = setting(True, "Whether there is an admin listener.")
-    host: str = _host("Address of the admin listener.")
+    host: tuple[str, ...] = _hosts("Addresses of the admin listener")
     port: int = setting(8001, "Port of the admin listener; 0 takes a free one.", low=0, high=65535)
     token: str | None = setting(
         None,
@@ -95,9 +112,13 @@ class AdminSettings(Section):
     )
 
     def _check(self) -> None:
-        if self.enabled and self.token is None and not is_loopback(self.host):
-            problem = f"must be set, because admin.host = {shown(self.host)} is not loopback"
-            raise self.error("token", problem)
+        if not self.host:
+            raise self.error("host", "must have an address")
+        if self.enabled and self.token is None:
+            for host in self.host:
+                if not is_local(host):
+                    problem = f"must be set, because admin.host = {shown(host)} is not loopback"
+                    raise self.error("token", problem)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,5 +162,3 @@ class ProxiesSettings(Section):
                 ipaddress.ip_network(network)
             except ValueError as error:
                 raise self.error("trusted", str(error)) from None
-        if self.protocol and not self.trusted:
-            raise self.error("protocol", "needs proxies.trusted, the networks of the proxies")

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, get_type_hints
 
+from tidegate.addresses import unix_path
 from tidegate.core.settings.admission import BreakerSettings, PacingSettings, WaitingRoomSettings
 from tidegate.core.settings.auth import AuthSettings
 from tidegate.core.settings.fields import (
@@ -66,9 +67,16 @@ class Settings:
         total = math.fsum(tier.reserved for tier in self.tiers.values())
         if total > 1:
             raise SettingError("tiers.*.reserved", f"must be 1 at most together, not {total:g}")
-        server, admin = self.server, self.admin
-        if admin.enabled and admin.port and (admin.host, admin.port) == (server.host, server.port):
-            raise admin.error("port", "must not be server.port as well")
+        server, admin, proxies = self.server, self.admin, self.proxies
+        if proxies.protocol and not proxies.trusted and not any(map(unix_path, server.host)):
+            raise proxies.error("protocol", "needs proxies.trusted, the networks of the proxies")
+        for host in admin.host if admin.enabled else ():
+            if host not in server.host:
+                continue
+            if unix_path(host) is not None:
+                raise admin.error("host", "must not be server.host as well")
+            if admin.port and admin.port == server.port:
+                raise admin.error("port", "must not be server.port as well")
 
     @classmethod
     def from_mapping(cls, data: Mapping[str, Mapping[str, object]]) -> Settings:

@@ -26,7 +26,7 @@ def refused(data: Any) -> str:
 def test_defaults() -> None:
     default = Settings()
     assert (default.server.host, default.server.port, default.server.path) == (
-        "127.0.0.1",
+        ("127.0.0.1",),
         8000,
         "/ws",
     )
@@ -96,7 +96,22 @@ def test_defaults() -> None:
         ),
         (
             {"server": {"host": ""}},
-            'server.host = "": must be a host name or an address',
+            'server.host = "": must be a host name, an address without a port, or unix:/path, '
+            "or a list of these",
+        ),
+        ({"server": {"host": []}}, "server.host = []: must have an address"),
+        ({"admin": {"host": []}}, "admin.host = []: must have an address"),
+        (
+            {"admin": {"host": ["127.0.0.1", "::"]}},
+            'admin.token: must be set, because admin.host = "::" is not loopback',
+        ),
+        (
+            {"admin": {"host": ["::1", "127.0.0.1"], "port": 8000}},
+            "admin.port = 8000: must not be server.port as well",
+        ),
+        (
+            {"server": {"host": ["unix:/run/t"]}, "admin": {"host": ["::1", "unix:/run/t"]}},
+            'admin.host = ["::1", "unix:/run/t"]: must not be server.host as well',
         ),
         (
             {"server": {"path": "ws"}},
@@ -256,12 +271,14 @@ def test_secrets_are_never_shown(data: Any) -> None:
         {"server": {"path": ""}},
         {"server": {"origins": ["*"]}},
         {"server": {"origins": ["https://example.com:8443", "http://[::1]:80", "null"]}},
-        {"server": {"host": "::"}},
-        {"admin": {"host": "::1"}},
-        {"admin": {"host": "127.8.8.8"}},
-        {"admin": {"host": "localhost"}},
-        {"admin": {"host": "0.0.0.0", "enabled": False}},
-        {"admin": {"host": "0.0.0.0", "token": "0123456789abcdef"}},
+        {"server": {"host": ["::"]}},
+        {"server": {"host": ["[::1]", "fe80::1%eth0", "gate.example", "127.0.0.1"]}},
+        {"server": {"host": ["unix:/run/a b.sock"]}, "admin": {"host": ["unix:/run/b.sock"]}},
+        {"server": {"host": ["unix:/run/a.sock"]}, "proxies": {"protocol": True}},
+        {"admin": {"host": ["::1"]}},
+        {"admin": {"host": ["[::1]", "127.8.8.8", "localhost", "unix:/run/admin.sock"]}},
+        {"admin": {"host": ["0.0.0.0"], "enabled": False}},
+        {"admin": {"host": ["0.0.0.0"], "token": "0123456789abcdef"}},
         {"server": {"port": 0}, "admin": {"port": 0}},
         {"limits": {"connections": 0, "per_ip": 0, "per_user": 0, "per_room": 0}},
         {
@@ -289,6 +306,26 @@ def test_what_is_allowed(data: Any) -> None:
             for key, value in values.items():
                 expected = tuple(value) if isinstance(value, list) else value
                 assert getattr(getattr(made, section), key) == expected
+
+
+@pytest.mark.parametrize("section", ["server", "admin"])
+@pytest.mark.parametrize("host", ["localhost", "::1", "[::1]", "unix:/run/t.sock"])
+def test_an_address_alone_stands_for_a_list_of_it(section: str, host: str) -> None:
+    made = Settings.from_mapping({section: {"host": host}})
+    assert getattr(made, section).host == (host,)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        *("127.0.0.1:80", "gate.example:80", "[::1]:80", "[::1", "::1]", "[127.0.0.1]", "[]"),
+        *("http://127.0.0.1", "10.0.0.0/8", "a b", "a,b", "unix:", "unix:run/t.sock", "/run/t"),
+        *("unix:/run/\nt", "", "::1\n", "g\u00fcnter.example"),
+    ],
+)
+def test_what_is_no_address_of_a_listener_is_refused(host: str) -> None:
+    assert "a host name, an address" in refused({"server": {"host": host}})
+    assert "a host name, an address" in refused({"server": {"host": ["::1", host]}})
 
 
 def test_lists_become_tuples_and_whole_numbers_fractions() -> None:
