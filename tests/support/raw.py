@@ -115,26 +115,30 @@ def upgrade(
 class Raw:
     """One connection; every read ends after `timeout` seconds at the latest.
 
-    `source` is the address to come from: all of 127.0.0.0/8 is this machine (on Linux).
+    `port` is one of `host`, or the path of a Unix socket. `source` is the address to come from: all
+    of 127.0.0.0/8 is this machine (on Linux).
     """
 
     def __init__(
         self,
-        port: int,
+        port: int | str,
         *,
+        host: str = "127.0.0.1",
         source: str | None = None,
         timeout: float = 10.0,
         tls: ssl.SSLContext | None = None,
         receive_buffer: int | None = None,
     ) -> None:
-        sock = socket.socket()
+        address: Any = port if isinstance(port, str) else (host, port)
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        sock = socket.socket(socket.AF_UNIX if address == port else family)
         sock.settimeout(timeout)
         if receive_buffer is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         if source is not None:
             sock.bind((source, 0))
         try:
-            sock.connect(("127.0.0.1", port))
+            sock.connect(address)
             if tls is not None:
                 sock = tls.wrap_socket(sock, server_hostname="localhost")
         except BaseException:

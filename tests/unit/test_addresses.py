@@ -2,7 +2,16 @@ from __future__ import annotations
 
 import pytest
 
-from tidegate.addresses import counted, is_loopback, matcher, network, range_of
+from tidegate.addresses import (
+    authority,
+    counted,
+    is_local,
+    is_loopback,
+    matcher,
+    network,
+    range_of,
+    unix_path,
+)
 
 
 @pytest.mark.parametrize(
@@ -29,6 +38,36 @@ def test_loopback_is_this_machine(host: str) -> None:
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "localhost.example", "", "127.1"])
 def test_other_hosts_are_not_loopback(host: str) -> None:
     assert not is_loopback(host)
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "::1", "[::1]", "unix:/run/t.sock"])
+def test_a_listener_that_only_this_machine_reaches_is_local(host: str) -> None:
+    assert is_local(host)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "[::]", "unix.example", "gate.example"])
+def test_a_listener_that_others_reach_is_not_local(host: str) -> None:
+    assert not is_local(host)
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ("127.0.0.1", "127.0.0.1:80"),
+        ("gate.example", "gate.example:80"),
+        ("::1", "[::1]:80"),
+        ("[::1]", "[::1]:80"),
+        ("unix:/run/t.sock", "unix:/run/t.sock"),
+    ],
+)
+def test_authority_is_as_in_urls(host: str, expected: str) -> None:
+    assert authority(host, 80) == expected
+
+
+def test_unix_path_of_an_address() -> None:
+    assert unix_path("unix:/run/t.sock") == "/run/t.sock"
+    assert unix_path("/run/t.sock") is None
+    assert unix_path("::1") is None
 
 
 @pytest.mark.parametrize(

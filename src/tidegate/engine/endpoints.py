@@ -1,6 +1,6 @@
 """Where a listener listens: addresses become listening sockets, by one rule for all listeners.
 
-- A name listens on all its addresses, `localhost` on both families.
+- A name listens on all its addresses; `localhost` has one of each family (RFC 6761 6.3).
 - `::` takes IPv4 too, unless an IPv4 address is listed beside it.
 - Port 0 takes one free port for all addresses.
 - A Unix socket that nobody listens on is replaced; its file goes when the listener ends.
@@ -25,6 +25,7 @@ __all__ = ["DEFERRED_SECONDS", "Endpoint", "listen"]
 DEFERRED_SECONDS: Final = 1 if sys.platform == "linux" else 0
 """How long the kernel may keep a connection whose request is not there yet."""
 
+_LOOPBACK: Final = ("127.0.0.1", "::1")
 _FREE_PORT_TRIES: Final = 20  # a port that is free at one address may be taken at another
 _NO_SUCH_ADDRESS: Final = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 _HINTS: Final = {
@@ -110,13 +111,21 @@ def _resolved(section: str, hosts: Sequence[str], port: int) -> dict[tuple[int, 
     found: dict[tuple[int, _Address], bool] = {}
     for host in hosts:
         try:
-            infos = socket.getaddrinfo(unbracketed(host), port, type=socket.SOCK_STREAM)
+            infos = _infos(unbracketed(host), port)
         except (OSError, UnicodeError) as error:
             why = error.strerror if isinstance(error, OSError) else error
             raise ConfigError(f"{section}.host = {host!r}: {why}") from None
         for family, _, _, _, address in infos:
             found.setdefault((family, address), len(infos) == 1)
     return found
+
+
+def _infos(host: str, port: int) -> list[tuple[int, int, int, str, _Address]]:
+    """What getaddrinfo says of a host; not all systems know that `localhost` is IPv6 as well."""
+    hosts = _LOOPBACK if host.lower() == "localhost" else (host,)
+    return [
+        info for each in hosts for info in socket.getaddrinfo(each, port, type=socket.SOCK_STREAM)
+    ]
 
 
 def _listen_tcp(

@@ -176,7 +176,8 @@ def _value(known: Setting, name: str, text: str) -> Any:
     """
     try:
         if known.many:
-            return _items(text)
+            items = _items(text)
+            return items[0] if known.alone and len(items) == 1 else items
         if known.optional and not text:
             return None
         if known.kind is bool:

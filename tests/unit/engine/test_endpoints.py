@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import stat
@@ -97,16 +98,23 @@ def resolver(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> None:
         else (socket.AF_INET, 1, 6, "", (address, 0))
         for address in addresses
     ]
-    monkeypatch.setattr(endpoints.socket, "getaddrinfo", lambda *_, **__: found)
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
 
 
 @needs_ipv6
 def test_listen_takes_all_addresses_of_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
     resolver(monkeypatch, "::1", "127.0.0.1")
-    with listening("localhost") as opened:
+    with listening("gate.example") as opened:
         assert [endpoint.address[0] for endpoint in opened] == ["::1", "127.0.0.1"]
         (port,) = {endpoint.address[1] for endpoint in opened}
     reach_nobody(port)
+
+
+@needs_ipv6
+@pytest.mark.parametrize("host", ["localhost", "LocalHost"])
+def test_listen_on_localhost_takes_both_families(host: str) -> None:
+    with listening(host) as opened:
+        assert [endpoint.address[0] for endpoint in opened] == ["127.0.0.1", "::1"]
 
 
 def reach_nobody(port: int) -> None:
@@ -118,7 +126,7 @@ def test_listen_on_a_name_leaves_out_an_address_that_this_machine_does_not_have(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     resolver(monkeypatch, "2001:db8::1", "127.0.0.1")
-    with listening("localhost") as opened:
+    with listening("gate.example") as opened:
         assert [endpoint.address[0] for endpoint in opened] == ["127.0.0.1"]
 
 
@@ -166,7 +174,7 @@ def test_listen_at_a_free_port_tries_another_one_if_it_is_taken_at_the_second_ad
     def once_in_use(family: int, address: Any, backlog: int, **options: Any) -> socket.socket:
         tried.append(address)
         if len(tried) == 2:
-            raise OSError(endpoints.errno.EADDRINUSE, "")
+            raise OSError(errno.EADDRINUSE, "")
         return real(family, address, backlog, **options)
 
     monkeypatch.setattr(endpoints, "_tcp_socket", once_in_use)
@@ -179,7 +187,7 @@ def test_listen_at_a_low_port_without_the_capability_says_what_is_needed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def denied(*_: Any, **__: Any) -> socket.socket:
-        raise PermissionError(endpoints.errno.EACCES, "")
+        raise PermissionError(errno.EACCES, "")
 
     monkeypatch.setattr(endpoints, "_tcp_socket", denied)
     with pytest.raises(ConfigError, match=r"port 80: Permission denied; .*CAP_NET_BIND_SERVICE"):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 from msgspec import Meta, Struct
 from msgspec.structs import force_setattr
 
-from tidegate.addresses import counted, matcher, parse, range_of
+from tidegate.addresses import UNIX_PEER, counted, matcher, parse, range_of
 from tidegate.core.codes import KICKED
 from tidegate.core.settings.fields import shown
 from tidegate.engine.states import Admission
@@ -151,13 +151,15 @@ def counted_ip(text: str) -> str:
     Raises:
         UsageError: it is no IP address.
     """
-    if parse(text) is None:
+    if parse(text) is None and text != UNIX_PEER:
         raise UsageError(f"ip: {shown(text)} is not an IP address")
     return counted(text)
 
 
 def _range_text(text: str) -> str:
     """Return an address as connections show it, or a network."""
+    if text == UNIX_PEER:
+        return text
     found = range_of(text)
     if found is None:
         raise UsageError(f"ip: {shown(text)} is neither an IP address nor a network")
@@ -168,8 +170,10 @@ async def _find(node: Parts, wanted: ConnectionsQuery | Selector) -> list[Connec
     source: Iterable[Connection] = node.engine.connections()
     if wanted.room is not None:
         source = node.rooms.members(wanted.room)
-    comes_from = None
-    if wanted.ip is not None:
+    comes_from: Callable[[str], bool] | None = None
+    if wanted.ip == UNIX_PEER:
+        comes_from = UNIX_PEER.__eq__
+    elif wanted.ip is not None:
         network = range_of(wanted.ip)
         assert network is not None
         comes_from = matcher(network)
