@@ -179,7 +179,7 @@ def _tcp_socket(family: int, address: _Address, backlog: int, *, dual_stack: boo
 
 
 def prepare(sock: socket.socket, backlog: int) -> None:
-    """Set what a listening socket needs, whoever opened it, and listen.
+    """Set what a listening socket needs, also one that another process opened, and listen.
 
     Raises:
         OSError: it cannot listen.
