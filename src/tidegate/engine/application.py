@@ -25,7 +25,10 @@ if TYPE_CHECKING:
     from tidegate.engine.door import Grant
     from tidegate.wire.handshake import Request
 
-__all__ = ["Application", "Host"]
+__all__ = ["BLOCKED_SECONDS", "Application", "Host"]
+
+BLOCKED_SECONDS = 0.1
+"""What takes a plain method so long is told by `Application.blocked`: people notice it."""
 
 C = TypeVar("C", contravariant=True)
 
@@ -59,6 +62,9 @@ class Application(Generic[C]):
 
     def message(self, connection: C, message: str | bytes, /) -> Any:
         """A message came. The next one of this connection comes when this one is done. HOT."""
+
+    def blocked(self, seconds: float, /) -> None:
+        """The messages of one connection took this long, in which all others had to wait."""
 
     def too_early(self, connection: C, message: str | bytes, delay: float, /) -> None:
         """A message came that the rates do not allow for `delay` seconds yet; it is dropped."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from tidegate.core.codes import INVALID_DATA
 from tidegate.core.stats import SMALL
+from tidegate.engine.application import BLOCKED_SECONDS
 from tidegate.engine.sending import uncork
 from tidegate.engine.states import OPEN
 from tidegate.wire.frames import apply_mask
@@ -116,6 +117,8 @@ class Intake:
                 poller.crashed(error, connection)
             time = monotonic()
             if time >= look:
+                if time - look >= BLOCKED_SECONDS:
+                    shared.application.blocked(time - look)
                 poller.guard(self._answer)
                 if time >= until:
                     return True

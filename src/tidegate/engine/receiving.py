@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tidegate.core.codes import EOF, MESSAGE_ABUSE, POLICY, REASONS, RESET, Close
 from tidegate.core.timing.rates import Meter
+from tidegate.engine.application import BLOCKED_SECONDS
 from tidegate.engine.handling import BACKLOG, EARLY, LONG, Handling
 from tidegate.engine.poller import READ, WRITE
 from tidegate.engine.sockets import Socket
@@ -204,6 +205,13 @@ class Receiver(Handling):
 
     def _go_on(self) -> None:
         """Take up the frames that were left over."""
+        began = monotonic()
+        self._take_up()
+        seconds = monotonic() - began
+        if seconds >= BLOCKED_SECONDS:
+            self.shared.application.blocked(seconds)
+
+    def _take_up(self) -> None:
         self._held &= ~BACKLOG
         leftover = self.shared.leftover
         if leftover and self in leftover:

@@ -9,6 +9,7 @@ from tidegate.engine.application import Application
 from tidegate.engine.connection import Connection as Engine
 from tidegate.library.arguments import check_handler, check_names, check_type
 from tidegate.library.connection import Connection
+from tidegate.library.timing import Watch
 
 if TYPE_CHECKING:
     from tidegate.wire.handshake import Request
@@ -55,11 +56,13 @@ class Handlers(Application[Engine]):
         check_type("cancel_handlers", cancel_handlers, bool)
         self.cancels = cancel_handlers
         self.subprotocols = tuple(subprotocols)
-        self._on_connect = on_connect
+        self._watch = watch = Watch()
+        # A message is timed by the engine, which looks at the clock anyway.
         self._on_message = on_message or _nothing
-        self._on_close = on_close
-        self._on_leaving = on_leaving
-        self._http = http
+        self._on_connect = on_connect and watch.over("on_connect", on_connect)
+        self._on_close = on_close and watch.over("on_close", on_close)
+        self._on_leaving = on_leaving and watch.over("on_leaving", on_leaving)
+        self._http = http and watch.over("http", http)
 
     def opened(self, connection: Engine, request: Request) -> Any:
         """Call `on_connect`."""
@@ -70,6 +73,10 @@ class Handlers(Application[Engine]):
     def message(self, connection: Engine, message: str | bytes) -> Any:
         """Call `on_message`. HOT."""
         return self._on_message(connection.context or face(connection), message)
+
+    def blocked(self, seconds: float) -> None:
+        """Name `on_message` in the log."""
+        self._watch.took("on_message", self._on_message, seconds)
 
     def leaving(self, connection: Engine, delay: float) -> None:
         """Call `on_leaving`."""

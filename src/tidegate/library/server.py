@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from tidegate.core.settings import Settings
+from tidegate.errors import UsageError
 from tidegate.library.arguments import check_handler, check_seconds, check_type
 from tidegate.library.connection import Connection
 from tidegate.library.handlers import (
@@ -18,6 +19,7 @@ from tidegate.library.handlers import (
     MessageHandler,
     face,
 )
+from tidegate.library.timing import Watch
 from tidegate.node.loop import loop_factory
 from tidegate.node.node import Node
 
@@ -29,7 +31,7 @@ __all__ = ["Server"]
 
 
 class Server:
-    """A WebSocket server behind the gate, with handlers of yours.
+    """A WebSocket server behind the gate, with handlers of yours. It serves once.
 
     Each handler may be plain or async, but for `on_leaving` and `http`. Those of one connection
     are called one at a time and in order; while an async one waits, only its own connection waits
@@ -80,6 +82,8 @@ class Server:
         handlers = Handlers(
             subprotocols, on_connect, on_message, on_close, on_leaving, http, cancel_handlers
         )
+        if on_zone_change is not None:
+            on_zone_change = Watch().over("on_zone_change", on_zone_change)
         self._node = Node(settings, lambda _services: handlers, on_zone_change=on_zone_change)
 
     # Running.
@@ -89,17 +93,26 @@ class Server:
 
         Raises:
             ConfigError: the address cannot be listened on.
+            UsageError: this server has been started or stopped before, or a loop runs here already.
         """
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            pass  # as it should be
+        else:
+            raise UsageError("run() makes a loop of its own; in a running one, await serve()")
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
             runner.run(self.serve())
 
     async def serve(self) -> None:
         """Serve in the running loop until SIGTERM, which drains, or SIGINT, which stops.
 
-        A second signal ends the process at once.
+        A second signal ends the process at once. Signals come to the main thread only: in another
+        one, serve until `stop` or `drain` is called in this loop.
 
         Raises:
             ConfigError: the address cannot be listened on.
+            UsageError: this server has been started or stopped before.
         """
         await self._node.serve()
 
@@ -108,6 +121,7 @@ class Server:
 
         Raises:
             ConfigError: the address cannot be listened on.
+            UsageError: this server has been started or stopped before.
         """
         await self._node.start()
 

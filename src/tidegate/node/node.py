@@ -26,6 +26,7 @@ from tidegate.core.settings.changes import differences, merged, only
 from tidegate.core.stats import Stats
 from tidegate.engine.connection import Connection
 from tidegate.engine.engine import Engine
+from tidegate.errors import UsageError
 from tidegate.gate.gate import Gate
 from tidegate.gate.identity import TokenIdentifier
 from tidegate.gate.refusals import Refusals
@@ -157,10 +158,18 @@ class Node:
         Raises:
             ConfigError: the address cannot be listened on.
             BackplaneError: the broker cannot be reached.
+            UsageError: it has been started or stopped before.
         """
-        await self.delivery.start(self.application.frame, self.application.direct)
+        if self._started_at or self.shutdown.begun:
+            problem = "started already" if self._started_at else "stopped before it was started"
+            raise UsageError(f"this server was {problem}; a server serves once, so make another")
         self._started_at = monotonic()
-        self.engine.start(self.application, self, self._door, descriptor_limit())
+        try:
+            await self.delivery.start(self.application.frame, self.application.direct)
+            self.engine.start(self.application, self, self._door, descriptor_limit())
+        except BaseException:
+            self._started_at = 0.0  # it may be started again, when the address is free
+            raise
 
     async def serve(self) -> None:
         """Serve in the running loop until SIGTERM, which drains, or SIGINT, which stops.

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import signal
+import threading
 from collections.abc import Callable, Coroutine, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +48,11 @@ class Shutdown:
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = False
         self._stopped = asyncio.Event()
+
+    @property
+    def begun(self) -> bool:
+        """Whether a drain or a stop has begun."""
+        return self._admission.draining
 
     async def stop(self, reason: Close = SHUTDOWN, timeout: float | None = None) -> None:
         """Stop listening and close every connection at once.
@@ -125,8 +131,13 @@ class Shutdown:
 def on_signals(shutdown: Shutdown) -> Iterator[None]:
     """While the context lasts, SIGTERM drains (or stops) and SIGINT stops.
 
-    The next signal of either ends the process at once.
+    The next signal of either ends the process at once. Signals come to the main thread only, so in
+    another one this does nothing.
     """
+    if threading.current_thread() is not threading.main_thread():
+        _log.info("signals do not end this server, because it is not in the main thread")
+        yield
+        return
     loop = asyncio.get_running_loop()
     actions = {signal.SIGTERM: shutdown.on_sigterm, signal.SIGINT: shutdown.begin_stop}
 

@@ -185,6 +185,81 @@ def test_server_runs_in_a_loop_of_its_own_until_a_signal_comes() -> None:
     assert server.addresses == []
 
 
+def test_server_runs_in_another_thread_and_leaves_signals_alone() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    loops: list[asyncio.AbstractEventLoop] = []
+    server = Server(QUICK, on_connect=lambda *_: loops.append(asyncio.get_running_loop()))
+    failed: list[BaseException] = []
+
+    def serve() -> None:
+        try:
+            server.run()
+        except BaseException as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    wait_until(lambda: server.addresses or failed)
+    assert failed == []
+    assert signal.getsignal(signal.SIGTERM) == before
+
+    async def connect() -> None:
+        await open_at(server)
+
+    run_guarded(connect())
+    wait_until(lambda: loops)
+    asyncio.run_coroutine_threadsafe(server.stop(), loops[0]).result(5.0)
+    thread.join(5.0)
+    assert not thread.is_alive()
+    assert failed == []
+
+
+def test_server_does_not_run_in_a_loop_that_runs_already() -> None:
+    async def main() -> None:
+        with pytest.raises(UsageError, match=r"in a running one, await serve\(\)"):
+            Server(QUICK).run()
+
+    run_guarded(main())
+
+
+@pytest.mark.parametrize("again", ["start", "serve"])
+@pytest.mark.parametrize("first", ["start", "start and stop", "stop", "drain", "serve"])
+def test_server_serves_once(first: str, again: str) -> None:
+    async def main() -> None:
+        server = Server(QUICK)
+        serving = None
+        if first == "serve":
+            serving = asyncio.create_task(server.serve())
+            await until(lambda: server.addresses)
+        elif first == "drain":
+            await server.drain(0)
+        else:
+            for step in first.split(" and "):
+                await getattr(server, step)()
+        was = "stopped before it was started" if first in ("stop", "drain") else "started already"
+        with pytest.raises(UsageError, match=f"this server was {was}.*make another"):
+            await getattr(server, again)()
+        await server.stop()
+        if serving is not None:
+            await serving
+
+    run_guarded(main())
+
+
+def test_server_that_could_not_listen_can_be_started_when_the_address_is_free() -> None:
+    async def main() -> None:
+        async with Server(QUICK) as server:
+            port = server.addresses[0][1]
+            second = Server({"server": {"port": port, "shutdown_timeout": 1.0}})
+            with pytest.raises(ConfigError, match=f"port {port}"):
+                await second.start()
+        await second.start()
+        assert second.ready == (True, "")
+        await second.stop()
+
+    run_guarded(main())
+
+
 # What is known of it.
 
 
