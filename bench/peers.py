@@ -85,6 +85,11 @@ def _raw(start: Start) -> list[str]:
     return [sys.executable, script, str(start.port), str(start.connections)]
 
 
+def _asgi(start: Start) -> list[str]:
+    script = str(SERVERS / "tidegate_asgi.py")
+    return [sys.executable, script, str(start.port), str(start.connections)]
+
+
 def _settings(start: Start) -> list[str]:
     values = {
         "server.port": start.port,
@@ -149,6 +154,9 @@ BARE = Peer("bare C epoll", _bare, compared=True)
 PEERS = {
     "raw": RAW,
     "serve": NATIVE,
+    "asgi": Peer(
+        "tidegate (Starlette)", _asgi, env={"PYTHONPATH": str(HERE.parent)}, collects=True
+    ),
     "ws": WS,
     "websockets": Peer(
         "websockets", _python("websockets_peer.py"), package="websockets", collects=True

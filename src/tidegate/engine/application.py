@@ -14,10 +14,13 @@ A `Host` is what the engine's owner does for it: leases, errors, deadlines of it
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
 
 if TYPE_CHECKING:
+    import asyncio
+
+    from tidegate.core.admission.attempt import Lease
     from tidegate.core.admission.positions import Status
     from tidegate.core.admission.shedding import Profile, Zone
     from tidegate.core.codes import Close, Refusal
@@ -25,12 +28,35 @@ if TYPE_CHECKING:
     from tidegate.engine.door import Grant
     from tidegate.wire.handshake import Request
 
-__all__ = ["BLOCKED_SECONDS", "Application", "Host"]
+__all__ = ["BLOCKED_SECONDS", "Accepted", "Application", "Host", "Negotiation"]
 
 BLOCKED_SECONDS = 0.1
 """What takes a plain method so long is told by `Application.blocked`: people notice it."""
 
 C = TypeVar("C", contravariant=True)
+
+
+class Accepted(NamedTuple):
+    """The answer to an attempt that becomes a connection."""
+
+    subprotocol: str | None
+    headers: Iterable[tuple[str, str]] = ()
+
+
+class Negotiation(Protocol):
+    """What an application says of one attempt. It ends with one `answer` or one `cancel`.
+
+    The engine keeps it as `Connection.context` when the attempt becomes a connection.
+    """
+
+    def then(self, ready: Callable[[], None], /) -> None:
+        """Call `ready` once, in the loop's thread, when `answer` has something to say."""
+
+    def answer(self) -> Accepted | bytes:
+        """Return what is agreed, or the whole HTTP response that refuses."""
+
+    def cancel(self) -> None:
+        """The client has left, or nobody waits any longer."""
 
 
 class Application(Generic[C]):
@@ -56,6 +82,14 @@ class Application(Generic[C]):
     not, it goes on, and the messages that the client sent before are handled too."""
     max_message: int | None = None
     """The largest message in bytes that is read; None for `messages.max_size`."""
+    http_protocol: Callable[[], asyncio.Protocol] | None = None
+    """Makes what serves a connection that asks for no WebSocket; None where `respond` will do."""
+    negotiates: bool = False
+    """Whether `negotiate` is asked about every attempt that the gate admits."""
+
+    def negotiate(self, request: Request, lease: Lease, subprotocol: str | None, /) -> Negotiation:
+        """Say what an attempt that was admitted is answered. The lease is held already."""
+        raise NotImplementedError("this application does not negotiate")
 
     def opened(self, connection: C, request: Request, /) -> Any:
         """A connection was admitted; what a plain method sends goes out with the 101."""
@@ -97,6 +131,12 @@ class Application(Generic[C]):
 
     def direct(self, connection: C, message: Direct, /) -> None:
         """Send a message to one of its user's connections."""
+
+    def drained(self, connection: C, /) -> None:
+        """A connection has taken all that waited for it, or has ended."""
+
+    def stopping(self) -> None:
+        """The engine stops: HTTP connections are to end."""
 
 
 class Host(Protocol[C]):

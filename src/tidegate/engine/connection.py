@@ -67,7 +67,7 @@ class Connection(Receiver):
         self.admission = grant.admission
         self.opened_at = self.last_seen
         self.rooms: tuple[str, ...] = ()
-        self.context: Any = None
+        self.context = grant.context
         """Free for the application."""
         self.beat = -1
         # Code, text and reason of the end, known from the first sign of it on.
@@ -277,7 +277,9 @@ class Connection(Receiver):
             return
         self._move(CLOSED)
         self.sink = DISCARD
-        self._outbox = None
+        if self._outbox is not None:
+            self._outbox = None
+            self.shared.application.drained(self)
         self._reader = None
         end = self._end = self._end or (ABORTED.code, "", ABORTED)
         shared = self.shared

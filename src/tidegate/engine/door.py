@@ -32,6 +32,8 @@ class Grant(NamedTuple):
     """Seconds until the token expires, None when it does not."""
     held: Any = None
     """The position of a connection that waits; it means nothing to the engine."""
+    context: Any = None
+    """What the application keeps of the negotiation: the first `Connection.context`."""
 
 
 class Undecided(Protocol):

@@ -26,6 +26,7 @@ from tidegate.engine.lingering import Lingerers
 from tidegate.engine.listener import Listener
 from tidegate.engine.poller import make_poller
 from tidegate.engine.shared import Shared
+from tidegate.engine.stream import Stream
 from tidegate.engine.tasks import Tasks
 from tidegate.engine.tls import server_context
 from tidegate.engine.unfinished import Unfinished
@@ -148,14 +149,17 @@ class Engine:
         shared = self.shared
         for opening in shared.openings.due(float("inf")):
             opening.drop()
+        if self._timer is not None:  # else it never started
+            shared.application.stopping()
         for index, connection in enumerate(list(self.connections())):
             connection.end(reason)
             if index % _CLOSES_PER_BATCH == 0:
                 await asyncio.sleep(0)
-        while (any(True for _ in self.connections()) or self.at_work) and monotonic() < deadline:
+        while (self._has_connections() or self.at_work) and monotonic() < deadline:
             await asyncio.sleep(0.02)
-        for connection in list(self.connections()):
-            connection.abort()
+        for entry in list(shared.poller.table):
+            if isinstance(entry, Connection | Stream):
+                entry.abort()
         shared.leftover.clear()
         shared.tasks.cancel()
         # The last close handlers are called from the poller's queue.
@@ -180,6 +184,9 @@ class Engine:
     def connections(self) -> Iterator[Connection]:
         """Yield every connection that has a socket, in no order."""
         return (entry for entry in self.shared.poller.table if type(entry) is Connection)
+
+    def _has_connections(self) -> bool:
+        return any(isinstance(entry, Connection | Stream) for entry in self.shared.poller.table)
 
     @property
     def at_work(self) -> bool:

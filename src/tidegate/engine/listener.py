@@ -12,15 +12,21 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from tidegate.addresses import UNIX_PEER, counted
-from tidegate.core.codes import IP_LIMIT, PENDING_LIMIT, SERVER_LIMIT
+from tidegate.core.codes import SERVER_LIMIT
 from tidegate.engine.connection import Connection
 from tidegate.engine.door import Grant
 from tidegate.engine.endpoints import DEFERRED_SECONDS
-from tidegate.engine.opening import Opening
-from tidegate.engine.parked import Parked
 from tidegate.engine.poller import READ, Entry
 from tidegate.engine.reserve import Reserve
-from tidegate.wire.handshake import MAX_HEAD_BYTES, HandshakeError, Request, parse_request
+from tidegate.engine.stream import Stream
+from tidegate.engine.waiting import Waiting
+from tidegate.wire.handshake import (
+    MAX_HEAD_BYTES,
+    HandshakeError,
+    Request,
+    is_upgrade,
+    parse_request,
+)
 
 if TYPE_CHECKING:
     from tidegate.engine.door import Undecided
@@ -66,6 +72,7 @@ class Listener(Entry):
         self.door = shared.door
         self.tls: ssl.SSLContext | None = shared.tls
         self._poller = shared.poller
+        self._http = shared.application.http_protocol
         self.proxy_protocol = proxy_protocol
         self._endpoint = endpoint
         sock = self._sock = endpoint.sock
@@ -73,6 +80,7 @@ class Listener(Entry):
         self._unix = sock.family == socket.AF_UNIX
         self._direct = self.tls is None and not proxy_protocol
         self._reserve = Reserve(shared)
+        self._waiting = Waiting(shared, self, proxy_protocol)
         self._for_connections = shared.shares.connections
         self._for_clients = shared.shares.clients
         self._closed = False
@@ -218,7 +226,7 @@ class Listener(Entry):
             full = socket.socket(family, socket.SOCK_STREAM, 0, fileno=fd)
             full.setblocking(False)
             with contextlib.suppress(OSError):  # TLS finds that the peer is gone already
-                self._wait(full, peer, arrived)
+                self._waiting.wait(full, peer, arrived)
             return
         sock = socket.SocketType(family, socket.SOCK_STREAM, 0, fd)
         sock.setblocking(False)
@@ -227,7 +235,7 @@ class Listener(Entry):
         except BlockingIOError:
             # The kernel has waited for the request already, and that time counts.
             waited = min(0 if self._unix else DEFERRED_SECONDS, self.shared.handshake_timeout / 2)
-            self._wait(sock, peer, arrived - waited)
+            self._waiting.wait(sock, peer, arrived - waited)
             return
         except OSError:
             sock.close()
@@ -238,37 +246,34 @@ class Listener(Entry):
         try:
             request = parse_request(data)
         except HandshakeError as error:
-            self.refuse(sock, self.door.malformed(error), peer)
+            self.malformed(sock, peer, data, error)
             return
         if request is None:
-            self._wait(sock, peer, arrived, data)
-        else:
+            self._waiting.wait(sock, peer, arrived, data)
+        elif self._http is None or is_upgrade(request):
             self._asking.append((sock, peer, request, arrived, None))
+        else:
+            self._serve_http(sock, peer, data)
 
-    def _wait(self, sock: Socket, peer: str, arrived: float, data: bytes = b"") -> None:
-        """Let an attempt wait for what is missing, if its address has not too many that do."""
-        shared = self.shared
-        key = shared.unfinished.enter(self._counted(peer))
-        if key is None:
-            self.crowd(sock, peer)
-            return
-        self._make_room()
-        fd = sock.fileno()  # known before TLS takes the socket over
-        opening = Opening(shared, self, sock, peer, arrived, self.proxy_protocol, key)
-        self._poller.register(fd, opening)
-        shared.openings.set(opening, arrived + shared.handshake_timeout)
-        if data:
-            opening.receive(data)
+    def whole(self, sock: Socket, peer: str, data: bytes, request: Request, arrived: float) -> None:
+        """Take an attempt whose request came late; no poller may watch its socket."""
+        if self._http is None or is_upgrade(request):
+            self.ask(sock, peer, request, arrived)
+        else:
+            self._serve_http(sock, peer, data)
 
-    def _make_room(self) -> None:
-        """End the attempt that has waited longest, if there are as many as there may be."""
-        openings = self.shared.openings
-        if len(openings) >= self.shared.unfinished.most:
-            oldest = openings.first()
-            if oldest is not None:
-                oldest.give_way()
+    def malformed(self, sock: Socket, peer: str, data: bytes, error: HandshakeError) -> None:
+        """Refuse what is no valid handshake, unless HTTP is served: that may well know it."""
+        if self._http is None:
+            self.refuse(sock, self.door.malformed(error), peer)
+        else:
+            self._serve_http(sock, peer, data)
 
-    def _counted(self, peer: str) -> str | None:
+    def _serve_http(self, sock: Socket, peer: str, data: bytes) -> None:
+        assert self._http is not None
+        Stream(self.shared, self, sock, peer, self._http()).begin(data)
+
+    def counted(self, peer: str) -> str | None:
         """What a peer is counted under; None for a proxy, whose clients are counted."""
         return None if self.door.trusts(peer) else peer
 
@@ -300,22 +305,9 @@ class Listener(Entry):
         elif isinstance(answer, Grant):
             self._granted.append((sock, request, answer, arrived))
         else:
-            self._park(sock, peer, request, arrived, answer)
-
-    def _park(
-        self, sock: Socket, peer: str, request: Request, arrived: float, undecided: Undecided
-    ) -> None:
-        """Let an attempt wait for its decision, if there are not too many that do."""
-        shared = self.shared
-        if shared.pending >= shared.max_pending:
-            self._refused.append((sock, undecided.refuse(PENDING_LIMIT), peer))
-            return
-        key = shared.unfinished.enter(undecided.address)
-        if key is None:
-            self._refused.append((sock, undecided.refuse(IP_LIMIT), peer))
-            return
-        self._make_room()
-        Parked(shared, self, sock, peer, request, arrived, undecided, key).begin()
+            refusal = self._waiting.park(sock, peer, request, arrived, answer)
+            if refusal is not None:
+                self._refused.append((sock, refusal, peer))
 
     def _no_descriptor(self, sock: Socket) -> bool:
         """Whether connections have all descriptors that they may have. Attempts hold some too."""
@@ -349,7 +341,7 @@ class Listener(Entry):
                 self.shared.stats.outgoing.other_bytes += sock.send(response, _MORE_TO_COME)
             else:
                 self.shared.stats.outgoing.other_bytes += sock.send(response)
-        self.shared.lingerers.add(sock, self._poller.now, self._counted(peer))
+        self.shared.lingerers.add(sock, self._poller.now, self.counted(peer))
 
     def crowd(self, sock: Socket, peer: str) -> None:
         """End an attempt whose address has too many that are unfinished."""

@@ -123,11 +123,12 @@ class Opening(Entry):
             # The end may begin up to three bytes before what is new.
             request = parse_request(data) if head_end(data, max(0, before - 3)) >= 0 else None
         except HandshakeError as error:
-            self._end(self._door.malformed(error))
+            self._leave()
+            self._listener.malformed(self._sock, self._peer, data, error)
             return
         if request is not None:
             self._leave()
-            self._listener.ask(self._sock, self._peer, request, self._started)
+            self._listener.whole(self._sock, self._peer, data, request, self._started)
 
     @property
     def _door(self) -> Door:

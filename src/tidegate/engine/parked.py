@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tidegate.engine.door import Undecided
     from tidegate.engine.shared import Shared
     from tidegate.engine.sockets import Socket
-    from tidegate.wire.handshake import Request
+    from tidegate.wire.handshake import HandshakeError, Request
 
 __all__ = ["Parked", "Parking"]
 
@@ -36,11 +36,24 @@ class Parking(Protocol):
     ) -> None:
         """Take an attempt that can be decided about."""
 
+    def whole(self, sock: Socket, peer: str, data: bytes, request: Request, arrived: float) -> None:
+        """Take an attempt whose request came late, with the bytes of it."""
+
+    def malformed(self, sock: Socket, peer: str, data: bytes, error: HandshakeError) -> None:
+        """Take what is no valid handshake."""
+
     def refuse(self, sock: Socket, response: bytes, peer: str) -> None:
         """Write the response that ends an attempt."""
 
     def crowd(self, sock: Socket, peer: str) -> None:
         """End an attempt whose address has too many that are unfinished."""
+
+    def counted(self, peer: str) -> str | None:
+        """What a peer is counted under; None for a proxy, whose clients are counted."""
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port that it listens on."""
 
 
 class Parked(Entry):

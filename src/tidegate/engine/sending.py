@@ -186,6 +186,7 @@ class Sender(Entry):
         self._watch()
         if self._state is ENDING:
             self._half_close()
+        self.shared.application.drained(self)
 
     def _half_close(self) -> None:
         with contextlib.suppress(OSError):

@@ -82,6 +82,10 @@ class Gate:
             return self._reject(request, ANONYMOUS, Reject(found, found.retry_after), wall)
         return _Identifying(self, request, found)
 
+    def give_back(self, lease: Lease) -> None:
+        """Release the lease of an attempt that was admitted, and becomes no connection."""
+        self._waiting.give_back(lease)
+
     def wait_to_decide(self, now: float) -> float:
         """Return the seconds for which no attempt is to be decided about; 0.0 for none. HOT."""
         return self._admission.wait_to_decide(now)

@@ -222,6 +222,11 @@ class WaitingClients(Generic[C]):
 
     # What happens by itself.
 
+    def give_back(self, lease: Lease) -> None:
+        """Release a lease that no connection has taken up."""
+        if self._tracker.release(lease):
+            self.freed()
+
     def freed(self) -> None:
         """Capacity became free."""
         if self._room:

@@ -11,9 +11,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import lru_cache
-from math import ceil
 from time import time
 from typing import TYPE_CHECKING, Any, Final
 
@@ -25,19 +22,15 @@ from tidegate.core.codes import (
     NOT_FOUND,
     REASONS,
     SERVER_LIMIT,
-    UNAUTHORIZED,
-    WAITING,
     Refusal,
-    close_text,
     http_body,
 )
 from tidegate.engine.door import Grant, Undecided
-from tidegate.engine.states import Admission
-from tidegate.gate.decision import Admit, Away, Held, OpeningRequest, Wait
+from tidegate.gate.decision import Admit, OpeningRequest, Wait
 from tidegate.gate.tokens import token_of
+from tidegate.node.rendering import Terms, grant, http_refusal, refusal, refusal_headers, waiting
 from tidegate.wire.deflate import Deflate, negotiate
 from tidegate.wire.forwarded import TrustedProxies
-from tidegate.wire.frames import encode_close
 from tidegate.wire.handshake import (
     HandshakeError,
     Request,
@@ -49,7 +42,7 @@ from tidegate.wire.handshake import (
 
 if TYPE_CHECKING:
     from tidegate.core.settings import Settings
-    from tidegate.engine.application import Application
+    from tidegate.engine.application import Application, Negotiation
     from tidegate.gate.decision import Decision, Pending
     from tidegate.gate.gate import Gate
     from tidegate.gate.refusals import Refusals
@@ -58,25 +51,7 @@ __all__ = ["GateDoor"]
 
 _log = logging.getLogger("tidegate")
 
-_ADMITTED: Final = Admission.ADMITTED
-_UNIDENTIFIED: Final = Admission.UNIDENTIFIED
 _PATHS: Final = 1024  # that are kept as one string each
-_CHALLENGE: Final = (("WWW-Authenticate", 'Bearer realm="tidegate"'),)  # RFC 9110, section 11.6.1
-
-
-@dataclass(slots=True)
-class _Terms:
-    """What an attempt gets if it is admitted, and what is needed to refuse it."""
-
-    attempt: OpeningRequest
-    key: str
-    subprotocol: str | None
-    extension: str | None
-    deflate: Deflate | None
-
-    def accept(self) -> bytes:
-        """The response that opens the WebSocket. Nothing in it can be wrong by now."""
-        return accept_response(self.key, self.subprotocol, self.extension)
 
 
 class GateDoor:
@@ -101,6 +76,7 @@ class GateDoor:
         for name in self._subprotocols:
             accept_response("", name)  # raises for one that cannot stand in a header
         self._in_band = application.in_band
+        self._negotiates = application.negotiates
         self._path = settings.server.path
         self._paths = {self._path: self._path} if self._path else {}
         self._secure = settings.tls.certificate is not None
@@ -108,8 +84,8 @@ class GateDoor:
         self._proxy_header: Any = settings.proxies.header
         self._deflate = settings.deflate
         self._query_token = settings.auth.query_token
-        self._no_descriptor = _response(SERVER_LIMIT, SERVER_LIMIT.retry_after, None)
-        self._crowded = _response(IP_LIMIT, IP_LIMIT.retry_after, None)
+        self._no_descriptor = http_refusal(SERVER_LIMIT, SERVER_LIMIT.retry_after, None)
+        self._crowded = http_refusal(IP_LIMIT, IP_LIMIT.retry_after, None)
 
     # What the engine asks (engine.door.Door).
 
@@ -155,7 +131,7 @@ class GateDoor:
             if agreed is not None:
                 extension, deflate = agreed
         wall = time()
-        terms = _Terms(attempt, key, subprotocol, extension, deflate)
+        terms = Terms(attempt, key, subprotocol, extension, deflate, request)
         try:
             decision = self._gate.decide(attempt, now, wall)
         except Exception as error:
@@ -167,13 +143,13 @@ class GateDoor:
         reason = REASONS[error.reason]
         assert isinstance(reason, Refusal)
         self._refusals.count(reason)
-        headers = _headers(reason, None, None) + error.headers
+        headers = refusal_headers(reason, None, None) + error.headers
         return http_response(reason.status, http_body(reason, None), headers)
 
     def timed_out(self) -> bytes:
         """Return the refusal of a request that did not come in time."""
         self._refusals.count(HANDSHAKE_TIMEOUT)
-        return _response(HANDSHAKE_TIMEOUT, None, None)
+        return http_refusal(HANDSHAKE_TIMEOUT, None, None)
 
     def no_descriptor(self, request: Request | None, /) -> bytes:
         """Return the refusal of a connection for which there is no file descriptor.
@@ -195,7 +171,7 @@ class GateDoor:
     def failed(self, error: Exception, /) -> bytes:
         """Log an error of ours or of the application's; the peer is told nothing of it."""
         self._log_failure(error)
-        return _response(INTERNAL_ERROR, INTERNAL_ERROR.retry_after, None)
+        return http_refusal(INTERNAL_ERROR, INTERNAL_ERROR.retry_after, None)
 
     def wait_to_decide(self, now: float, /) -> float:
         """Return the seconds for which no attempt is to be decided about; 0.0 for none. HOT."""
@@ -223,7 +199,7 @@ class GateDoor:
             return response
         if is_upgrade(request):  # else it was no attempt: a browser asking for its icon, say
             self._refusals.count(NOT_FOUND)
-        return _response(NOT_FOUND, None, None)
+        return http_refusal(NOT_FOUND, None, None)
 
     def _no_upgrade(self, request: Request, error: HandshakeError) -> bytes:
         if not is_upgrade(request):
@@ -235,28 +211,43 @@ class GateDoor:
     # Rendering.
 
     def render(
-        self, decision: Decision | Pending, terms: _Terms, wall: float
+        self, decision: Decision | Pending, terms: Terms, wall: float
     ) -> Grant | bytes | Undecided:
         """Return a decision as the engine wants it."""
         if isinstance(decision, Admit):
-            return _grant(decision, terms, wall)
+            if self._negotiates:
+                return self._negotiate(decision, terms, wall)
+            return grant(decision, terms, wall)
         if isinstance(decision, Reject):
-            return _refusal(decision, terms)
+            return refusal(decision, terms)
         if isinstance(decision, Wait):
-            return _waiting(decision, terms)
+            return waiting(decision, terms)
         return _Parked(self, decision, terms)
 
-    def undecidable(self, error: Exception, terms: _Terms) -> bytes:
+    def undecidable(self, error: Exception, terms: Terms) -> bytes:
         """Log why a decision failed, and return the refusal; the peer is told nothing of it."""
         self._log_failure(error)
-        return _refusal(Reject(INTERNAL_ERROR, INTERNAL_ERROR.retry_after), terms)
+        return refusal(Reject(INTERNAL_ERROR, INTERNAL_ERROR.retry_after), terms)
 
-    def given_up(self, terms: _Terms, reason: Refusal) -> bytes:
+    def _negotiate(self, admit: Admit, terms: Terms, wall: float) -> Undecided | bytes:
+        granted = grant(admit, terms, wall)
+        try:
+            said = self._application.negotiate(terms.request, granted.lease, terms.subprotocol)
+        except Exception as error:
+            self._gate.give_back(granted.lease)
+            return self.undecidable(error, terms)
+        return _Negotiated(self, said, granted, terms)
+
+    def give_back(self, lease: Lease) -> None:
+        """Release the lease of an attempt that was admitted, and becomes no connection."""
+        self._gate.give_back(lease)
+
+    def given_up(self, terms: Terms, reason: Refusal) -> bytes:
         """Return the refusal of an attempt that was not decided about in time."""
         reject = Reject(reason, reason.retry_after)
         attempt = Attempt(terms.attempt.address, terms.attempt.path)
         self._refusals.add(attempt, reject, time())
-        return _refusal(reject, terms)
+        return refusal(reject, terms)
 
 
 class _Parked:
@@ -269,7 +260,7 @@ class _Parked:
         """The client's own address, behind any proxy."""
         return self._terms.attempt.address
 
-    def __init__(self, door: GateDoor, pending: Pending, terms: _Terms) -> None:
+    def __init__(self, door: GateDoor, pending: Pending, terms: Terms) -> None:
         self._door = door
         self._pending = pending
         self._terms = terms
@@ -300,77 +291,53 @@ class _Parked:
             _log.error("a decision could not be cancelled", exc_info=error)
 
 
-def _grant(admit: Admit, terms: _Terms, wall: float) -> Grant:
-    attempt, lease, unidentified = admit
-    expires_at = attempt.identity.expires_at
-    return Grant(
-        terms.accept(),
-        lease,
-        attempt.path,
-        terms.subprotocol,
-        terms.deflate,
-        _UNIDENTIFIED if unidentified else _ADMITTED,
-        None if expires_at is None else expires_at - wall,
-    )
+class _Negotiated:
+    """An attempt with a lease that the application has not answered yet (engine.door.Undecided)."""
 
+    __slots__ = ("_door", "_granted", "_said", "_terms")
 
-def _refusal(reject: Reject, terms: _Terms) -> bytes:
-    """Return the response that refuses an attempt: in-band where the client is told so."""
-    reason, retry_after, limit = reject
-    if terms.attempt.in_band:
-        # A browser cannot see the status of a failed upgrade, but it sees a close frame.
-        response = accept_response(terms.key, terms.subprotocol)
-        return response + _close_frame(reason, retry_after)
-    # Retry-After is in whole seconds (RFC 9110, section 10.2.3).
-    return _response(reason, None if retry_after is None else ceil(retry_after), limit)
+    def __init__(self, door: GateDoor, said: Negotiation, granted: Grant, terms: Terms) -> None:
+        self._door = door
+        self._said = said
+        self._granted = granted
+        self._terms = terms
 
+    @property
+    def address(self) -> str:
+        """The client's own address."""
+        return self._terms.attempt.address
 
-def _waiting(wait: Wait, terms: _Terms) -> Grant | bytes:
-    attempt, position = wait
-    if isinstance(position, Held):
-        who = attempt.identity
-        return Grant(
-            terms.accept(),
-            Lease.unheld(attempt.address, who.user, who.tier, who.priority),
-            attempt.path,
-            terms.subprotocol,
-            terms.deflate,
-            Admission.WAITING,
-            held=position,
+    def then(self, ready: Callable[[], None], /) -> None:
+        """Call `ready` when the application has answered."""
+        self._said.then(ready)
+
+    def decide(self, now: float, /) -> Grant | bytes:  # noqa: ARG002 - it is decided already
+        """Return the grant with what the application agreed to, or its refusal."""
+        terms, granted = self._terms, self._granted
+        try:
+            answer = self._said.answer()
+            if isinstance(answer, bytes):
+                self._door.give_back(granted.lease)
+                return answer
+            response = accept_response(
+                terms.key, answer.subprotocol, terms.extension, answer.headers
+            )
+        except Exception as error:
+            self.cancel()
+            return self._door.undecidable(error, terms)
+        return granted._replace(
+            response=response, subprotocol=answer.subprotocol, context=self._said
         )
-    return _sent_away(position)
 
+    def refuse(self, reason: Refusal, /) -> bytes:
+        """Give up, and return the response that says why."""
+        self.cancel()
+        return self._door.given_up(self._terms, reason)
 
-def _sent_away(away: Away) -> bytes:
-    headers = (
-        *_headers(WAITING, away.retry_after, None),
-        ("X-Queue-Ticket", away.ticket),
-        ("X-Queue-Position", str(away.position)),
-    )
-    return http_response(WAITING.status, http_body(WAITING, away.retry_after), headers)
-
-
-def _headers(
-    reason: Refusal, retry_after: int | None, limit: int | None
-) -> tuple[tuple[str, str], ...]:
-    headers = [("X-Rejection-Reason", reason.name), ("Cache-Control", "no-store")]
-    if retry_after is not None:
-        headers.append(("Retry-After", str(retry_after)))
-    if limit is not None:
-        headers.append(("X-RateLimit-Limit", str(limit)))
-        headers.append(("X-RateLimit-Remaining", "0"))
-    return tuple(headers)
-
-
-# A storm of refusals says the same few things over and over.
-@lru_cache(maxsize=512)
-def _response(reason: Refusal, retry_after: int | None, limit: int | None) -> bytes:
-    headers = _headers(reason, retry_after, limit)
-    if reason is UNAUTHORIZED:
-        headers += _CHALLENGE
-    return http_response(reason.status, http_body(reason, retry_after), headers)
-
-
-@lru_cache(maxsize=512)
-def _close_frame(reason: Refusal, retry_after: float | None) -> bytes:
-    return encode_close(reason.code, close_text(reason, retry_after))
+    def cancel(self) -> None:
+        """Give up, because the client has left."""
+        self._door.give_back(self._granted.lease)
+        try:
+            self._said.cancel()
+        except Exception as error:
+            _log.error("an attempt could not be cancelled", exc_info=error)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from binascii import b2a_base64
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha1
 from http import HTTPStatus
@@ -91,7 +91,7 @@ class Request:
 
     `path` and `query` are as sent, still percent-encoded. `headers` has lower-case names and
     Latin-1 values; fields that came more than once are joined with ", ". `rest` holds the bytes
-    that followed the head.
+    that followed the head. `fields` are the header fields as they came, in their order.
     """
 
     method: str
@@ -99,6 +99,7 @@ class Request:
     query: str
     headers: dict[str, str]
     rest: bytes
+    fields: Sequence[tuple[bytes, bytes]] = ()
 
 
 class Upgrade(NamedTuple):
@@ -198,7 +199,8 @@ def parse_request(data: bytes) -> Request | None:
     if b"#" in target:
         raise _bad_request("the request target is not valid")
     path, _, query = target.decode("latin-1").partition("?")
-    return Request(parser.get_method().decode("latin-1"), path, query, headers, data[end:])
+    method = parser.get_method().decode("latin-1")
+    return Request(method, path, query, headers, data[end:], fields)
 
 
 def _wrong_version() -> HandshakeError:
@@ -299,11 +301,14 @@ def origin_allowed(origin: str | None, host: str, allowed: Collection[str], secu
 
 
 def accept_response(
-    key: str, subprotocol: str | None = None, extensions: str | None = None
+    key: str,
+    subprotocol: str | None = None,
+    extensions: str | None = None,
+    headers: Iterable[tuple[str, str]] = (),
 ) -> bytes:
     """Return the 101 response (RFC 6455, section 4.2.2) to a handshake with this `key`.
 
-    Raises UsageError when the subprotocol or the extensions cannot stand in a header.
+    Raises UsageError when the subprotocol, the extensions or a header cannot stand in a header.
     """
     digest = sha1(key.encode("latin-1") + _GUID, usedforsecurity=False).digest()
     head = (
@@ -318,6 +323,10 @@ def accept_response(
         if _FIELD_VALUE.fullmatch(extensions) is None:
             raise UsageError("the extensions cannot stand in a header")
         head += b"\r\nSec-WebSocket-Extensions: " + extensions.encode("latin-1")
+    for name, value in headers:
+        if _TOKEN.fullmatch(name) is None or _FIELD_VALUE.fullmatch(value) is None:
+            raise UsageError(f"header {name!r} has a name or value that HTTP does not allow")
+        head += f"\r\n{name}: {value}".encode("latin-1")
     return head + b"\r\n\r\n"
 
 

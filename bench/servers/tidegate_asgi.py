@@ -1,0 +1,33 @@
+"""The Starlette endpoints of the uvicorn peer, on Tidegate: all policies on.
+
+python tidegate_asgi.py PORT CONNECTIONS
+"""
+
+import asyncio
+import gc
+import signal
+import sys
+
+from bench.servers.uvicorn_peer import app
+
+from tidegate import Settings
+from tidegate.asgi.server import AsgiServer
+from tidegate.node.loop import loop_factory
+
+
+async def main(port: int, connections: int) -> None:
+    settings: dict[str, dict[str, object]] = {
+        "server": {"port": port, "path": ""},
+        "limits": {"connections": connections, "per_ip": connections},
+        "pacing": {"enabled": False},
+        "messages": {"per_second": 0, "bytes_per_second": 0},
+    }
+    server = AsgiServer(app, Settings.from_mapping(settings), lifespan="off", access_log=False)
+    async with server.running():
+        await server.node.serve()
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGUSR2, lambda *_: gc.collect() and None)
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        runner.run(main(*map(int, sys.argv[1:])))

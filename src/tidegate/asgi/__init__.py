@@ -1,0 +1,1 @@
+"""ASGI applications on the engine: WebSockets behind the gate, HTTP by uvicorn's protocol."""

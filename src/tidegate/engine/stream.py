@@ -1,0 +1,319 @@
+"""A connection that speaks plain HTTP: an asyncio transport over a socket of this poller.
+
+What serves HTTP is an `asyncio.Protocol`, such as that of uvicorn. It gets the request that
+was read already, TLS undone, and from then on all bytes of the connection. When a client asks for a
+WebSocket on a connection that it used for HTTP before, `hand_back` makes an attempt of it again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from tidegate.engine.poller import READ, WRITE, Entry
+from tidegate.wire.handshake import HandshakeError, parse_request
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from tidegate.engine.parked import Parking
+    from tidegate.engine.shared import Shared
+    from tidegate.engine.sockets import Socket
+
+__all__ = ["Stream"]
+
+_READ_BYTES = 65536
+_HIGH, _LOW = 65536, 16384  # bytes that wait, as asyncio's own transports count them
+
+
+class Stream(Entry, asyncio.Transport):
+    """One HTTP connection.
+
+    Args:
+        listener: takes the connection back when it becomes an attempt.
+        peer: the address of the client, behind a PROXY header too.
+        protocol: what serves HTTP on it.
+    """
+
+    __slots__ = (
+        "_buffered",
+        "_closing",
+        "_high",
+        "_listener",
+        "_low",
+        "_paused",
+        "_peer",
+        "_progress",
+        "_protocol",
+        "_shared",
+        "_sock",
+        "_waiting",
+        "_write_paused",
+    )
+
+    def __init__(
+        self,
+        shared: Shared,
+        listener: Parking,
+        sock: Socket,
+        peer: str,
+        protocol: asyncio.Protocol,
+    ) -> None:
+        super().__init__()
+        self._shared = shared
+        self._listener = listener
+        self._sock = sock
+        self._peer = peer
+        self._protocol: Any = protocol
+        self._waiting: deque[bytes] = deque()
+        self._buffered = 0
+        self._high, self._low = _HIGH, _LOW
+        self._paused = False
+        self._write_paused = False
+        self._closing = False
+        self._progress = False
+
+    def begin(self, data: bytes) -> None:
+        """Watch the socket, and give the protocol what was read already."""
+        self._shared.poller.register(self._sock.fileno(), self)
+        self._protocol.connection_made(self)
+        self._protocol.data_received(data)
+
+    # What the poller calls.
+
+    def on_events(self, events: int) -> bool:
+        """Write what waits; True to read, in which an error or a hang-up shows itself."""
+        if events & WRITE and self._waiting:
+            self._flush()
+        if self._protocol is None:
+            return False
+        if self._paused or self._closing:
+            if events & ~(READ | WRITE):
+                self._lost(None)  # hung up while nobody reads
+            return False
+        return events != WRITE
+
+    def on_readable(self) -> None:
+        """Read once and give it to the protocol."""
+        if self._paused or self._closing:
+            return
+        try:
+            data = self._sock.recv(_READ_BYTES)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._lost(error)
+            return
+        if data:
+            self._protocol.data_received(data)
+        elif not self._protocol.eof_received():
+            self.close()
+
+    def on_crash(self) -> None:
+        """End it at once."""
+        self._lost(None)
+
+    def closing_timeout(self) -> None:
+        """See whether the client still takes what waits; if not, end it."""
+        if self._progress:
+            self._progress = False
+            self._shared.closing.set(self, self._shared.poller.now + self._shared.close_timeout)
+        else:
+            self._lost(None)
+
+    # asyncio.Transport.
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Send bytes, or keep them until the client takes them."""
+        if self._closing or not data:
+            return
+        data = bytes(data)
+        sent = 0
+        if not self._waiting:
+            try:
+                sent = self._sock.send(data)
+            except BlockingIOError:
+                pass
+            except OSError as error:
+                self._end_soon(error)
+                return
+        self._shared.stats.outgoing.other_bytes += sent
+        if sent < len(data):
+            self._waiting.append(data[sent:] if sent else data)
+            self._buffered += len(data) - sent
+            self._watch()
+            if self._buffered > self._high and not self._write_paused:
+                self._write_paused = True
+                self._protocol.pause_writing()
+
+    def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:
+        """Send several pieces as one."""
+        self.write(b"".join(list_of_data))
+
+    def close(self) -> None:
+        """End it when all was sent."""
+        if self._closing:
+            return
+        self._closing = True
+        if self._waiting:
+            self._watch()
+            self._shared.closing.set(self, self._shared.poller.now + self._shared.close_timeout)
+        else:
+            self._end_soon(None)
+
+    def abort(self) -> None:
+        """End it at once; what waits is dropped."""
+        self._end_soon(None)
+
+    def is_closing(self) -> bool:
+        """Whether it ends or has ended."""
+        return self._closing
+
+    def pause_reading(self) -> None:
+        """Read no more for now."""
+        if not self._paused and not self._closing:
+            self._paused = True
+            self._watch()
+
+    def resume_reading(self) -> None:
+        """Go on reading."""
+        if self._paused and not self._closing:
+            self._paused = False
+            self._watch()
+            # TLS may have decrypted more already, which no descriptor announces.
+            self._shared.poller.ready.append(self._read_on)
+            self._shared.poller.wake()
+
+    def is_reading(self) -> bool:
+        """Whether it reads."""
+        return not self._paused and not self._closing
+
+    def get_write_buffer_size(self) -> int:
+        """Bytes that wait."""
+        return self._buffered
+
+    def get_write_buffer_limits(self) -> tuple[int, int]:
+        """The low and the high mark, in bytes."""
+        return self._low, self._high
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """Set the marks between which writing is paused."""
+        self._high = _HIGH if high is None else high
+        self._low = self._high // 4 if low is None else low
+
+    def can_write_eof(self) -> bool:
+        """Whether the way out can be closed by itself: it cannot."""
+        return False
+
+    def write_eof(self) -> None:
+        """Not supported.
+
+        Raises:
+            NotImplementedError: always.
+        """
+        raise NotImplementedError("this transport closes as a whole")
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        """Let another protocol serve the connection."""
+        if self._protocol is not None:
+            self._protocol = protocol
+
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        """What serves the connection."""
+        protocol: asyncio.BaseProtocol = self._protocol
+        return protocol
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """Return `peername`, `sockname` or `sslcontext`; `default` for all else.
+
+        The port of the client is 0: only its address is known behind a proxy.
+        """
+        if name == "peername":
+            return self._peer, 0
+        if name == "sockname":
+            return self._listener.address
+        if name == "sslcontext":
+            return self._shared.tls or default
+        return default
+
+    # What is ours.
+
+    def hand_back(self, head: bytes) -> None:
+        """Let the gate decide about a request for a WebSocket, whose head this is."""
+        try:
+            request = parse_request(head)
+        except HandshakeError as error:
+            refusal = self._shared.door.malformed(error)
+            self._release()
+            self._listener.refuse(self._sock, refusal, self._peer)
+            return
+        assert request is not None
+        self._release()
+        self._listener.ask(self._sock, self._peer, request, self._shared.poller.now)
+
+    def _release(self) -> None:
+        """Leave the socket to others."""
+        self._protocol = None
+        self._closing = True
+        self._shared.poller.release(self._sock.fileno())
+
+    def _read_on(self) -> None:
+        if self._protocol is not None:
+            self.on_readable()
+
+    def _watch(self) -> None:
+        if self._protocol is not None:
+            events = 0 if self._paused or self._closing else READ
+            if self._waiting:
+                events |= WRITE
+            self._shared.poller.modify(self._sock.fileno(), events)
+
+    def _flush(self) -> None:
+        waiting = self._waiting
+        try:
+            while waiting:
+                data = waiting[0]
+                sent = self._sock.send(data)
+                self._progress = True
+                self._buffered -= sent
+                self._shared.stats.outgoing.other_bytes += sent
+                if sent < len(data):
+                    waiting[0] = data[sent:]
+                    break
+                waiting.popleft()
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            self._lost(error)
+            return
+        if self._write_paused and self._buffered <= self._low:
+            self._write_paused = False
+            self._protocol.resume_writing()
+        if not waiting:
+            if self._closing:
+                self._lost(None)
+            else:
+                self._watch()
+
+    def _end_soon(self, error: OSError | None) -> None:
+        """End it in the next turn: a protocol does not expect that inside a call of its own."""
+        self._closing = True
+        self._shared.poller.ready.append(lambda: self._lost(error))
+        self._shared.poller.wake()
+
+    def _lost(self, error: OSError | None) -> None:
+        protocol, self._protocol = self._protocol, None
+        if protocol is None:
+            return
+        self._closing = True
+        self._waiting.clear()
+        self._buffered = 0
+        self._shared.closing.discard(self)
+        self._shared.poller.forget(self._sock.fileno())
+        with contextlib.suppress(OSError):
+            self._sock.shutdown(socket.SHUT_RDWR)
+        self._sock.close()
+        protocol.connection_lost(error)

@@ -1,0 +1,67 @@
+"""Attempts that cannot be answered yet: their request is not whole, or their decision not known.
+
+How many of them there are is bounded, in all and for each address (`engine.descriptors`).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tidegate.core.codes import IP_LIMIT, PENDING_LIMIT
+from tidegate.engine.opening import Opening
+from tidegate.engine.parked import Parked
+
+if TYPE_CHECKING:
+    from tidegate.engine.door import Undecided
+    from tidegate.engine.parked import Parking
+    from tidegate.engine.shared import Shared
+    from tidegate.engine.sockets import Socket
+    from tidegate.wire.handshake import Request
+
+__all__ = ["Waiting"]
+
+
+class Waiting:
+    """Lets the attempts of one listener wait, if there are not too many that do."""
+
+    def __init__(self, shared: Shared, listener: Parking, proxy_protocol: bool) -> None:
+        self._shared = shared
+        self._listener = listener
+        self._proxy_protocol = proxy_protocol
+
+    def wait(self, sock: Socket, peer: str, arrived: float, data: bytes = b"") -> None:
+        """Wait for what is missing of a request; `data` is what is there already."""
+        shared = self._shared
+        key = shared.unfinished.enter(self._listener.counted(peer))
+        if key is None:
+            self._listener.crowd(sock, peer)
+            return
+        self._make_room()
+        fd = sock.fileno()  # known before TLS takes the socket over
+        opening = Opening(shared, self._listener, sock, peer, arrived, self._proxy_protocol, key)
+        shared.poller.register(fd, opening)
+        shared.openings.set(opening, arrived + shared.handshake_timeout)
+        if data:
+            opening.receive(data)
+
+    def park(
+        self, sock: Socket, peer: str, request: Request, arrived: float, undecided: Undecided
+    ) -> bytes | None:
+        """Wait for a decision; the response when there are too many that do."""
+        shared = self._shared
+        if shared.pending >= shared.max_pending:
+            return undecided.refuse(PENDING_LIMIT)
+        key = shared.unfinished.enter(undecided.address)
+        if key is None:
+            return undecided.refuse(IP_LIMIT)
+        self._make_room()
+        Parked(shared, self._listener, sock, peer, request, arrived, undecided, key).begin()
+        return None
+
+    def _make_room(self) -> None:
+        """End the attempt that has waited longest, if there are as many as there may be."""
+        openings = self._shared.openings
+        if len(openings) >= self._shared.unfinished.most:
+            oldest = openings.first()
+            if oldest is not None:
+                oldest.give_way()

@@ -1,0 +1,126 @@
+"""Decisions as the engine wants them: a `Grant`, or the bytes of a response that refuses.
+
+Nothing here can fail: what goes into a response was checked before the gate was asked.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from math import ceil
+from typing import TYPE_CHECKING, Final
+
+from tidegate.core.admission.attempt import Lease, Reject
+from tidegate.core.codes import UNAUTHORIZED, WAITING, Refusal, close_text, http_body
+from tidegate.engine.door import Grant
+from tidegate.engine.states import Admission
+from tidegate.gate.decision import Admit, Away, Held, Wait
+from tidegate.wire.frames import encode_close
+from tidegate.wire.handshake import accept_response, http_response
+
+if TYPE_CHECKING:
+    from tidegate.gate.decision import OpeningRequest
+    from tidegate.wire.deflate import Deflate
+    from tidegate.wire.handshake import Request
+
+__all__ = ["Terms", "grant", "http_refusal", "refusal", "refusal_headers", "waiting"]
+
+_ADMITTED: Final = Admission.ADMITTED
+_UNIDENTIFIED: Final = Admission.UNIDENTIFIED
+_CHALLENGE: Final = (("WWW-Authenticate", 'Bearer realm="tidegate"'),)  # RFC 9110, section 11.6.1
+
+
+@dataclass(slots=True)
+class Terms:
+    """What an attempt gets if it is admitted, and what is needed to refuse it."""
+
+    attempt: OpeningRequest
+    key: str
+    subprotocol: str | None
+    extension: str | None
+    deflate: Deflate | None
+    request: Request
+
+    def accept(self) -> bytes:
+        """The response that opens the WebSocket. Nothing in it can be wrong by now."""
+        return accept_response(self.key, self.subprotocol, self.extension)
+
+
+def grant(admit: Admit, terms: Terms, wall: float) -> Grant:
+    """Return what an attempt gets that was admitted."""
+    attempt, lease, unidentified = admit
+    expires_at = attempt.identity.expires_at
+    return Grant(
+        terms.accept(),
+        lease,
+        attempt.path,
+        terms.subprotocol,
+        terms.deflate,
+        _UNIDENTIFIED if unidentified else _ADMITTED,
+        None if expires_at is None else expires_at - wall,
+    )
+
+
+def refusal(reject: Reject, terms: Terms) -> bytes:
+    """Return the response that refuses an attempt: in-band where the client is told so."""
+    reason, retry_after, limit = reject
+    if terms.attempt.in_band:
+        # A browser cannot see the status of a failed upgrade, but it sees a close frame.
+        accepted = accept_response(terms.key, terms.subprotocol)
+        return accepted + _close_frame(reason, retry_after)
+    # Retry-After is in whole seconds (RFC 9110, section 10.2.3).
+    return http_refusal(reason, None if retry_after is None else ceil(retry_after), limit)
+
+
+def waiting(wait: Wait, terms: Terms) -> Grant | bytes:
+    """Return what an attempt gets that waits: a connection, or a response with its ticket."""
+    attempt, position = wait
+    if isinstance(position, Held):
+        who = attempt.identity
+        return Grant(
+            terms.accept(),
+            Lease.unheld(attempt.address, who.user, who.tier, who.priority),
+            attempt.path,
+            terms.subprotocol,
+            terms.deflate,
+            Admission.WAITING,
+            held=position,
+        )
+    return _sent_away(position)
+
+
+def _sent_away(away: Away) -> bytes:
+    headers = (
+        *refusal_headers(WAITING, away.retry_after, None),
+        ("X-Queue-Ticket", away.ticket),
+        ("X-Queue-Position", str(away.position)),
+    )
+    return http_response(WAITING.status, http_body(WAITING, away.retry_after), headers)
+
+
+def refusal_headers(
+    reason: Refusal, retry_after: int | None, limit: int | None
+) -> tuple[tuple[str, str], ...]:
+    """Return the header fields of a response that refuses."""
+    headers = [("X-Rejection-Reason", reason.name), ("Cache-Control", "no-store")]
+    if retry_after is not None:
+        headers.append(("Retry-After", str(retry_after)))
+    if limit is not None:
+        headers.append(("X-RateLimit-Limit", str(limit)))
+        headers.append(("X-RateLimit-Remaining", "0"))
+    return tuple(headers)
+
+
+# A storm of refusals says the same few things over and over.
+@lru_cache(maxsize=512)
+def http_refusal(reason: Refusal, retry_after: int | None, limit: int | None) -> bytes:
+    """Return the HTTP response that refuses an attempt."""
+    headers = refusal_headers(reason, retry_after, limit)
+    if reason is UNAUTHORIZED:
+        headers += _CHALLENGE
+    return http_response(reason.status, http_body(reason, retry_after), headers)
+
+
+@lru_cache(maxsize=512)
+def _close_frame(reason: Refusal, retry_after: float | None) -> bytes:
+    return encode_close(reason.code, close_text(reason, retry_after))
