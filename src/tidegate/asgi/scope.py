@@ -42,7 +42,7 @@ def websocket_scope(
         "path": root_path + unquote(request.path),
         "raw_path": (root_path + request.path).encode("latin-1"),
         "query_string": request.query.encode("latin-1"),
-        "headers": [(_lower(name), value) for name, value in request.fields],
+        "headers": [(_lower(name), value.rstrip(b" \t")) for name, value in request.fields],
         "subprotocols": [name for part in offered.split(",") if (name := part.strip())],
         "state": state,
         "extensions": {

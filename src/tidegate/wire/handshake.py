@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from binascii import b2a_base64
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha1
 from http import HTTPStatus
 from typing import NamedTuple
@@ -99,7 +99,7 @@ class Request:
     query: str
     headers: dict[str, str]
     rest: bytes
-    fields: Sequence[tuple[bytes, bytes]] = ()
+    fields: Sequence[tuple[bytes, bytes]] = field(default=(), compare=False)
 
 
 class Upgrade(NamedTuple):
