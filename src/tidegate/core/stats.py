@@ -21,7 +21,8 @@ _HANDSHAKES: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05,
 _LAGS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
 
 _ZONES: Final = ("normal", "warning", "critical", "emergency")
-_WAITS: Final = ("entered", "promoted", "left", "expired")
+# A position that was entered ends once, by one of the others.
+_WAITS: Final = ("entered", "promoted", "left", "expired", "refused", "drained")
 
 
 class Histogram:

@@ -6,13 +6,18 @@ at. Capacity that becomes free while the client at the head is away is kept for 
 
     held:    decide -> hold -> seated -> told its position ... -> admitted with a lease
     ticket:  decide -> 503 and a ticket -> away -> its turn: a lease is kept -> back: 101
+
+Every position that is entered ends once, and is counted then: `promoted` when its client has the
+lease, `left` when the client is gone, `expired` when it waited too long or did not come back,
+`refused` for a limit of its own, `drained` when the server drains. Until then it is one of those
+that wait, or a lease is kept for it.
 """
 
 from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Hashable
-from math import ceil
+from math import ceil, inf
 from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
 
 from tidegate.addresses import network
@@ -179,6 +184,7 @@ class WaitingClients(Generic[C]):
             outcome = self._tracker.acquire(attempt.address, attempt.identity)
             if isinstance(outcome, Reject):
                 self._wake()
+            self._stats.waited["refused" if isinstance(outcome, Reject) else "promoted"] += 1
             return outcome
         assert self._room is not None
         if nonce in self._room:
@@ -240,17 +246,17 @@ class WaitingClients(Generic[C]):
         for nonce in self._kept_until.due(now):
             self._tracker.release(self._kept.pop(nonce))
             self._stats.waited["expired"] += 1
-        room = self._room
-        if not room:
-            return
         if self._admission.draining:
             self._end_all(now)
             return
+        room = self._room
+        if not room:
+            return
         for key in room.expired(now):
-            self._stats.waited["expired"] += 1
             if isinstance(key, Held):
-                self._end(key, _WAIT_TIMEOUT)
+                self._end(key, _WAIT_TIMEOUT, "expired")
             else:
+                self._stats.waited["expired"] += 1
                 del self._until[key]
         self._promote()
         if now >= self._next_look:
@@ -282,7 +288,7 @@ class WaitingClients(Generic[C]):
             if not isinstance(key, Held):
                 self._keep(key, outcome)
             elif isinstance(outcome, Reject):
-                self._end(key, outcome)
+                self._end(key, outcome, "refused")
             elif key in self._opening:
                 self._too_early(key, outcome, now)
                 return
@@ -296,7 +302,8 @@ class WaitingClients(Generic[C]):
         arrived = self._opening[held]
         assert self._room is not None
         assert not isinstance(arrived, Reject)
-        self._room.enter(held, held.attempt, now, arrived)
+        if self._room.enter(held, held.attempt, now, arrived) is None:
+            self._end(held, self._full(now), "refused")  # the waiting room was made smaller
         self._wake(_LEAST_WAIT)
 
     def _admit(self, held: Held, lease: Lease, now: float) -> None:
@@ -314,22 +321,28 @@ class WaitingClients(Generic[C]):
     def _keep(self, nonce: Hashable, outcome: Lease | Reject) -> None:
         until = self._until.pop(nonce)
         if isinstance(outcome, Reject):
-            return  # it is told when it is back
-        self._stats.waited["promoted"] += 1
+            self._stats.waited["refused"] += 1  # it is told when it is back
+            return
         self._kept[nonce] = outcome
         self._kept_until.set(nonce, until)
 
     def _end_all(self, now: float) -> None:
+        for nonce in self._kept_until.due(inf):
+            self._tracker.release(self._kept.pop(nonce))
+            self._stats.waited["drained"] += 1
         room = self._room
-        assert room is not None
-        for held in list(self._seated.values()):
+        if not room:
+            return
+        for held in (*self._opening, *self._seated.values()):
             if room.leave(held, now):
-                self._end(held, _DRAINING)
-        for nonce in list(self._until):
+                self._end(held, _DRAINING, "drained")
+        for nonce in self._until:
             room.leave(nonce, now)
+            self._stats.waited["drained"] += 1
         self._until.clear()
 
-    def _end(self, held: Held, reject: Reject) -> None:
+    def _end(self, held: Held, reject: Reject, how: str) -> None:
+        self._stats.waited[how] += 1
         self._stats.rejected[reject.reason.name] += 1
         if held in self._opening:
             self._opening[held] = reject

@@ -12,6 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from tests.unit.gate.gate_world import Client, Promise, World, name, opening
 from tidegate.core.admission.attempt import ANONYMOUS, Lease, Reject
 from tidegate.core.codes import UNAUTHORIZED
+from tidegate.core.settings.changes import merged
 from tidegate.gate.decision import Admit, Away, Decision, Held, Pending, Wait
 
 CONNECTIONS, PER_IP, PER_USER, SIZE = 4, 3, 2, 3
@@ -132,6 +133,21 @@ class GateMachine(RuleBasedStateMachine):
         self.world.pass_time(seconds)
         self.collect()
 
+    @rule(
+        size=st.integers(1, SIZE),
+        max_wait=st.sampled_from([5.0, 30.0]),
+        per_ip=st.integers(1, PER_IP),
+    )
+    def change_settings(self, size: int, max_wait: float, per_ip: int) -> None:
+        changes: dict[str, dict[str, object]] = {
+            "waiting_room": {"size": size, "max_wait": max_wait},
+            "limits": {"per_ip": per_ip},
+        }
+        settings = merged(self.world.settings, changes)
+        self.world.tracker.apply(settings.limits, settings.tiers)
+        self.world.admission.apply(settings, self.world.now)
+        self.world.waiting.apply(settings)
+
     @precondition(lambda self: self.admitted > 3)
     @rule()
     def drain(self) -> None:
@@ -165,6 +181,12 @@ class GateMachine(RuleBasedStateMachine):
         assert len(world.waiting) <= SIZE
 
     @invariant()
+    def every_position_ends_once(self) -> None:
+        waiting, waited = self.world.waiting, self.world.stats.waited
+        ended = sum(waited.values()) - waited["entered"]
+        assert waited["entered"] == ended + len(waiting) + waiting.kept
+
+    @invariant()
     def every_pending_ends_once(self) -> None:
         assert all(promise.taken + promise.cancelled == 1 for promise in self.ended)
         assert all(promise.taken + promise.cancelled == 0 for _, promise in self.pending)
@@ -191,8 +213,6 @@ class GateMachine(RuleBasedStateMachine):
         waiting = world.waiting
         left = (waiting._seated, waiting._opening, waiting._until, waiting._kept)
         assert not any(left)
-        waited = world.stats.waited
-        assert waited["entered"] >= waited["promoted"] + waited["left"]
 
 
 TestGateMachine = GateMachine.TestCase

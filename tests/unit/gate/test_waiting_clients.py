@@ -21,6 +21,11 @@ def world(connections: int = 1, **sections: Any) -> World:
     return World(limits=limits, waiting_room=room, **sections)
 
 
+def waits(node: World) -> dict[str, int]:
+    """How positions were entered and have ended."""
+    return {event: count for event, count in node.stats.waited.items() if count}
+
+
 # Held on an open connection.
 
 
@@ -82,7 +87,7 @@ def test_hold_tells_the_position_and_admits() -> None:
     assert node.stats.accepted == 1
     node.leave(one.lease)
     assert node.admitted == [one, two]
-    assert node.stats.waited == {"entered": 2, "promoted": 2, "left": 0, "expired": 0}
+    assert waits(node) == {"entered": 2, "promoted": 2}
 
 
 def test_gone_gives_the_position_up() -> None:
@@ -140,7 +145,7 @@ def test_admit_of_a_closed_client_gives_the_lease_to_the_next() -> None:
     assert node.admitted == [two]
     assert node.tracker.open == 1
     node.waiting.gone(one, node.now)
-    assert node.stats.waited == {"entered": 2, "promoted": 1, "left": 1, "expired": 0}
+    assert waits(node) == {"entered": 2, "promoted": 1, "left": 1}
 
 
 def test_a_turn_that_comes_before_the_connection_is_open_waits_for_it() -> None:
@@ -160,7 +165,7 @@ def test_a_turn_that_comes_before_the_connection_is_open_waits_for_it() -> None:
     assert client.held is held
     assert held.unidentified
     assert behind.positions == [(2, 2)]
-    assert node.stats.waited == {"entered": 2, "promoted": 1, "left": 0, "expired": 0}
+    assert waits(node) == {"entered": 2, "promoted": 1}
 
 
 def test_a_wait_that_ends_before_the_connection_is_open_ends_it_then() -> None:
@@ -363,3 +368,80 @@ def test_a_ticket_of_an_anonymous_client_is_good_in_all_of_its_ipv6_network() ->
     assert node.waiting.read(away.ticket, client("2001:db8::2"), node.wall) is not None
     assert node.waiting.read(away.ticket, client("2001:db8:0:1::1"), node.wall) is None
     assert node.waiting.read(away.ticket, client("192.0.2.1"), node.wall) is None
+
+
+# Every position that is entered ends once.
+
+
+def test_a_lease_that_is_kept_counts_when_it_is_taken_or_lapses() -> None:
+    node = world(2)
+    leases = [node.enter(number) for number in (8, 9)]
+    first, second = node.away(1), node.away(2)
+    for lease in leases:
+        node.leave(lease)
+    node.pass_time(0.1)
+    assert (node.waiting.kept, waits(node)) == (2, {"entered": 2})
+    assert isinstance(node.ask(1, first.ticket), Lease)
+    assert waits(node) == {"entered": 2, "promoted": 1}
+    node.pass_time(20.0)
+    assert (node.waiting.kept, waits(node)) == (0, {"entered": 2, "promoted": 1, "expired": 1})
+    assert second.position == 2
+
+
+def test_a_drain_ends_every_position() -> None:
+    node = world(1)
+    lease = node.enter()
+    opening = node.waiting.hold(attempt(4), False, node.now)
+    assert isinstance(opening, Held)
+    node.hold(1)
+    node.away(2)
+    assert waits(node) == {"entered": 3}
+    node.admission.draining = True
+    node.pass_time(0.1)
+    assert waits(node) == {"entered": 3, "drained": 3}
+    late = node.seat(opening)
+    assert late.reason == DRAINING.name
+    node.waiting.gone(late, node.now)
+    node.leave(lease)
+    node.pass_time(60.0)
+    assert waits(node) == {"entered": 3, "drained": 3}
+
+
+def test_a_drain_gives_back_leases_that_are_kept() -> None:
+    node = world(1)
+    lease = node.enter()
+    node.away(1)
+    node.leave(lease)
+    node.pass_time(0.1)
+    assert (node.waiting.kept, node.tracker.open) == (1, 1)
+    node.admission.draining = True
+    node.pass_time(0.1)
+    assert (node.waiting.kept, node.tracker.open) == (0, 0)
+    assert waits(node) == {"entered": 1, "drained": 1}
+
+
+@pytest.mark.parametrize("away", [True, False])
+def test_a_position_whose_client_is_at_a_limit_of_its_own_ends_refused(away: bool) -> None:
+    node = world(2, limits={"per_ip": 1})
+    leases = [node.enter(number) for number in (8, 9)]
+    client = None if away else node.hold(1)
+    if away:
+        node.away(1)
+    node.fill(0, "192.0.2.1")
+    node.tracker.release(leases[0])
+    node.fill(1, "192.0.2.1")  # a connection that did not wait
+    node.leave(leases[1])
+    node.pass_time(0.1)
+    assert waits(node) == {"entered": 1, "refused": 1}
+    assert client is None or client.reason == IP_LIMIT.name
+
+
+def test_a_waiting_room_that_was_made_smaller_refuses_one_that_is_promoted_too_early() -> None:
+    node = world(1)
+    lease = node.enter()
+    helds = [node.waiting.hold(attempt(number), False, node.now) for number in (1, 2, 3)]
+    node.waiting.apply(Settings.from_mapping({"waiting_room": {"enabled": True, "size": 1}}))
+    node.leave(lease)
+    assert waits(node) == {"entered": 3, "refused": 1}
+    assert isinstance(helds[0], Held)
+    assert node.seat(helds[0]).reason == QUEUE_FULL.name

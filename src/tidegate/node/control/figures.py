@@ -104,7 +104,7 @@ METRICS = (
         "websocket_waiting_total",
         "counter",
         "event",
-        "Positions in the waiting room that were taken, and how they ended.",
+        "Positions in the waiting room that were entered, and how each has ended.",
         lambda node: node.stats.waited,
     ),
     Description(

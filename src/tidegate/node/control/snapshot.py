@@ -75,7 +75,7 @@ class Snapshot(Struct, frozen=True, rename="camel"):
     dry_run: dict[str, int]
     """Attempts that a policy on trial would have refused."""
     waited: dict[str, int]
-    """Clients that entered the waiting room, and how their waiting ended."""
+    """Positions that were entered, and how each has ended; the others are in `waiting`."""
     messages: Messages
     rooms: int
     load: Load
