@@ -107,7 +107,8 @@ def test_native_clients_see_their_position_fall_and_all_get_in(serve: Start) -> 
     server.wait_open(0)
     stats = server.stats()
     assert stats["connections"]["accepted"] == CROWD
-    assert stats["waited"] == {"entered": 300, "promoted": 300, "left": 0, "expired": 0}
+    ended = {event: count for event, count in stats["waited"].items() if count}
+    assert ended == {"entered": 300, "promoted": 300}
     assert stats["waiting"] == {"now": 0, "kept": 0}
 
 
@@ -157,7 +158,8 @@ def test_plain_clients_all_get_in_through_tickets(serve: Start) -> None:
     stats = server.stats()
     assert stats["connections"]["accepted"] == CROWD
     assert stats["connections"]["peak"] == LIMIT
-    assert stats["waited"] == {"entered": 300, "promoted": 300, "left": 0, "expired": 0}
+    ended = {event: count for event, count in stats["waited"].items() if count}
+    assert ended == {"entered": 300, "promoted": 300}
 
 
 def test_who_leaves_the_line_or_is_cut_off_gives_its_place_up(serve: Start) -> None:
