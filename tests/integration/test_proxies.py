@@ -111,7 +111,7 @@ def test_forwarded(serve: Start) -> None:
             "proxies": {"trusted": [PROXY], "header": "forwarded"},
         }
     )
-    headers = [("Forwarded", f'for="[2001:db8::{n:x}]:4711";proto=wss') for n in range(20)]
+    headers = [("Forwarded", f'for="[2001:db8:0:{n:x}::1]:4711";proto=wss') for n in range(20)]
     assert attempts(server, headers) == 20
     server.wait_open(0)
     headers = [("Forwarded", f"for=203.0.113.{n}, for=198.51.100.7") for n in range(20)]
