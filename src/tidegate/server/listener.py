@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 from collections.abc import AsyncIterator, Iterator, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import uvicorn
 
 from tidegate.engine.endpoints import listen
 from tidegate.errors import ConfigError, TidegateError
+from tidegate.server.admin_http import BoundedHttp
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -20,7 +22,8 @@ if TYPE_CHECKING:
 __all__ = ["StartError", "serve_admin"]
 
 
-_BACKLOG: Final = 100
+# All of them are accepted in one turn, before any can be closed for being one too many.
+_BACKLOG: Final = 128
 _UNIX_MODE: Final = 0o600  # for the user that the server runs as, and root
 
 
@@ -38,11 +41,14 @@ class _Guest(uvicorn.Server):
 
 @contextlib.asynccontextmanager
 async def serve_admin(
-    app: ASGIApp, settings: AdminSettings
+    app: ASGIApp, settings: AdminSettings, descriptors: int = 64
 ) -> AsyncIterator[Sequence[tuple[str, int]]]:
     """Serve an application while the context lasts; gives the addresses, with their real port.
 
     Requests under way are cut off at the end.
+
+    Args:
+        descriptors: how many file descriptors its connections may have.
 
     Raises:
         StartError: an address cannot be used.
@@ -51,10 +57,12 @@ async def serve_admin(
         endpoints = listen("admin", settings.host, settings.port, _BACKLOG, mode=_UNIX_MODE)
     except ConfigError as error:
         raise StartError(str(error)) from None
+    protocol: Any = functools.partial(BoundedHttp, most=max(1, descriptors * 3 // 4))
     server = _Guest(
         uvicorn.Config(
             app,
-            http="httptools",
+            http=protocol,
+            backlog=_BACKLOG,
             ws="none",
             lifespan="off",
             log_config=None,

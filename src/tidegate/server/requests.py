@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import msgspec
 from msgspec.inspect import FloatType, IntType, StrType, UnionType, type_info
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from tidegate.core.settings.fields import shown
 
@@ -56,12 +57,16 @@ async def read_body(request: Request, into: type[_B]) -> _B:
             HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "the body must be application/json (Content-Type)"
         )
     body = bytearray()
-    async for piece in request.stream():
-        body += piece
-        if len(body) > MAX_BODY:
-            raise HTTPException(
-                HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body is larger than {MAX_BODY:,} bytes"
-            )
+    try:
+        async for piece in request.stream():
+            body += piece
+            if len(body) > MAX_BODY:
+                raise HTTPException(
+                    HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+                    f"the body is larger than {MAX_BODY:,} bytes",
+                )
+    except ClientDisconnect:
+        raise _wrong("the body: it ended too early") from None
     try:
         return msgspec.json.decode(body, type=into)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
+from tidegate.engine.descriptors import Shares
 from tidegate.errors import ConfigError
 from tidegate.node.loop import loop_factory
 from tidegate.node.native.application import NativeApplication
@@ -60,7 +61,9 @@ async def _serve(node: Node, log_format: logs.LogFormat) -> None:
         admin: Sequence[tuple[str, int]] = ()
         if settings.admin.enabled:
             app = admin_app(control, settings.admin)
-            admin = await running.enter_async_context(serve_admin(app, settings.admin))
+            admin = await running.enter_async_context(
+                serve_admin(app, settings.admin, Shares.of(descriptors).others)
+            )
         # Before it listens, because a client that sees it serve may send the signal.
         running.enter_context(on_signals(node.shutdown))
         try:
