@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 __all__ = ["Listener"]
 
 _BATCH = 16
-_REFUSALS_PER_TURN = 64  # without a descriptor
 # Of a turn: at least (or a quarter of what the others took, if that is more), and at most, while
 # nobody else waits.
 _ACCEPT_SECONDS = (0.00005, 0.001)
@@ -206,14 +205,14 @@ class Listener(Entry):
             return True
         except OSError as error:
             if error.errno in (errno.EMFILE, errno.ENFILE):
-                self._out_of_descriptors()
+                if not self._reserve.answer_queue(self._sock):
+                    self._pause("no file descriptor for accepting")
             else:
                 self._pause(f"accept failed: {error.strerror}")
             return False
         if fd < self._for_clients:
             self._arrived.append((fd, UNIX_PEER if self._unix else peer[0], monotonic()))
         else:
-            self._warn_of_descriptors()
             self._reserve.answer(socket.socket(self._family, socket.SOCK_STREAM, 0, fileno=fd))
         return True
 
@@ -314,7 +313,7 @@ class Listener(Entry):
         attempts = len(self.shared.openings) + len(self.shared.lingerers)
         if sock.fileno() - attempts < self._for_connections:
             return False
-        self._warn_of_descriptors()
+        self._reserve.warn()
         return True
 
     def _open(self, sock: Socket, request: Request, grant: Grant, arrived: float) -> None:
@@ -350,22 +349,6 @@ class Listener(Entry):
             self.refuse(sock, response, peer)
         else:
             sock.close()
-
-    def _out_of_descriptors(self) -> None:
-        self._warn_of_descriptors()
-        for _ in range(_REFUSALS_PER_TURN):
-            try:
-                self._reserve.answer_next(self._sock)
-            except BlockingIOError:
-                return
-            except OSError:
-                self._pause("no file descriptor for accepting")
-                return
-            if not self._reserve.there:
-                return
-
-    def _warn_of_descriptors(self) -> None:
-        self.shared.host.warn("out of file descriptors; refusing connections until some are free")
 
     def _pause(self, why: str) -> None:
         """Stop accepting for a moment, instead of failing in every turn."""

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Reserve"]
 
+_ANSWERS_PER_TURN = 64
+
 
 class Reserve:
     """One descriptor of a listener, kept for when no other is left."""
@@ -24,11 +26,6 @@ class Reserve:
         self._shared = shared
         self._fd = -1
         self.take()
-
-    @property
-    def there(self) -> bool:
-        """Whether it is there."""
-        return self._fd >= 0
 
     def take(self) -> None:
         """Take it back, if it is not there and one is free."""
@@ -42,22 +39,32 @@ class Reserve:
             os.close(self._fd)
             self._fd = -1
 
-    def answer_next(self, listening: socket.socket) -> None:
-        """Accept the next connection, answer it and end it.
+    def warn(self) -> None:
+        """Tell the operator that connections have no descriptors left."""
+        self._shared.host.warn("out of file descriptors; refusing connections until some are free")
 
-        Raises:
-            OSError: there is none (`BlockingIOError`), or it could not be accepted.
-        """
-        self.give_up()
-        try:
-            sock, _ = listening.accept()
+    def answer_queue(self, listening: socket.socket) -> bool:
+        """Answer some of those that wait in the kernel's queue; False when that is not possible."""
+        for _ in range(_ANSWERS_PER_TURN):
+            self.give_up()
+            try:
+                sock, _ = listening.accept()
+            except BlockingIOError:
+                self.take()
+                return True
+            except OSError:
+                self.take()
+                return False
             self.answer(sock)
-        finally:
             self.take()
+            if self._fd < 0:
+                break
+        return True
 
     def answer(self, sock: socket.socket) -> None:
         """Answer what the client has sent so far, and end the connection at once."""
         shared = self._shared
+        self.warn()
         with sock:
             sock.setblocking(False)
             # It cannot linger: what is there is read, so that closing sends no reset over it.
