@@ -11,7 +11,7 @@ port can send bytes to it:
 
 from __future__ import annotations
 
-from asyncio import TimerHandle, Transport
+from asyncio import TimerHandle
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -57,7 +57,7 @@ class BoundedHttp(HttpToolsProtocol):
 
     # What the transport calls.
 
-    def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: Any) -> None:
         """Take a connection, in place of another where there are too many."""
         super().connection_made(transport)
         self._wait(_HEAD_SECONDS)
