@@ -1,8 +1,8 @@
 """The admin listener's HTTP, with bounds on all that a client can make it hold.
 
 uvicorn bounds neither a request's head nor the number of connections nor the time until a request
-has come. Here all three are bounded before anything looks at a token, because whoever reaches the
-port can send bytes to it:
+has come. Here all three are bounded before anything looks at a token, because every client that
+reaches the port can send bytes to it:
 
     connected --head--> asking --response--> connected
         |  10 s            |  60 s, with all that is to be read
