@@ -87,6 +87,8 @@ def test_the_address_that_operators_see(behind: Process) -> None:
         "2001:DB8:0::7": "2001:db8::7",
         "::ffff:198.51.100.7": "198.51.100.7",
         "198.51.100.7, not an address": PROXY,
+        "198.51.100.7,": "198.51.100.7",
+        ", 198.51.100.7 , ,,": "198.51.100.7",
         "": PROXY,
     }
     for header, address in cases.items():
@@ -120,6 +122,14 @@ def test_forwarded(serve: Start) -> None:
     assert attempts(server, rotating("{}")) == LIMIT, "the other header says nothing here"
 
 
+def proxied_v1(source: str | None) -> bytes:
+    """A PROXY protocol header of version 1."""
+    if source is None:
+        return b"PROXY UNKNOWN\r\n"
+    family = f"TCP{ip_address(source).version}"
+    return f"PROXY {family} {source} {source} 4711 8000\r\n".encode()
+
+
 def proxied(source: str | None, extra: bytes = b"") -> bytes:
     """A PROXY protocol header of version 2."""
     if source is None:
@@ -151,13 +161,16 @@ def addresses(server: Process) -> list[str]:
     return [row["address"] for row in server.connections()]
 
 
-@pytest.mark.parametrize("extra", [b"", b"\x04\x00\x03abc"], ids=["", "tlv"])
+@pytest.mark.parametrize("extra", [b"", b"\x04\x00\x03abc", None], ids=["", "tlv", "v1"])
 @pytest.mark.parametrize(
     ("source", "address"),
     [("198.51.100.7", "198.51.100.7"), ("2001:db8::7", "2001:db8::7"), (None, PROXY)],
 )
-def test_proxy_protocol(proxies: Process, source: str | None, address: str, extra: bytes) -> None:
-    data = proxied(source, extra) + upgrade() + frame(TEXT, b'{"type": "join"')
+def test_proxy_protocol(
+    proxies: Process, source: str | None, address: str, extra: bytes | None
+) -> None:
+    header = proxied_v1(source) if extra is None else proxied(source, extra)
+    data = header + upgrade() + frame(TEXT, b'{"type": "join"')
     with proxies.connect() as raw:
         raw.send(data)
         assert raw.response().status == 101
@@ -165,7 +178,7 @@ def test_proxy_protocol(proxies: Process, source: str | None, address: str, extr
         assert b"invalid_json" in str(raw.message()).encode()
         assert addresses(proxies) == [address]
     with proxies.connect() as raw:
-        for byte in proxied(source, extra) + upgrade():
+        for byte in header + upgrade():
             raw.send(bytes([byte]))
         assert raw.response().status == 101
 
@@ -195,14 +208,15 @@ def test_proxy_protocol_from_an_untrusted_peer_names_nobody(proxies: Process) ->
     "data",
     [
         upgrade(),
-        b"PROXY TCP4 198.51.100.7 127.0.0.1 4711 8000\r\n" + upgrade(),
+        b"PROXY TCP5 198.51.100.7 127.0.0.1 4711 8000\r\n" + upgrade(),
+        b"PROXY " + b"x" * 200,
         SIGNATURE + b"\x31\x11\x00\x0c" + bytes(12) + upgrade(),
         SIGNATURE + b"\x21\x11\x00\x04" + bytes(4) + upgrade(),
         SIGNATURE + b"\x21\x11\xff\xff" + bytes(70_000),
         proxied("198.51.100.7")[:20],
         b"",
     ],
-    ids=["none", "version 1", "version 3", "short", "huge", "cut", "nothing"],
+    ids=["none", "bad version 1", "long version 1", "version 3", "short", "huge", "cut", "nothing"],
 )
 def test_what_is_no_proxy_header_gets_nothing(proxies: Process, data: bytes) -> None:
     with proxies.connect(timeout=5) as raw:

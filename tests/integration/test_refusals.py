@@ -59,7 +59,7 @@ MALFORMED = [
     (upgrade(headers=[("Content-Length", "5")]) + b"hello", 400, "bad_request", {}),
     (upgrade(headers=[("Transfer-Encoding", "chunked")]), 400, "bad_request", {}),
     (upgrade(headers=[(f"{EVIL} bad", "x")]), 400, "bad_request", {}),
-    (upgrade(version="HTTP/1.0"), 505, "http_version", {}),
+    (upgrade(version="HTTP/1.0"), 426, "upgrade_required", {"upgrade": "websocket"}),
     (upgrade(version="HTTP/2.0"), 505, "http_version", {}),
     (b"\x00\x01\x02\x03 garbage\r\n\r\n", 400, "bad_request", {}),
     (EVIL.encode() + b"\r\n\r\n", 400, "bad_request", {}),
@@ -91,9 +91,10 @@ def test_malformed(
     assert response.headers["content-type"] == "application/json"
     assert headers.items() <= response.headers.items()
     body = json.loads(response.body)
-    assert set(body) == {"error", "message", "retryAfter"}
+    assert set(body) - {"detail"} == {"error", "message", "retryAfter"}
     assert body["error"] == error
     assert body["message"]
+    assert body.get("detail") or error == "not_found"
     assert EVIL not in f"{response}"
     after = server.stats()
     assert after["connections"]["current"] == 0

@@ -270,9 +270,17 @@ def close_text(reason: Refusal | Close, retry_after: float | None, detail: str =
 
 
 @lru_cache(maxsize=512)
-def http_body(reason: Refusal, retry_after: float | None) -> bytes:
-    """The JSON body of an HTTP refusal; ``retry_after`` in seconds, or None (null) for never."""
+def http_body(reason: Refusal, retry_after: float | None, detail: str = "") -> bytes:
+    """The JSON body of an HTTP refusal.
+
+    Args:
+        reason: a row of the table.
+        retry_after: in seconds, or None (null) for never.
+        detail: what exactly is wrong; nothing that the peer sent.
+    """
     body = {"error": reason.name, "message": reason.message, "retryAfter": retry_after}
+    if detail:
+        body["detail"] = detail
     return _compact(body).encode()
 
 

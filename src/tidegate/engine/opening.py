@@ -7,14 +7,14 @@ is answered at once. These here wait on the poller, hold no lease, and end at th
 from __future__ import annotations
 
 import ssl
-from socket import socket
+from socket import MSG_PEEK, socket
 from time import monotonic
 from typing import TYPE_CHECKING, cast
 
 from tidegate.engine.poller import READ, WRITE, Entry
 from tidegate.engine.tls import TlsSocket
 from tidegate.errors import PeerError
-from tidegate.wire.forwarded import parse_proxy_v2
+from tidegate.wire.forwarded import MAX_PROXY_V1, PROXY_START, PROXY_V1, parse_proxy, proxy_length
 from tidegate.wire.handshake import HandshakeError, head_end, parse_request
 
 if TYPE_CHECKING:
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 __all__ = ["Opening"]
 
 _PROXY, _TLS, _HEAD, _ENDED = range(4)  # the stages, in their order
-
-_PROXY_FIXED_BYTES = 16  # signature, version, family and the length of the rest
 
 
 class Opening(Entry):
@@ -156,18 +154,14 @@ class Opening(Entry):
             self.drop()
 
     def _read_proxy_header(self) -> None:
-        # Read exactly, because what follows may be TLS and then belongs to it.
         buffer = self._buffer
         header = None
         while header is None:
-            want = _PROXY_FIXED_BYTES
-            if len(buffer) >= want:
-                want += int.from_bytes(buffer[14:16])
-            data = self._sock.recv(want - len(buffer))
+            data = self._read_of_proxy_header(buffer)
             if not data:
                 raise PeerError("it left before its PROXY header was whole")
             buffer = self._buffer = buffer + data
-            header = parse_proxy_v2(buffer)
+            header = parse_proxy(buffer)
         if header.source is not None and self._door.trusts(self._peer):
             self._peer = header.source
             if not self._count_client():
@@ -190,6 +184,18 @@ class Opening(Entry):
             return False
         self._key = key
         return True
+
+    def _read_of_proxy_header(self, buffer: bytes) -> bytes:
+        """Read no byte too many, because what follows may be TLS and then belongs to it."""
+        sock, have = cast(socket, self._sock), len(buffer)
+        if have < PROXY_START:
+            return sock.recv(PROXY_START - have)
+        if not buffer.startswith(PROXY_V1):
+            return sock.recv(proxy_length(buffer) - have)
+        # Only the end of the line says where the header ends, and it may be half there.
+        ahead = sock.recv(MAX_PROXY_V1 - have, MSG_PEEK)
+        end = (buffer[-1:] + ahead).find(b"\r\n")
+        return sock.recv(len(ahead) if end < 0 else end + 1)
 
     def _begin_tls(self, context: ssl.SSLContext) -> None:
         self._sock = TlsSocket(cast(socket, self._sock), context)

@@ -144,7 +144,7 @@ class GateDoor:
         assert isinstance(reason, Refusal)
         self._refusals.count(reason)
         headers = refusal_headers(reason, None, None) + error.headers
-        return http_response(reason.status, http_body(reason, None), headers)
+        return http_response(reason.status, http_body(reason, None, error.message), headers)
 
     def timed_out(self) -> bytes:
         """Return the refusal of a request that did not come in time."""

@@ -1,4 +1,4 @@
-"""The client's address behind proxies: X-Forwarded-For, Forwarded (RFC 7239) and PROXY v2.
+"""The client's address behind proxies: X-Forwarded-For, Forwarded (RFC 7239) and PROXY.
 
 Anyone can write anything into these headers. Only what a trusted proxy added is believed, and
 proxies add on the right, so the walk goes from the right and ends at the first address that is
@@ -10,13 +10,22 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Literal
 
 from tidegate.addresses import UNIX_PEER, UNIX_PREFIX, Address, parse
 from tidegate.errors import ConfigError, PeerError
 
-__all__ = ["MAX_PROXY_HEADER", "ProxyHeader", "TrustedProxies", "parse_proxy_v2"]
+__all__ = [
+    "MAX_PROXY_HEADER",
+    "MAX_PROXY_V1",
+    "PROXY_START",
+    "PROXY_V1",
+    "ProxyHeader",
+    "TrustedProxies",
+    "parse_proxy",
+    "proxy_length",
+]
 
 # Nobody stands more proxies in a row, and the walk must not take long for a header full of them.
 _MAX_HOPS = 32
@@ -31,6 +40,12 @@ _PAIR = re.compile(rf'({_WORD})=(?:({_WORD})|"((?:[^"\\]|\\.)*)")')
 _ELEMENT = re.compile(rf"{_PAIR.pattern}(?:[ \t]*+;[ \t]*+(?:{_PAIR.pattern})?)*")
 
 _SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"
+PROXY_START = 12
+"""Bytes that tell the versions apart. The shortest header, `PROXY UNKNOWN` with CRLF, has 15."""
+PROXY_V1 = b"PROXY "
+"""How a header of version 1 begins."""
+MAX_PROXY_V1 = 107
+"""The longest header of version 1, in bytes, CRLF included (section 2.1)."""
 MAX_PROXY_HEADER = 4096
 """The longest PROXY v2 header that is accepted, in bytes; the protocol would allow 65,551."""
 
@@ -110,8 +125,10 @@ class TrustedProxies:
             # proxy's own element cannot change how that one is read.
             for element in header_value.rsplit(",", _MAX_HOPS)[: -_MAX_HOPS - 1 : -1]:
                 element = element.strip(" \t")
-                if element == UNIX_PREFIX:
-                    continue  # what nginx writes for a peer on its own Unix socket
+                # RFC 9110, section 5.6.1.2: empty elements of a list are skipped. "unix:" is what
+                # nginx writes for a peer on its own Unix socket.
+                if not element or element == UNIX_PREFIX:
+                    continue
                 found = read(element)
                 if found is None:
                     break
@@ -123,7 +140,7 @@ class TrustedProxies:
 
 @dataclass(frozen=True, slots=True)
 class ProxyHeader:
-    """A parsed PROXY v2 header.
+    """A parsed PROXY header.
 
     `source` is the client's address, None when the proxy speaks for itself (a health check) or
     the client has no IP address: the connection's own address counts then. `length` is how many
@@ -134,18 +151,56 @@ class ProxyHeader:
     length: int
 
 
-def parse_proxy_v2(data: bytes) -> ProxyHeader | None:
-    """Parse the PROXY protocol v2 header at the start of `data`; None while it is incomplete.
+def parse_proxy(data: bytes) -> ProxyHeader | None:
+    """Parse the PROXY header, version 1 or 2, at the start of `data`; None while it is incomplete.
 
-    Raises PeerError when the bytes are not such a header, or one over MAX_PROXY_HEADER.
-    Source: the PROXY protocol, section 2.2 (haproxy.org/download/3.0/doc/proxy-protocol.txt).
+    Raises PeerError when the bytes are not such a header, or one that is too long.
+    Source: the PROXY protocol, section 2 (haproxy.org/download/3.0/doc/proxy-protocol.txt).
     """
-    if data[:12] != _SIGNATURE[: len(data)]:
-        raise PeerError("a PROXY v2 header must come first")
+    if data[:6] == PROXY_V1[: len(data)]:
+        return _parse_v1(data)
+    if data[:12] == _SIGNATURE[: len(data)]:
+        return _parse_v2(data)
+    raise PeerError("a PROXY header must come first")
+
+
+def proxy_length(data: bytes) -> int:
+    """How long a version 2 header is whose first bytes these are, as far as they tell."""
+    return 16 if len(data) < 16 else 16 + int.from_bytes(data[14:16], "big")
+
+
+def _parse_v1(data: bytes) -> ProxyHeader | None:
+    end = data.find(b"\r\n", 0, MAX_PROXY_V1)
+    if end < 0:
+        if len(data) >= MAX_PROXY_V1:
+            raise PeerError("the PROXY header is too long")
+        return None
+    words = data[:end].decode("latin-1").split(" ")
+    if words[1] == "UNKNOWN":  # whatever follows is to be ignored
+        return ProxyHeader(None, end + 2)
+    version = {"TCP4": 4, "TCP6": 6}.get(words[1])
+    if version is None or len(words) != 6 or not all(map(_is_port, words[4:])):
+        raise PeerError("the PROXY header is malformed")
+    try:
+        source, destination = map(ip_address, words[2:4])
+    except ValueError:
+        raise PeerError("the addresses in the PROXY header are not valid") from None
+    if source.version != version or destination.version != version:
+        raise PeerError("the addresses in the PROXY header are not valid")
+    if isinstance(source, IPv6Address):
+        source = source.ipv4_mapped or source
+    return ProxyHeader(str(source), end + 2)
+
+
+def _is_port(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 5 and int(text) <= 65535
+
+
+def _parse_v2(data: bytes) -> ProxyHeader | None:
     if len(data) < 16:
         return None
     command, family = data[12], data[13]
-    length = 16 + int.from_bytes(data[14:16], "big")
+    length = proxy_length(data)
     if command not in (0x20, 0x21):
         raise PeerError("the PROXY header is not version 2")
     if length > MAX_PROXY_HEADER:

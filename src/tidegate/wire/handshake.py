@@ -51,6 +51,7 @@ _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110, section 5.6.2
 _FIELD_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 _HOST = re.compile(r"[A-Za-z0-9\-._~%!$&'()*+,;=:\[\]]+")  # RFC 3986, section 3.2, no userinfo
 # 16 bytes leave the last of 22 digits with two bits of data, so four values are canonical.
+_VERSION = re.compile(rb" HTTP/1\.[0-9]")
 _KEY = re.compile(r"[A-Za-z0-9+/]{21}[AQgw]==")
 _FIRST_BYTES = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ\r")
 _SINGLETONS = frozenset(
@@ -91,7 +92,8 @@ class Request:
 
     `path` and `query` are as sent, still percent-encoded. `headers` has lower-case names and
     Latin-1 values; fields that came more than once are joined with ", ". `rest` holds the bytes
-    that followed the head. `fields` are the header fields as they came, in their order.
+    that followed the head. `fields` are the header fields as they came, in their order. `minor` is
+    the minor version of HTTP/1; a request of HTTP/1.0 may have no Host, which is empty then.
     """
 
     method: str
@@ -100,6 +102,7 @@ class Request:
     headers: dict[str, str]
     rest: bytes
     fields: Sequence[tuple[bytes, bytes]] = field(default=(), compare=False)
+    minor: int = 1
 
 
 class Upgrade(NamedTuple):
@@ -155,27 +158,33 @@ def parse_request(data: bytes) -> Request | None:
 
     Raises HandshakeError: 400 for anything malformed, for a request with a body and for a
     missing, repeated or invalid Host; 431 over MAX_HEAD_BYTES or MAX_HEADERS; 505 for any
-    version but HTTP/1.1.
+    major version but 1 (RFC 9110, section 15.6.6). Every minor version is understood (2.5).
     """
     end = head_end(data)
     if end < 0:
         return None
+    # Two empty lines may come first, hence the 4. httptools takes RTSP and ICE for HTTP.
+    version_end = data.find(b"\r\n", 4)
+    version = data[version_end - 9 : version_end]
+    minor = 1
+    text = data[:end]
+    if version != b" HTTP/1.1":
+        if _VERSION.fullmatch(version) is None:
+            raise _wrong_version(version)
+        minor = version[8] - 48
+        if minor > 1:  # httptools knows 0 and 1 only; the others are read as 1.1 (RFC 9112, 2.3)
+            text = data[: version_end - 1] + b"1" + data[version_end:end]
     head = _Head()
     parser = HttpRequestParser(head)
     try:
-        parser.feed_data(data[:end])
+        parser.feed_data(text)
     except HttpParserUpgrade:
         pass
     except HttpParserError:
-        if parser.get_http_version() not in ("1.1", "0.0"):
-            raise _wrong_version() from None
         raise _bad_request("the request is malformed") from None
     target = head.target
     if not target:
         raise _bad_request("the request is malformed")
-    # httptools takes RTSP and ICE for HTTP. Two empty lines may come first, hence the 4.
-    if not data.endswith(b" HTTP/1.1", 0, data.find(b"\r\n", 4)):
-        raise _wrong_version()
 
     fields = head.fields
     if len(fields) > MAX_HEADERS:
@@ -192,7 +201,9 @@ def parse_request(data: bytes) -> Request | None:
 
     if "transfer-encoding" in headers or headers.get("content-length", "0").strip("0"):
         raise _bad_request("a request with a body is not accepted")
-    if _HOST.fullmatch(headers.get("host", "")) is None:
+    if minor == 0 and "host" not in headers:
+        headers["host"] = ""  # RFC 9112, section 3.2, asks it of HTTP/1.1 only
+    elif _HOST.fullmatch(headers.get("host", "")) is None:
         raise _bad_request("the Host header is missing or not valid")
     if target[0] != 47:  # "/"
         target, headers["host"] = _absolute_form(target)
@@ -200,11 +211,13 @@ def parse_request(data: bytes) -> Request | None:
         raise _bad_request("the request target is not valid")
     path, _, query = target.decode("latin-1").partition("?")
     method = parser.get_method().decode("latin-1")
-    return Request(method, path, query, headers, data[end:], fields)
+    return Request(method, path, query, headers, data[end:], fields, minor)
 
 
-def _wrong_version() -> HandshakeError:
-    return HandshakeError("http_version", "only HTTP/1.1 is spoken here")
+def _wrong_version(version: bytes) -> HandshakeError:
+    if version.startswith(b" HTTP/") or version.endswith(b" HTTP"):
+        return HandshakeError("http_version", "only HTTP/1.1 and HTTP/1.0 are spoken here")
+    return _bad_request("this is not an HTTP request")
 
 
 def _absolute_form(target: bytes) -> tuple[bytes, str]:
@@ -256,6 +269,8 @@ def check_upgrade(request: Request) -> Upgrade:
     connection = get("connection", "")
     if connection not in _USUAL_CONNECTION and not _names(connection, "upgrade"):
         raise _upgrade_required("the Connection header must name Upgrade")
+    if request.minor == 0:  # RFC 6455, section 4.2.1
+        raise _upgrade_required("a WebSocket needs HTTP/1.1, and this request is HTTP/1.0")
     if get("sec-websocket-version") != "13":
         raise _upgrade_required("only WebSocket version 13 is spoken here")
     key = get("sec-websocket-key", "")

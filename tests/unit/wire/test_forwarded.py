@@ -15,7 +15,7 @@ from tidegate.wire.forwarded import (
     MAX_PROXY_HEADER,
     ProxyHeader,
     TrustedProxies,
-    parse_proxy_v2,
+    parse_proxy,
 )
 
 TRUSTED = TrustedProxies(["10.0.0.0/8", "fd00::/8", "192.0.2.1"])
@@ -92,8 +92,8 @@ def test_counted(address: str, expected: str) -> None:
         # Nonsense ends the walk at the last proxy that was found.
         (PROXY, "198.51.100.1, unknown", PROXY),
         (PROXY, "198.51.100.1, unknown, 10.0.0.2", "10.0.0.2"),
-        (PROXY, "198.51.100.1,", PROXY),
-        (PROXY, "198.51.100.1, , 10.0.0.2", "10.0.0.2"),
+        (PROXY, "198.51.100.1,", "198.51.100.1"),
+        (PROXY, "198.51.100.1, , 10.0.0.2", "198.51.100.1"),
         (PROXY, "198.51.100.256", PROXY),
         (PROXY, "198.51.100.01", PROXY),
         (PROXY, "198.51.100.1:", PROXY),
@@ -230,19 +230,29 @@ HEADERS = [
     pytest.param(proxy(0x20, 0x00, b""), None, id="LOCAL"),
     pytest.param(proxy(0x20, 0x11, IPV4), None, id="LOCAL with addresses"),
     pytest.param(proxy(0x21, 0x11, IPV4.ljust(MAX_PROXY_HEADER - 16)), "198.51.100.1", id="long"),
+    *(
+        pytest.param(f"PROXY {text}\r\n".encode(), source, id=f"1: {text}")
+        for text, source in (
+            ("TCP4 198.51.100.1 10.0.0.1 56324 443", "198.51.100.1"),
+            ("TCP6 2001:DB8:0::1 ::1 65535 0", "2001:db8::1"),
+            ("TCP6 ::ffff:198.51.100.1 ::1 1 2", "198.51.100.1"),
+            ("UNKNOWN", None),
+            ("UNKNOWN ffff::1 ffff::2 65535 65535 and more", None),
+        )
+    ),
 ]
 
 
 @pytest.mark.parametrize(("data", "source"), HEADERS)
-def test_proxy_v2(data: bytes, source: str | None) -> None:
+def test_proxy_headers(data: bytes, source: str | None) -> None:
     expected = ProxyHeader(source, len(data))
-    assert parse_proxy_v2(data) == expected
-    assert parse_proxy_v2(data + b"GET / HTTP/1.1\r\n") == expected
+    assert parse_proxy(data) == expected
+    assert parse_proxy(data + b"GET / HTTP/1.1\r\n") == expected
 
 
 @pytest.mark.parametrize(("data", "source"), HEADERS[:5])
 def test_a_proxy_header_in_pieces_waits_for_its_end(data: bytes, source: str | None) -> None:
-    assert all(parse_proxy_v2(data[:size]) is None for size in range(len(data)))
+    assert all(parse_proxy(data[:size]) is None for size in range(len(data)))
 
 
 @pytest.mark.parametrize(
@@ -251,7 +261,24 @@ def test_a_proxy_header_in_pieces_waits_for_its_end(data: bytes, source: str | N
         pytest.param(b"GET / HTTP/1.1\r\n", id="no header"),
         pytest.param(b"G", id="no header, first byte"),
         pytest.param(SIGNATURE[:5] + b"X", id="signature broken off"),
-        pytest.param(b"PROXY TCP4 198.51.100.1 10.0.0.1 1 2\r\n", id="version 1"),
+        *(
+            pytest.param(f"PROXY {text}\r\n".encode(), id=f"1: {text}"[:30])
+            for text in (
+                "",
+                "TCP4",
+                "tcp4 198.51.100.1 10.0.0.1 1 2",
+                "UDP4 198.51.100.1 10.0.0.1 1 2",
+                "TCP4 198.51.100.1 10.0.0.1 1",
+                "TCP4 198.51.100.1 10.0.0.1 1 65536",
+                "TCP4 198.51.100.1 10.0.0.1 1 -2",
+                "TCP4  198.51.100.1 10.0.0.1 1 2",
+                "TCP4 2001:db8::1 ::1 1 2",
+                "TCP6 198.51.100.1 10.0.0.1 1 2",
+                "TCP4 198.51.100.256 10.0.0.1 1 2",
+                "UNKNOWN" + " " * 100,
+            )
+        ),
+        pytest.param(b"PROXY" + b" " * 200, id="1: no end"),
         pytest.param(proxy(0x11, 0x11, IPV4), id="another version"),
         pytest.param(proxy(0x22, 0x11, IPV4), id="unknown command"),
         pytest.param(proxy(0x21, 0x12, IPV4), id="UDP"),
@@ -261,16 +288,19 @@ def test_a_proxy_header_in_pieces_waits_for_its_end(data: bytes, source: str | N
         pytest.param(proxy(0x21, 0x11, bytes(MAX_PROXY_HEADER - 15))[:16], id="too long"),
     ],
 )
-def test_what_is_no_proxy_v2(data: bytes) -> None:
+def test_what_is_no_proxy_header(data: bytes) -> None:
     with pytest.raises(PeerError):
-        parse_proxy_v2(data)
+        parse_proxy(data)
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.binary(max_size=60), st.sampled_from([b"", SIGNATURE, SIGNATURE + b"\x21\x11\x00"]))
+@given(
+    st.binary(max_size=60),
+    st.sampled_from([b"", SIGNATURE, SIGNATURE + b"\x21\x11\x00", b"PROXY TCP4 "]),
+)
 def test_any_bytes_are_a_proxy_header_or_not(data: bytes, start: bytes) -> None:
     try:
-        header = parse_proxy_v2(start + data)
+        header = parse_proxy(start + data)
     except PeerError:
         return
-    assert header is None or 16 <= header.length <= len(start + data)
+    assert header is None or 15 <= header.length <= len(start + data)

@@ -67,6 +67,21 @@ def test_parses_a_request() -> None:
     )
 
 
+@pytest.mark.parametrize("minor", range(10))
+def test_every_minor_version_of_http_1_is_understood(minor: int) -> None:
+    request = parsed(head(f"GET /health?x HTTP/1.{minor}") + b"rest")
+    assert (request.path, request.query, request.minor) == ("/health", "x", minor)
+    assert (request.headers["host"], request.rest) == ("example.com", b"rest")
+
+
+def test_http_1_0_needs_no_host_and_opens_no_websocket() -> None:
+    assert parsed(b"GET /health HTTP/1.0\r\n\r\n").headers == {"host": ""}
+    refused = refusal(head("GET /ws HTTP/1.0"))
+    assert (refused.reason, refused.headers[0]) == ("upgrade_required", ("Upgrade", "websocket"))
+    assert "HTTP/1.1" in refused.message
+    check_upgrade(parsed(head("GET /ws HTTP/1.2")))
+
+
 def test_keeps_what_follows_the_head() -> None:
     frames = b"\x81\x85\x00\x00\x00\x00hello\r\n\r\n"
     assert parsed(head() + frames).rest == frames
@@ -114,12 +129,15 @@ def test_empty_lines_before_the_request_are_skipped(before: bytes) -> None:
         pytest.param(head("GET http:///b HTTP/1.1"), 400, "bad_request", id="no authority"),
         pytest.param(head("GET /\xe9 HTTP/1.1"), 400, "bad_request", id="non-ASCII target"),
         pytest.param(head("GET /\x00 HTTP/1.1"), 400, "bad_request", id="NUL in target"),
-        pytest.param(head("GET /ws HTTP/1.0"), 505, "http_version", id="HTTP/1.0"),
-        pytest.param(head("GET /ws HTTP/1.2"), 505, "http_version", id="HTTP/1.2"),
+        pytest.param(head("GET /ws HTTP/1.10"), 400, "bad_request", id="HTTP/1.10"),
+        pytest.param(head("GET /ws HTTP/01.1"), 400, "bad_request", id="HTTP/01.1"),
+        pytest.param(head("GET /ws HTTP/1.1 "), 400, "bad_request", id="a space behind"),
+        pytest.param(head("GET /ws http/1.1"), 400, "bad_request", id="lower-case version"),
+        pytest.param(head("GET /ws HTTP/3.0"), 505, "http_version", id="HTTP/3.0"),
         pytest.param(head("GET /ws HTTP/2.0"), 505, "http_version", id="HTTP/2.0"),
-        pytest.param(b"GET /ws\r\n\r\n", 505, "http_version", id="HTTP/0.9"),
+        pytest.param(b"GET /ws\r\n\r\n", 400, "bad_request", id="HTTP/0.9"),
         pytest.param(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505, "http_version", id="h2 preface"),
-        pytest.param(head("GET /ws RTSP/1.1"), 505, "http_version", id="another protocol"),
+        pytest.param(head("GET /ws RTSP/1.1"), 400, "bad_request", id="another protocol"),
         pytest.param(head().replace(b"\r\n", b"\n") + b"\r\n\r\n", 400, "bad_request", id="LF"),
         pytest.param(head("GET / HTTP/1.1", "A: 1\nB: 2"), 400, "bad_request", id="one LF"),
         pytest.param(head("GET / HTTP/1.1", "A: 1\rB: 2"), 400, "bad_request", id="one CR"),

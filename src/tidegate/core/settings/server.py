@@ -153,7 +153,7 @@ class ProxiesSettings(Section):
         choices=("x-forwarded-for", "forwarded"),
     )
     protocol: bool = setting(
-        False, "Whether connections begin with a PROXY protocol version 2 header."
+        False, "Whether connections begin with a PROXY protocol header, version 1 or 2."
     )
 
     def _check(self) -> None:
