@@ -74,15 +74,13 @@ frontend status
 """
 
 
+# A plain check asks for OPTIONS / in HTTP/1.0; anything but 2xx and 3xx is DOWN.
 @pytest.mark.parametrize("check", ["option httpchk", "option httpchk GET /ready"])
 def test_haproxy_with_a_plain_check_finds_the_server_up(
     serve: Start, tool: Tool, tmp_path: Path, check: str
 ) -> None:
     server = serve({"proxies": {"trusted": ["127.0.0.1"]}})
     port, status = free_port(), free_port()
-    # A plain check asks for OPTIONS / in HTTP/1.0; anything but 2xx and 3xx is DOWN.
-    if check == "option httpchk":
-        check += " GET /health HTTP/1.0"
     config = HAPROXY.format(
         mode="http",
         port=port,

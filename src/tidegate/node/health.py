@@ -49,8 +49,14 @@ def ready_body(node: Healthy) -> tuple[int, dict[str, object]]:
 def respond(request: Request, node: Healthy) -> bytes | None:
     """The whole answer to a request for `/health` or `/ready`, None for any other.
 
-    A HEAD request gets the same head as a GET, without the body (RFC 9110 section 9.3.2).
+    A HEAD request gets the same head as a GET, without the body (RFC 9110 section 9.3.2). What
+    HAProxy asks with a plain `option httpchk`, `OPTIONS /`, is answered as `/ready` is.
     """
+    if request.method == "OPTIONS" and request.path == "/":
+        status, body = ready_body(node)
+        if status == HTTPStatus.OK:
+            return http_response(status, b"", [("Allow", "GET, HEAD, OPTIONS")])
+        return http_response(status, json.dumps(body).encode(), [("Cache-Control", "no-store")])
     if request.path not in ("/health", "/ready"):
         return None
     response = _respond(request, node)
