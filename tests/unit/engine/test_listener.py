@@ -27,7 +27,6 @@ async def refused(client: Client, status: int) -> None:
         (upgrade(), 503),
         (upgrade(path="/other"), 404),
         (upgrade(replace={"Sec-WebSocket-Version": "12"}), 426),
-        (b"GET / HTTP/1.0\r\n\r\n", 404),
         (b"GET / HTTP/2.0\r\n\r\n", 505),
         (b"\x16\x03\x01", 400),
         (b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 20_000, 431),
