@@ -5,6 +5,9 @@ from __future__ import annotations
 import contextlib
 import resource
 import ssl
+import threading
+import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -181,6 +184,48 @@ def test_many_addresses_that_hold_all_there_is_keep_nobody_out(
     attack(server, stack, do, lambda number: f"127.0.2.{number % 250 + 1}")
     assert others_get_in(server, stack) == OTHERS
     assert get(server.port, "/health")[0] == 200
+
+
+def test_some_addresses_that_come_again_and_again_keep_nobody_out(
+    serve: Start, stack: contextlib.ExitStack
+) -> None:
+    """They take what becomes free at once, and must not end the attempts of others for it."""
+    server = serve({"server": {"handshake_timeout": 30}}, prepare=few_descriptors)
+    done = threading.Event()
+
+    def flood(number: int) -> None:
+        kept: deque[Raw] = deque()
+        while not done.is_set():
+            with contextlib.suppress(OSError):
+                kept.append(server.connect(source=f"127.0.3.{number}"))
+                half_a_request(kept[-1])
+            if len(kept) > 60:
+                kept.popleft().close()
+        for raw in kept:
+            raw.close()
+
+    threads = [threading.Thread(target=flood, args=(number,)) for number in range(1, 9)]
+    for thread in threads:
+        thread.start()
+    try:
+        wait_until(lambda: server.stats()["rejections"]["ip_limit"] > 100, 10, "all is taken")
+        count = 0
+        for batch in range(4):
+            # Each of them takes its time, as over a slow network.
+            sources = [f"127.0.1.{10 * batch + number + 1}" for number in range(10)]
+            raws = [stack.enter_context(server.connect(source=source)) for source in sources]
+            for raw in raws:
+                raw.send(upgrade()[:60])
+            time.sleep(0.5)
+            for raw in raws:
+                with contextlib.suppress(OSError):
+                    raw.send(upgrade()[60:])
+                count += raw.response().status == 101
+        assert count == OTHERS
+    finally:
+        done.set()
+        for thread in threads:
+            thread.join()
 
 
 def test_attempts_beyond_what_an_address_may_hold_are_told(

@@ -177,7 +177,7 @@ class Opening(Entry):
         unfinished = self._shared.unfinished
         unfinished.leave(self._key)
         self._key = ""
-        key = unfinished.enter(self._peer)
+        key = unfinished.enter(self._peer, full=len(self._shared.openings) >= unfinished.most)
         if key is None:
             self._leave()
             self._listener.crowd(self._sock, self._peer)

@@ -4,9 +4,10 @@ An attempt costs its client nothing, so what all of them hold is bounded, and wh
 of it: TLS handshakes, PROXY headers, requests that are not whole, decisions that are pending, and
 refusals that the client has not read to their end.
 
-When all is taken, the attempt that has waited longest makes room for the next: one that finishes in
-time finishes soon. When an address has its part, its next attempt is refused. Proxies that are
-trusted are not counted, because their clients are; those are known when the request is read.
+When an address has its part, its next attempt is refused. When all is taken, so is the next of an
+address that has one already; for any other, the attempt that has waited longest makes room: one
+that finishes in time finishes soon. Proxies that are trusted are not counted, because their clients
+are; those are known when the request is read.
 """
 
 from __future__ import annotations
@@ -56,20 +57,21 @@ class Unfinished:
             part = min(part, limits.per_ip)
         self.of_one = max(_LEAST_OF_ONE, part)
 
-    def enter(self, address: str | None) -> str | None:
+    def enter(self, address: str | None, *, full: bool = False) -> str | None:
         """Count an attempt; None when its address has as many as it may have. HOT.
 
         Args:
-            address: None, or empty, when it is known to be a proxy's, or has no IP address.
+            address: None when it is known to be a proxy's.
+            full: whether all is taken, so that another one would have to make room.
 
         Returns:
             What `leave` has to be given when the attempt has finished.
         """
-        if not address:
+        if address is None:
             return ""
         key = network(address, self._prefix)
         count = self._counts.get(key, 0)
-        if count >= self.of_one:
+        if count >= (1 if full else self.of_one):
             return None
         self._counts[key] = count + 1
         return key

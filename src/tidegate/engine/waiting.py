@@ -32,11 +32,10 @@ class Waiting:
     def wait(self, sock: Socket, peer: str, arrived: float, data: bytes = b"") -> None:
         """Wait for what is missing of a request; `data` is what is there already."""
         shared = self._shared
-        key = shared.unfinished.enter(self._listener.counted(peer))
+        key = self._enter(self._listener.counted(peer))
         if key is None:
             self._listener.crowd(sock, peer)
             return
-        self._make_room()
         fd = sock.fileno()  # known before TLS takes the socket over
         opening = Opening(shared, self._listener, sock, peer, arrived, self._proxy_protocol, key)
         shared.poller.register(fd, opening)
@@ -51,17 +50,19 @@ class Waiting:
         shared = self._shared
         if shared.pending >= shared.max_pending:
             return undecided.refuse(PENDING_LIMIT)
-        key = shared.unfinished.enter(undecided.address)
+        key = self._enter(undecided.address)
         if key is None:
             return undecided.refuse(IP_LIMIT)
-        self._make_room()
         Parked(shared, self._listener, sock, peer, request, arrived, undecided, key).begin()
         return None
 
-    def _make_room(self) -> None:
-        """End the attempt that has waited longest, if there are as many as there may be."""
-        openings = self._shared.openings
-        if len(openings) >= self._shared.unfinished.most:
+    def _enter(self, address: str | None) -> str | None:
+        """Count one more, as `Unfinished.enter` does; the oldest makes room if it has to."""
+        openings, unfinished = self._shared.openings, self._shared.unfinished
+        full = len(openings) >= unfinished.most
+        key = unfinished.enter(address, full=full)
+        if full and key is not None:
             oldest = openings.first()
             if oldest is not None:
                 oldest.give_way()
+        return key

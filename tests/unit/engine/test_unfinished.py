@@ -74,10 +74,18 @@ def test_unfinished_of_an_ipv6_network_are_those_of_one_address() -> None:
     assert unfinished.enter("2001:db8::9") is not None
 
 
-@pytest.mark.parametrize("address", [None, ""])
-def test_unfinished_of_a_proxy_or_without_an_address_are_not_counted(address: str | None) -> None:
+def test_unfinished_when_all_is_taken_are_one_of_an_address() -> None:
     unfinished = Unfinished(12, LimitsSettings())
-    keys = [unfinished.enter(address) for _ in range(100)]
+    assert unfinished.enter("192.0.2.1", full=True)
+    assert unfinished.enter("192.0.2.1", full=True) is None
+    assert unfinished.enter("192.0.2.2", full=True)
+    assert unfinished.enter(None, full=True) == ""
+    assert unfinished.enter("192.0.2.1")
+
+
+def test_unfinished_of_a_proxy_are_not_counted() -> None:
+    unfinished = Unfinished(12, LimitsSettings())
+    keys = [unfinished.enter(None) for _ in range(100)]
     assert keys == [""] * 100
     for key in keys:
         assert key is not None

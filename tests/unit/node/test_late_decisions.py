@@ -170,6 +170,11 @@ class World:
         return client, self.promises[-1]
 
 
+def of(number: int) -> tuple[tuple[str, str], ...]:
+    """Headers of a client behind a proxy, with an address of its own."""
+    return (TOKEN, ("X-Forwarded-For", f"192.0.2.{number}"))
+
+
 def refused_by(response: Response, reason: Refusal) -> None:
     assert response.status == reason.status
     assert response.headers["x-rejection-reason"] == reason.name
@@ -498,9 +503,6 @@ def test_pending_decisions_of_one_address_are_bounded_and_others_wait_beside_the
 ) -> None:
     """The client is counted, not its proxy."""
 
-    def of(number: int) -> tuple[tuple[str, str], ...]:
-        return (TOKEN, ("X-Forwarded-For", f"192.0.2.{number}"))
-
     async def main() -> None:
         async with World(limits={"per_ip": 4}, proxies={"trusted": ["127.0.0.1"]}) as world:
             waiting = [await world.park(headers=of(1)) for _ in range(4)]
@@ -522,10 +524,14 @@ def test_pending_decisions_of_one_address_are_bounded_and_others_wait_beside_the
 
 def test_pending_decision_that_waits_longest_makes_room_when_there_are_too_many() -> None:
     async def main() -> None:
-        async with World(limits={"per_ip": 100}) as world:
+        async with World(proxies={"trusted": ["127.0.0.1"]}) as world:
             world.node.engine.shared.unfinished.share(3, world.node.settings.limits)
-            waiting = [await world.park() for _ in range(3)]
-            waiting.append(await world.park())
+            waiting = [await world.park(headers=of(number)) for number in range(3)]
+            # One more of an address that has one already has to come later.
+            client = await world.client()
+            await client.knock(headers=of(0))
+            refused_by(await client.response(), IP_LIMIT)
+            waiting.append(await world.park(headers=of(3)))
             refused_by(await waiting[0][0].response(), PENDING_LIMIT)
             assert waiting[0][1].cancelled == 1
             assert world.pending == 3
