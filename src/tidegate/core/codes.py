@@ -54,6 +54,7 @@ __all__ = [
     "METHOD_NOT_ALLOWED",
     "NORMAL",
     "NOT_ADMITTED",
+    "NOT_ALLOWED",
     "NOT_AUTHENTICATED",
     "NOT_FOUND",
     "NOT_JOINED",
@@ -238,6 +239,7 @@ TOO_BIG: Final = _row(Fault("too_big", None, "The message is too big"))
 NOT_JOINED: Final = _row(Fault("not_joined", None, "Join the room first"))
 NOT_AUTHENTICATED: Final = _row(Fault("not_authenticated", None, "Authenticate first"))
 NOT_ADMITTED: Final = _row(Fault("not_admitted", None, "Wait to be admitted first"))
+NOT_ALLOWED: Final = _row(Fault("not_allowed", None, "A client without a token may not do that"))
 ALREADY_AUTHENTICATED: Final = _row(
     Fault("already_authenticated", None, "This connection is authenticated already")
 )

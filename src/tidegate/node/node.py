@@ -21,6 +21,7 @@ from tidegate.core import codes
 from tidegate.core.admission.admission import Admission
 from tidegate.core.admission.shedding import LoadShedder
 from tidegate.core.admission.tracker import ConnectionTracker
+from tidegate.core.messaging.permissions import Permissions
 from tidegate.core.messaging.rooms import Rooms
 from tidegate.core.settings.changes import differences, merged, only
 from tidegate.core.stats import Stats
@@ -94,6 +95,7 @@ class Node:
         self.rooms: Rooms[Connection] = Rooms(
             settings.limits.per_room, settings.limits.rooms_per_connection
         )
+        self._permissions = Permissions(settings)
         self.users = Users()
         self.shedder = LoadShedder(settings, monotonic())
         self.admission = Admission(settings, self.tracker, self.shedder, random, self._dry_run)
@@ -109,6 +111,7 @@ class Node:
                 self.stats,
                 self.tracker,
                 self.rooms,
+                self._permissions,
                 self.users,
                 self.delivery,
                 self._identities.identify,
@@ -254,6 +257,7 @@ class Node:
         self.settings = wanted
         self.tracker.apply(wanted.limits, wanted.tiers)
         self.rooms.apply(wanted.limits.per_room, wanted.limits.rooms_per_connection)
+        self._permissions.apply(wanted)
         self.admission.apply(wanted, monotonic())
         self.waiting.apply(wanted)
         self.engine.apply(wanted)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 if TYPE_CHECKING:
     from tidegate.core.admission.attempt import Reject
     from tidegate.core.admission.tracker import ConnectionTracker
+    from tidegate.core.messaging.permissions import Permissions
     from tidegate.core.messaging.rooms import Rooms
     from tidegate.core.settings import Settings
     from tidegate.core.stats import Stats
@@ -33,6 +34,7 @@ class Services:
     stats: Stats
     tracker: ConnectionTracker
     rooms: Rooms[Connection]
+    permissions: Permissions
     users: Users
     delivery: Delivery
     identify: Callable[[Connection, str], Reject | None]

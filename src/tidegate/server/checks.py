@@ -21,12 +21,15 @@ def warnings(settings: Settings, descriptors: int | None) -> Iterator[str]:
     `descriptors` is the file descriptor limit in force, None for no limit.
     """
     server, limits = settings.server, settings.limits
-    open_to_all = [host for host in server.host if not is_local(host)]
-    if settings.auth.anonymous and open_to_all:
+    open_to_all = next((host for host in server.host if not is_local(host)), None)
+    if settings.auth.anonymous and (open_to_all is not None or settings.proxies.trusted):
+        why = (
+            "proxies are trusted" if open_to_all is None else f"server.host is {shown(open_to_all)}"
+        )
         yield (
-            f"anonymous clients may connect from anywhere, because server.host is "
-            f"{shown(open_to_all[0])} and auth.anonymous is true; to ask for tokens, set "
-            f"auth.secret (or auth.public_key) and auth.anonymous = false"
+            f"anonymous clients may {_allowed(settings)}, because {why} and auth.anonymous is true;"
+            f" to ask for tokens, set auth.secret (or auth.public_key) and auth.anonymous = false;"
+            f" to allow less, set anonymous.join, anonymous.publish and anonymous.direct"
         )
     room = max(0, Shares.of(descriptors).connections - _OWN_DESCRIPTORS)
     if room < limits.connections:
@@ -35,3 +38,18 @@ def warnings(settings: Settings, descriptors: int | None) -> Iterator[str]:
             f"{limits.connections}: about {room} connections will fit; raise the hard limit "
             f"(`ulimit -n`, or LimitNOFILE= of systemd) or lower limits.connections"
         )
+
+
+def _allowed(settings: Settings) -> str:
+    """What anonymous clients may do, in words."""
+    may = ["connect from anywhere"]
+    for verb, rooms in (
+        ("join", settings.anonymous.join),
+        ("write to", settings.anonymous.publish),
+    ):
+        if rooms:
+            may.append(f"{verb} {'every room' if '*' in rooms else shown(rooms)}")
+    if settings.anonymous.direct:
+        may.append("write to every user")
+    *others, last = may
+    return f"{', '.join(others)} and {last}" if others else last

@@ -50,6 +50,30 @@ def test_anonymous_clients_on_a_public_address_are_warned_of(host: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("anonymous", "may"),
+    [
+        ({}, "connect from anywhere, join every room and write to every room, because"),
+        ({"direct": True}, "join every room, write to every room and write to every user, because"),
+        (
+            {"join": ["lobby", "news.*"], "publish": []},
+            'connect from anywhere and join ["lobby", "news.*"], because',
+        ),
+        ({"join": [], "publish": []}, "anonymous clients may connect from anywhere, because"),
+    ],
+)
+def test_what_anonymous_clients_may_do_is_said(anonymous: dict[str, object], may: str) -> None:
+    (said,) = warned(server={"host": "0.0.0.0"}, anonymous=anonymous)
+    assert may in said
+    for name in ("anonymous.join", "anonymous.publish", "anonymous.direct"):
+        assert name in said
+
+
+def test_anonymous_clients_behind_a_proxy_on_this_machine_are_warned_of() -> None:
+    (said,) = warned(proxies={"trusted": ["127.0.0.1"]})
+    assert "because proxies are trusted and auth.anonymous is true" in said
+
+
+@pytest.mark.parametrize(
     ("connections", "descriptors", "fits"),
     [(1000, 1251, 999), (10_000, 1024, 800), (1000, 20, 0), (1000, 1252, None)],
 )

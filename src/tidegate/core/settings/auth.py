@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
 from tidegate.core.settings.fields import Section, setting
 
-__all__ = ["ALGORITHMS", "AuthSettings"]
+__all__ = ["ALGORITHMS", "AnonymousSettings", "AuthSettings"]
 
 # RFC 7518 3.2: a key of the same size as the hash output or larger must be used.
 _SECRET_BYTES: Final = {"HS256": 32, "HS384": 48, "HS512": 64}
@@ -17,6 +17,28 @@ ALGORITHMS: Final = (
     *("ES256", "ES384", "ES512", "EdDSA"),
 )
 """The token algorithms that can be allowed (RFC 7518, RFC 8037); "none" is not among them."""
+
+
+def _rooms(doc: str) -> Any:
+    return setting(
+        ("*",),
+        doc,
+        pattern=r"[^\x00-\x1f\x7f-\x9f*]{0,127}\*|[^\x00-\x1f\x7f-\x9f*]{1,128}",
+        wording='the name of a room, or its beginning and "*"',
+        live=True,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class AnonymousSettings(Section):
+    """What clients without a token may do, where they may connect (`auth.anonymous`)."""
+
+    section: ClassVar[str] = "anonymous"
+    join: tuple[str, ...] = _rooms(
+        'Rooms that they may join; a name that ends with "*" stands for all that begin so.'
+    )
+    publish: tuple[str, ...] = _rooms("Rooms that they may write to, once they have joined them.")
+    direct: bool = setting(False, "Whether they may write to users.", live=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from typing import Any, Final, get_type_hints
 
 from tidegate.addresses import unix_path
 from tidegate.core.settings.admission import BreakerSettings, PacingSettings, WaitingRoomSettings
-from tidegate.core.settings.auth import AuthSettings
+from tidegate.core.settings.auth import AnonymousSettings, AuthSettings
 from tidegate.core.settings.fields import (
     Section,
     Setting,
@@ -56,6 +56,7 @@ class Settings:
     deflate: DeflateSettings = field(default_factory=DeflateSettings)
     proxies: ProxiesSettings = field(default_factory=ProxiesSettings)
     auth: AuthSettings = field(default_factory=AuthSettings)
+    anonymous: AnonymousSettings = field(default_factory=AnonymousSettings)
     drain: DrainSettings = field(default_factory=DrainSettings)
 
     def __post_init__(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from tidegate.core.codes import BROADCAST_OFF, NOT_JOINED
+from tidegate.core.codes import BROADCAST_OFF, NOT_ALLOWED, NOT_JOINED
 from tidegate.core.messaging.publication import Publication
 from tidegate.node.native.answers import acknowledge, answer, refuse, refuse_early
 
@@ -25,11 +25,15 @@ class RoomMessages:
         self.broadcast = True
         """Whether clients may send to rooms."""
         self._rooms = services.rooms
+        self._permissions = services.permissions
         self._delivery = services.delivery
 
     def join(self, connection: Connection, message: Join) -> None:
         """Put a connection into a room."""
         room = message.room
+        if not self._permissions.may_join(connection.user, room):
+            refuse(connection, NOT_ALLOWED, message.id)
+            return
         # One that is in as many rooms as it may be has a better reason coming.
         if (
             room not in connection.rooms
@@ -49,11 +53,15 @@ class RoomMessages:
         if message.room not in connection.rooms:
             refuse(connection, NOT_JOINED, message.id)
             return
+        user = connection.user
+        if not self._permissions.may_publish(user, message.room):
+            refuse(connection, NOT_ALLOWED, message.id)
+            return
         if not self.broadcast:
             refuse(connection, BROADCAST_OFF, message.id)
             return
         self._delivery.publish(
-            Publication(message.room, message.data, connection.user, connection.id, message.echo),
+            Publication(message.room, message.data, user, connection.id, message.echo),
             partial(answer, connection, message.id),
             connection,
         )

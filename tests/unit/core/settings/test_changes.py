@@ -202,6 +202,7 @@ LIVE = {
     "drain": "on_sigterm window",
     "server": "handshake_timeout close_timeout shutdown_timeout",
     "auth": "timeout",
+    "anonymous": "join publish direct",
 }
 
 

@@ -12,6 +12,7 @@ from tidegate.backplane.memory import MemoryBroker
 from tidegate.core.admission.attempt import ANONYMOUS, Identity, Lease
 from tidegate.core.admission.tracker import ConnectionTracker
 from tidegate.core.codes import NORMAL, REASONS, Close, Refusal, close_text
+from tidegate.core.messaging.permissions import Permissions
 from tidegate.core.messaging.rooms import Rooms
 from tidegate.core.settings import Settings
 from tidegate.core.stats import Stats
@@ -139,6 +140,7 @@ class World:
         self.rooms: Rooms[Any] = Rooms(
             settings.limits.per_room, settings.limits.rooms_per_connection
         )
+        self.permissions = Permissions(settings)
         self.users = Users()
         self.fanout = InstantFanout(self.rooms)
         self.delivery = Delivery(self.rooms, self.users, cast(Any, self.fanout), MemoryBroker())
@@ -152,6 +154,7 @@ class World:
                 self.stats,
                 self.tracker,
                 self.rooms,
+                self.permissions,
                 self.users,
                 self.delivery,
                 self.identities.identify,

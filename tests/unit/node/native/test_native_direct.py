@@ -50,3 +50,18 @@ def test_direct_message_to_its_own_sender_reaches_it(world: World) -> None:
     ann.take()
     (said,) = world.say(ann, type="direct_message", user="ann", data=[1])
     assert (said["type"], said["data"], said["from"]) == ("direct_message", [1], "ann")
+
+
+def test_direct_message_of_an_anonymous_client_is_refused_unless_that_is_allowed() -> None:
+    for allowed in (False, True):
+        world = World(anonymous={"direct": allowed})
+        bob, anonymous = world.open("bob"), world.open()
+        bob.take()
+        anonymous.take()
+        said = world.say(anonymous, type="direct_message", user="bob", data=1, id=1)
+        if allowed:
+            assert said == [{"type": "ack", "id": 1, "delivered": 1}]
+            assert bob.take()[-1]["from"] is None
+        else:
+            assert (said[0]["code"], said[0]["id"]) == ("not_allowed", 1)
+            assert bob.take() == []

@@ -160,3 +160,35 @@ def test_room_message_while_broadcast_is_off_is_refused_until_it_is_on_again(wor
     assert [message["type"] for message in bob.take()] == ["direct_message"]
     world.app.profile_changed(Zone.NORMAL, Profile(True, 1 << 20, 100.0, 30.0), False)
     assert len(world.say(ann, type="room_message", room="a", data=1, id=9)) == 2
+
+
+# Clients without a token.
+
+
+def test_join_of_an_anonymous_client_is_refused_where_that_is_not_allowed() -> None:
+    world = World(anonymous={"join": ["lobby", "news.*"]})
+    peer, ann = world.open(), world.open("ann")
+    peer.take()
+    ann.take()
+    assert world.say(peer, type="join", room="staff", id=1) == [error("not_allowed", id=1)]
+    for room in ("lobby", "news.sport"):
+        assert world.say(peer, type="join", room=room) == []
+    assert peer.rooms == ("lobby", "news.sport")
+    assert world.say(ann, type="join", room="staff") == []
+    assert ann.rooms == ("staff",)
+
+
+def test_message_of_an_anonymous_member_is_refused_where_that_is_not_allowed() -> None:
+    world = World(anonymous={"publish": ["lobby"]})
+    peer, ann = world.open(), world.open("ann")
+    for each in (peer, ann):
+        for room in ("lobby", "news"):
+            world.say(each, type="join", room=room)
+        each.take()
+    refused = world.say(peer, type="room_message", room="news", data=1, id=1)
+    assert refused == [error("not_allowed", id=1)]
+    assert ann.take() == []
+    world.say(peer, type="room_message", room="lobby", data=2)
+    assert [said["data"] for said in ann.take()] == [2]
+    world.say(ann, type="room_message", room="news", data=3)
+    assert [said["data"] for said in peer.take()][-1] == 3
