@@ -143,6 +143,37 @@ def test_pages_of_other_origins_do_not_get_in(serve: Start, visit: Visit, elsewh
     assert visit(page_of(server)).evaluate(REFUSED, server.url) == "refused"
 
 
+@pytest.mark.parametrize(
+    ("page", "origin"),
+    [
+        ("http://127.0.0.1:{}", "HTTP://127.1:{}"),
+        ("http://localhost:{}", "http://LocalHost:*"),
+        # Chromium finds all names below localhost on this machine.
+        ("http://app.localhost:{}", "http://*.localhost:*"),
+        ("http://bücher.localhost:{}", "http://Bücher.localhost:{}"),
+    ],
+)
+def test_pages_of_listed_origins_get_in(
+    serve: Start, visit: Visit, elsewhere: str, page: str, origin: str
+) -> None:
+    port = elsewhere.rpartition(":")[2]
+    server = serve({"server": {"origins": [origin.format(port)]}})
+    assert visit(page.format(port)).evaluate(REFUSED, server.url) == "open"
+    assert visit(f"http://a.b.localhost:{port}").evaluate(REFUSED, server.url) == "refused"
+    assert server.stats()["rejections"]["origin"] == 1
+
+
+def test_a_page_from_a_file_gets_in_where_that_is_listed(
+    serve: Start, visit: Visit, tmp_path: Path
+) -> None:
+    path = tmp_path / "page.html"
+    path.write_text("<title>from a file</title>")
+    page = path.as_uri()
+    assert visit(page).evaluate(REFUSED, serve().url) == "refused"
+    server = serve({"server": {"origins": ["file://", "null"]}})
+    assert visit(page).evaluate(REFUSED, server.url) == "open"
+
+
 def test_answering_pings_and_closing_for_good(serve: Start, visit: Visit) -> None:
     server = serve({"heartbeat": {"interval": 0.3, "timeout": 0.5, "idle_timeout": 1.5}})
     script = "async (url) => (await opened(url)).closed"

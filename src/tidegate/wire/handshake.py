@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from binascii import b2a_base64
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha1
 from http import HTTPStatus
@@ -36,7 +36,6 @@ __all__ = [
     "head_end",
     "http_response",
     "is_upgrade",
-    "origin_allowed",
     "parse_request",
 ]
 
@@ -253,7 +252,7 @@ def is_upgrade(request: Request) -> bool:
 def check_upgrade(request: Request) -> Upgrade:
     """Check everything that RFC 6455, section 4.2.1, asks of an opening handshake.
 
-    The Origin is returned and not judged: that is `origin_allowed`.
+    The Origin is returned and not judged: that is `core.origins`.
     Raises HandshakeError: 405 for a method other than GET; 426 for a request that asks for no
     WebSocket or for another version of it; 400 for a bad key or bad subprotocols.
     """
@@ -295,24 +294,6 @@ def _subprotocols(offered: str) -> tuple[str, ...]:
     if not names or len(set(names)) != len(names) or not all(map(_TOKEN.fullmatch, names)):
         raise _bad_request("Sec-WebSocket-Protocol must be a list of different tokens")
     return names
-
-
-def origin_allowed(origin: str | None, host: str, allowed: Collection[str], secure: bool) -> bool:
-    """Tell whether a page from `origin` may connect (RFC 6455, section 10.2).
-
-    No Origin means no browser, which could claim any origin: allowed. With nothing in `allowed`
-    the page must come from `host` itself, over https when the connection is `secure`. A plain
-    connection also takes https, for TLS may end at a proxy in front. Otherwise `allowed` must
-    hold the origin exactly, or "*" for all.
-    """
-    if origin is None or "*" in allowed:
-        return True
-    if allowed:
-        return origin in allowed
-    host = host.lower()
-    if origin == "https://" + host.removesuffix(":443"):
-        return True
-    return not secure and origin == "http://" + host.removesuffix(":80")
 
 
 def accept_response(

@@ -275,6 +275,9 @@ def test_an_error_of_ours(caplog: pytest.LogCaptureFixture) -> None:
         (["https://a.example"], "https://a.example.evil", False),
         (["https://a.example"], "http://127.0.0.1", False),
         (["*"], "https://any.example", True),
+        (["https://*.A.example:443"], "https://x.a.example", True),
+        (["https://*.a.example"], "https://a.example", False),
+        (["file://"], "file://", True),
     ],
 )
 def test_origins(origins: list[str], origin: str | None, allowed: bool) -> None:

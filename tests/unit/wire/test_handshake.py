@@ -17,7 +17,6 @@ from tidegate.wire.handshake import (
     head_end,
     http_response,
     is_upgrade,
-    origin_allowed,
     parse_request,
 )
 
@@ -305,37 +304,6 @@ def test_nothing_of_the_peer_is_in_an_answer(data: bytes) -> None:
     answer = http_response(status_of(error), error.message.encode("ascii"), error.headers)
     assert b"EVIL" not in answer
     assert answer.isascii()
-
-
-@pytest.mark.parametrize(
-    ("origin", "host", "allowed", "secure", "expected"),
-    [
-        (None, "a.org", (), False, True),
-        (None, "a.org", ("https://b.org",), True, True),
-        ("https://evil.org", "a.org", ("*",), True, True),
-        ("null", "a.org", (), False, False),
-        ("null", "a.org", ("null",), False, True),
-        ("http://a.org", "a.org", (), False, True),
-        ("http://a.org", "a.org", (), True, False),
-        ("https://a.org", "a.org", (), True, True),
-        ("https://a.org", "a.org", (), False, True),
-        ("https://a.org", "A.org", (), True, True),
-        ("https://a.org", "a.org:443", (), True, True),
-        ("http://a.org", "a.org:80", (), False, True),
-        ("http://a.org:8000", "a.org:8000", (), False, True),
-        ("http://a.org:8001", "a.org:8000", (), False, False),
-        ("http://a.org.evil.org", "a.org", (), False, False),
-        ("https://b.org", "a.org", ("https://b.org", "https://c.org"), True, True),
-        ("http://b.org", "a.org", ("https://b.org",), True, False),
-        ("https://x.b.org", "a.org", ("https://b.org",), True, False),
-        ("https://a.org", "a.org", ("https://b.org",), True, False),
-        ("", "a.org", (), False, False),
-    ],
-)
-def test_origins(
-    origin: str | None, host: str, allowed: tuple[str, ...], secure: bool, expected: bool
-) -> None:
-    assert origin_allowed(origin, host, allowed, secure) is expected
 
 
 REQUESTS = [

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
 from tidegate.addresses import is_local
+from tidegate.core.origins import normal_origin
 from tidegate.core.settings.fields import Section, SettingError, setting, shown
 
 __all__ = ["AdminSettings", "ProxiesSettings", "ServerSettings", "TlsSettings"]
@@ -52,9 +53,9 @@ class ServerSettings(Section):
     )
     origins: tuple[str, ...] = setting(
         (),
-        'Web origins that may connect, or "*" for all; empty for the same origin only.',
-        pattern=r"\*|null|[a-z][a-z0-9+.-]*://[^\s/?#@]+",
-        wording='an origin such as "https://example.com" (lower case, no path), or "*"',
+        'Web origins that may connect, or "*" for all; empty for the same origin only. '
+        'In an origin, "*" stands for one label of the host or for the port.',
+        wording='an origin such as "https://example.com", or "*"',
     )
     backlog: int = setting(
         4096, "Connections that the kernel queues until they are accepted.", low=1, high=1_000_000
@@ -93,6 +94,11 @@ class ServerSettings(Section):
     def _check(self) -> None:
         if not self.host:
             raise self.error("host", "must have an address")
+        for origin in self.origins:
+            try:
+                normal_origin(origin)
+            except ValueError as error:
+                raise self.error("origins", f"{shown(origin)} is no origin: {error}") from None
 
 
 @dataclass(frozen=True, slots=True)

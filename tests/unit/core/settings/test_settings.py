@@ -120,12 +120,12 @@ def test_defaults() -> None:
         (
             {"server": {"origins": "*"}},
             'server.origins = "*": must be a list, each an origin such as '
-            '"https://example.com" (lower case, no path), or "*"',
+            '"https://example.com", or "*"',
         ),
         (
             {"server": {"origins": ["https://example.com/"]}},
-            'server.origins = ["https://example.com/"]: must be a list, each an origin such as '
-            '"https://example.com" (lower case, no path), or "*"',
+            'server.origins = ["https://example.com/"]: "https://example.com/" is no origin: '
+            'it has something after the host and the port; leave out even the "/"',
         ),
         (
             {"proxies": {"header": "x-real-ip"}},
