@@ -119,7 +119,9 @@ def _mapped(host: str) -> str:
 def _label(label: str) -> str:
     if label.isascii():
         if "*" in label and label != "*":
-            raise ValueError('"*" stands for a whole label of the host, as in "https://*.a.example"')
+            raise ValueError(
+                '"*" stands for a whole label of the host, as in "https://*.a.example"'
+            )
         if label and _ASCII_LABEL.fullmatch(label) is None:
             raise ValueError("its host has a character that is not allowed there")
         if label.startswith("xn--"):
