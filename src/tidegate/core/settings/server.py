@@ -55,6 +55,7 @@ class ServerSettings(Section):
         (),
         'Web origins that may connect, or "*" for all; empty for the same origin only. '
         'In an origin, "*" stands for one label of the host or for the port.',
+        pattern=r"[^\s\"]+",
         wording='an origin such as "https://example.com", or "*"',
     )
     backlog: int = setting(
