@@ -29,7 +29,7 @@ _ANY_LABEL: Final = r"[a-z0-9_\-]+"
 _ANY_PORT: Final = r"(?::[0-9]+)?"
 _MAX_LABEL: Final = 63  # RFC 1035 2.3.4
 _MAX_NAME: Final = 253
-_MAX_ORIGIN: Final = 400  # a scheme, the longest name and a port are less
+_MAX_ORIGIN: Final = 300  # a scheme, the longest name and a port
 
 
 def normal_origin(origin: str) -> str:
