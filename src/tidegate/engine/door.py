@@ -68,6 +68,9 @@ class Door(Protocol):
     def timed_out(self) -> bytes:
         """Return the response to a request that did not come in time."""
 
+    def overdue(self) -> bytes:
+        """Return the response to an attempt that could not be decided about in time."""
+
     def no_descriptor(self, request: Request | None, /) -> bytes:
         """Return the response when there is no file descriptor for a connection.
 

@@ -12,7 +12,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from tidegate.addresses import UNIX_PEER, counted
-from tidegate.core.codes import SERVER_LIMIT
+from tidegate.core.codes import DECISION_TIMEOUT, SERVER_LIMIT
 from tidegate.engine.connection import Connection
 from tidegate.engine.door import Grant
 from tidegate.engine.endpoints import DEFERRED_SECONDS
@@ -370,5 +370,19 @@ class Listener(Entry):
         self._paused = False
         self._poller.modify(self._sock.fileno(), READ)
         if self._asking:
+            self._refuse_late()
             self.on_readable()
             self._poller.wake()
+
+    def _refuse_late(self) -> None:
+        """Refuse attempts that the door has let nobody decide about for too long."""
+        since = monotonic() - self.shared.handshake_timeout
+        for _ in range(len(self._asking)):
+            attempt = self._asking.popleft()
+            sock, peer, _, arrived, undecided = attempt
+            if arrived >= since:
+                self._asking.append(attempt)
+            elif undecided is None:
+                self._refused.append((sock, self.door.overdue(), peer))
+            else:
+                self._refused.append((sock, undecided.refuse(DECISION_TIMEOUT), peer))

@@ -72,7 +72,8 @@ class Gate:
             request.origin, request.host, request.secure
         ):
             return self._reject(request, ANONYMOUS, _ORIGIN, wall)
-        reject = self._admission.precheck(request.address, now, ticket=request.ticket is not None)
+        by_ticket = request.ticket is not None
+        reject = self._admission.precheck(request.address, now, ticket=by_ticket)
         if reject is not None:
             return self._reject(request, ANONYMOUS, reject, wall)
         found = self._identifier.identify(request)
@@ -80,11 +81,15 @@ class Gate:
             return self._identified(request, found, now, wall)
         if isinstance(found, Refusal):
             return self._reject(request, ANONYMOUS, Reject(found, found.retry_after), wall)
-        return _Identifying(self, request, found)
+        return _Identifying(self, request, found, not by_ticket and self._admission.took_slot)
 
     def give_back(self, lease: Lease) -> None:
         """Release the lease of an attempt that was admitted, and becomes no connection."""
         self._waiting.give_back(lease)
+
+    def give_slot_back(self) -> None:
+        """An attempt that came at its slot of the pace was given up while it was pending."""
+        self._admission.give_slot_back()
 
     def wait_to_decide(self, now: float) -> float:
         """Return the seconds for which no attempt is to be decided about; 0.0 for none. HOT."""
@@ -159,10 +164,11 @@ class Gate:
 class _Identifying:
     """A decision that is pending until it is known who the attempt belongs to."""
 
-    __slots__ = ("_gate", "_later", "_ready", "_request")
+    __slots__ = ("_gate", "_later", "_ready", "_request", "_took_slot")
 
-    def __init__(self, gate: Gate, request: OpeningRequest, later: Later) -> None:
+    def __init__(self, gate: Gate, request: OpeningRequest, later: Later, took_slot: bool) -> None:
         self._gate = gate
+        self._took_slot = took_slot
         self._request = request
         self._later: Later | None = later
         self._ready: Callable[[], None] | None = None
@@ -185,6 +191,8 @@ class _Identifying:
         """Nobody waits any longer."""
         later, self._later, self._ready = self._later, None, None
         if later is not None:
+            if self._took_slot:
+                self._gate.give_slot_back()
             later.cancel()
 
     def _known(self) -> None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tidegate.core.admission.attempt import Attempt, Lease, Reject
 from tidegate.core.codes import (
+    DECISION_TIMEOUT,
     HANDSHAKE_TIMEOUT,
     INTERNAL_ERROR,
     IP_LIMIT,
@@ -150,6 +151,11 @@ class GateDoor:
         """Return the refusal of a request that did not come in time."""
         self._refusals.count(HANDSHAKE_TIMEOUT)
         return http_refusal(HANDSHAKE_TIMEOUT, None, None)
+
+    def overdue(self) -> bytes:
+        """Return the refusal of an attempt that the pace has held back for too long."""
+        self._refusals.count(DECISION_TIMEOUT)
+        return http_refusal(DECISION_TIMEOUT, DECISION_TIMEOUT.retry_after, None)
 
     def no_descriptor(self, request: Request | None, /) -> bytes:
         """Return the refusal of a connection for which there is no file descriptor.

@@ -8,7 +8,7 @@ import pytest
 
 from tests.unit.gate.gate_world import WALL, World, name, opening, refused
 from tidegate.core.admission.attempt import ANONYMOUS, Identity, Reject
-from tidegate.core.codes import BAD_REQUEST, SERVER_LIMIT, UNAUTHORIZED
+from tidegate.core.codes import BAD_REQUEST, RATE_LIMITED, SERVER_LIMIT, UNAUTHORIZED
 from tidegate.errors import UsageError
 from tidegate.gate.decision import Admit, Away, Held, Wait
 from tidegate.gate.refusals import Refused
@@ -205,3 +205,32 @@ def test_pending_with_a_ticket_that_lapsed_takes_every_step() -> None:
     world.fill(1, "192.0.2.1")
     promise.keep(ANONYMOUS)
     assert refused(world.go_on(pending)) == "ip_limit"
+
+
+@pytest.mark.parametrize("end", ["cancel", "admit"])
+def test_pending_that_came_at_its_slot_gives_it_back_when_it_is_cancelled(end: str) -> None:
+    world = World(pacing={"enabled": True, "rate": 1.0, "burst": 1}, auth={"anonymous": True})
+    assert isinstance(world.decide(opening(1)), Admit)
+    for number in (2, 3):
+        assert refused(world.decide(opening(number))) == RATE_LIMITED.name
+    world.now += 1.0
+    pending, promise = world.pending(opening(2))
+    if end == "cancel":
+        pending.cancel()
+        pending.cancel()
+        assert isinstance(world.decide(opening(4)), Admit)
+    else:
+        promise.keep(name("ann"))
+        assert isinstance(world.go_on(pending), Admit)
+    assert refused(world.decide(opening(5))) == RATE_LIMITED.name
+
+
+def test_pending_that_took_no_slot_gives_none_back() -> None:
+    world = World(pacing={"enabled": True, "rate": 1.0, "burst": 2}, auth={"anonymous": True})
+    for number in (1, 2):
+        pending, _ = world.pending(opening(number))
+        pending.cancel()
+    decisions = [world.decide(opening(number)) for number in range(3, 7)]
+    assert [isinstance(decision, Admit) for decision in decisions] == [True, True, False, False]
+    world.now += 0.5
+    assert refused(world.decide(opening(7))) == RATE_LIMITED.name

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.support.clients import Client, run_guarded, until
-from tests.support.raw import CLOSE, TEXT, Response, frame
+from tests.support.raw import CLOSE, TEXT, Response, frame, upgrade
 from tidegate.core.admission.attempt import ANONYMOUS, Identity
 from tidegate.core.codes import (
     DECISION_TIMEOUT,
@@ -567,6 +567,32 @@ def test_stop_meanwhile_cancels_what_is_not_decided() -> None:
             assert await client.end() == b""
             promise.keep(Identity("ann"))
             assert world.echo.users == []
+
+    run_guarded(main())
+
+
+# Held back by the pace.
+
+
+def test_attempts_that_the_pace_holds_back_for_too_long_are_refused() -> None:
+    async def main() -> None:
+        pacing = {"enabled": True, "rate": 1.0, "burst": 1}
+        async with World(server={"handshake_timeout": 0.3}, pacing=pacing) as world:
+            clients = [(await world.park())[0] for _ in range(4)]
+            # One that needs no late decision waits behind them.
+            clients.append(await world.client())
+            await clients[-1].send(upgrade()[:-2])
+            await until(lambda: len(world.node.engine.shared.openings) == 5)
+            for promise in world.promises:
+                promise.keep(Identity("ann"))
+            await until(lambda: len(world.echo.users) == 2)
+            await clients[-1].send(upgrade()[-2:])
+            responses = [await client.response() for client in clients]
+            assert [response.status for response in responses[:2]] == [101, 101]
+            for response in responses[2:]:
+                refused_by(response, DECISION_TIMEOUT)
+            assert world.refused() == {"decision_timeout": 3}
+            assert {promise.cancelled for promise in world.promises[2:]} == {1}
 
     run_guarded(main())
 

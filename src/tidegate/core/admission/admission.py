@@ -181,6 +181,16 @@ class Admission:
         self.breaker.rejected(now)
         return Reject(RATE_LIMITED, _told(delay))
 
+    @property
+    def took_slot(self) -> bool:
+        """Whether the last attempt that `arrive` let through used up a slot of the pace."""
+        return self._pacer is not None and self._pacer.took_slot
+
+    def give_slot_back(self) -> None:
+        """An attempt that used up a slot is given up before it was decided about."""
+        if self._pacer is not None:
+            self._pacer.give_back()
+
     def wait_to_decide(self, now: float) -> float:
         """Return the seconds for which no attempt is to be decided about, for the pace."""
         return 0.0 if self._pacer is None else self._pacer.wait_to_decide(now)

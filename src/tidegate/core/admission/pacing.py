@@ -106,6 +106,7 @@ class Pacer:
         "_spread",
         "_step",
         "_vacant",
+        "took_slot",
     )
 
     def __init__(self, rate: float, burst: int, *, per_key: int) -> None:
@@ -130,6 +131,8 @@ class Pacer:
         # are still to come: in place of holders that did not come, and where a rate was raised.
         self._vacant = 0
         self._spread = 0.0
+        self.took_slot = False
+        """Whether the last attempt that may be admitted used up a slot: then see `give_back`."""
 
     def apply(self, rate: float, burst: int, *, per_key: int, now: float) -> None:
         """Take over another rate, burst and bound of slots for a key; `now` is monotonic seconds.
@@ -169,10 +172,12 @@ class Pacer:
             # One of many with the same key may be new: too early, it would take another's slot.
             if claim[0] <= (now + EARLY if apart else soon):
                 self._drop(key, claim, 1)
+                self.took_slot = True
                 return 0.0
         free = self._free()
         if free <= soon and (self._next <= soon or self._vacant):
-            if self._next > soon:
+            self.took_slot = self._next > soon
+            if self.took_slot:
                 self._vacant -= 1
             return 0.0
         if claim is not None and (apart or len(claim) >= self._per_key):
@@ -185,6 +190,10 @@ class Pacer:
         self._full = (self._full if self._full > now else now) + self._step
         if now >= self._settles:
             self._settle(now)
+
+    def give_back(self) -> None:
+        """An attempt that used up a slot (`took_slot`) is given up: another one may come for it."""
+        self._vacant += 1
 
     def wait_for_room(self, now: float) -> float:
         """Return the seconds until one without a slot, that waited here, may be admitted."""

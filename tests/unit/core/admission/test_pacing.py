@@ -212,3 +212,33 @@ class TestExplain:
         step = pacer.explain("new", T0 + 2.0 + GRACE)
         assert step.passed
         assert step.detail == "takes a slot that is free"
+
+
+class TestASlotGivenBack:
+    @pytest.mark.parametrize("gives_back", [True, False])
+    def test_is_for_the_next_that_comes(self, gives_back: bool) -> None:
+        pacer = Pacer(1.0, 1, per_key=1)
+        assert herd(pacer, 3) == [0.0, 1.0, 2.0]
+        assert pacer.ask("client 1", T0 + 1.0) == 0.0
+        assert pacer.took_slot
+        if gives_back:
+            pacer.give_back()
+        delay = take(pacer, "other", T0 + 1.0)
+        assert delay == (0.0 if gives_back else pytest.approx(2.0))
+        # The rate and the slots of all others stay as they are.
+        assert take(pacer, "one more", T0 + 1.0) > 1.0
+        assert take(pacer, "client 2", T0 + 2.0) == 0.0
+
+    def test_is_none_where_the_bucket_had_room(self) -> None:
+        pacer = Pacer(1.0, 2, per_key=1)
+        assert pacer.ask("client", T0) == 0.0
+        assert not pacer.took_slot
+
+    def test_may_be_one_that_another_left_free(self) -> None:
+        pacer = Pacer(1.0, 1, per_key=1)
+        herd(pacer, 10)
+        for _ in range(2):
+            # That of "client 1" has lapsed; who comes in its place gives it back.
+            assert pacer.ask("other", T0 + 1.0 + GRACE + 0.5) == 0.0
+            assert pacer.took_slot
+            pacer.give_back()
