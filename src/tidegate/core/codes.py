@@ -32,6 +32,7 @@ __all__ = [
     "BAD_REQUEST",
     "BREAKER",
     "BROADCAST_OFF",
+    "COMPRESSION_RATIO",
     "DECISION_TIMEOUT",
     "DRAINED",
     "DRAINING",
@@ -213,6 +214,9 @@ PROTOCOL_ERROR: Final = _row(Close("protocol_error", 1002, None, "Protocol error
 INVALID_DATA: Final = _row(Close("invalid_data", 1007, None, "The text is not valid UTF-8"))
 POLICY: Final = _row(Close("policy", 1008, None, "Not allowed here"))
 MESSAGE_ABUSE: Final = _row(Close("message_abuse", 1008, None, "Too many messages, too often"))
+COMPRESSION_RATIO: Final = _row(
+    Close("compression_ratio", 1008, None, "The message is compressed too much")
+)
 MESSAGE_TOO_BIG: Final = _row(Close("message_too_big", 1009, None, "The message is too big"))
 HANDLER_ERROR: Final = _row(Close("handler_error", 1011, 5, "The server failed"))
 TOKEN_EXPIRED: Final = _row(Close("token_expired", 4501, None, "The token has expired"))

@@ -122,7 +122,7 @@ class Engine:
         if application.max_message is not None:
             shared.max_message = application.max_message
         loop = shared.loop = asyncio.get_running_loop()
-        shared.poller.attach(loop, Intake(shared).handle, shared.fanout.step)
+        shared.poller.attach(loop, Intake(shared).handle, self._background)
         protocol = self._settings.proxies.protocol
         self.listeners += [Listener(shared, endpoint, protocol) for endpoint in endpoints]
         _tune_collector()
@@ -215,6 +215,11 @@ class Engine:
         else:
             self.shared.poller.ready.append(work)
             self.shared.poller.wake()
+
+    def _background(self, until: float) -> bool:
+        """Do what comes behind all that is ready; True when some is left."""
+        left = self.shared.later.step()
+        return self.shared.fanout.step(until) or left
 
     # Time.
 

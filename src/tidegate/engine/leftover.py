@@ -7,16 +7,18 @@ end. This looks into connections, as their receiving half does.
 
 from __future__ import annotations
 
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from tidegate.engine.later import SLICE_SECONDS
 from tidegate.wire.frames import BINARY, ProtocolError
+from tidegate.wire.reader import HEAVY
 
 if TYPE_CHECKING:
-    from tidegate.wire.frames import Reader
+    from tidegate.wire.reader import Reader
 
 __all__ = ["Leftover"]
 
-_FRAMES_PER_TURN = 16
 # Each has read up to 64 KiB ahead, and holds no lease any more that would bound their number.
 _MOST = 1024
 
@@ -59,7 +61,8 @@ class Leftover:
     def handle(self, connection: Any) -> None:
         """Handle the next messages, until a handler or a rate asks to wait, or the turn is over."""
         reader = self._readers[connection]
-        for _ in range(_FRAMES_PER_TURN):
+        until = monotonic() + SLICE_SECONDS
+        while True:
             try:
                 item = reader.next()
             except ProtocolError:
@@ -67,9 +70,14 @@ class Leftover:
             if item is None:
                 self.drop(connection)
                 return
+            if item is HEAVY:
+                connection._later()
+                return
             opcode, payload = item
             if opcode <= BINARY:
                 connection._handle(opcode, payload)
             if connection._held or connection not in self._readers:
                 return
-        connection._later()
+            if monotonic() >= until:
+                connection._later()
+                return

@@ -11,6 +11,7 @@ from tidegate.core.codes import EOF, MESSAGE_ABUSE, POLICY, REASONS, RESET, Clos
 from tidegate.core.timing.rates import Meter
 from tidegate.engine.application import BLOCKED_SECONDS
 from tidegate.engine.handling import BACKLOG, EARLY, LONG, Handling
+from tidegate.engine.later import SLICE_SECONDS
 from tidegate.engine.poller import READ, WRITE
 from tidegate.engine.sockets import Socket
 from tidegate.engine.states import CLOSED, CLOSING, ENDING, OPEN
@@ -21,9 +22,9 @@ from tidegate.wire.frames import (
     PING,
     PONG,
     ProtocolError,
-    Reader,
     encode,
 )
+from tidegate.wire.reader import HEAVY, LIGHT_BYTES, Reader
 
 if TYPE_CHECKING:
     from tidegate.engine.shared import Shared
@@ -31,8 +32,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Receiver"]
 
-_FRAMES_PER_TURN = 64
 _READ_AHEAD = 65536
+_ANY_SIZE = 1 << 63
 _STAMP = struct.Struct("!d")  # the payload of our pings: when they were sent
 
 _TOO_FAST = (
@@ -154,15 +155,20 @@ class Receiver(Handling):
         if reader.pending and not self.shared.cancels:
             self.shared.leftover.keep(self, reader)
 
-    def _pump(self) -> None:
-        """Handle whole messages until none is left, or a handler or the turn asks to wait."""
+    def _pump(self, light: int = LIGHT_BYTES) -> None:
+        """Handle whole messages until none is left, or a handler or the time asks to wait.
+
+        Args:
+            light: bytes of the largest message to handle now; a larger one comes behind the others.
+        """
         shared = self.shared
         reader = self._reader
         assert reader is not None
         fragments = shared.fragments
-        for _ in range(_FRAMES_PER_TURN):
+        until = monotonic() + SLICE_SECONDS
+        while True:
             try:
-                item = reader.next()
+                item = reader.next(light)
             except ProtocolError as error:
                 self._fail_as(error)
                 return
@@ -173,8 +179,11 @@ class Receiver(Handling):
                 elif self not in fragments:
                     fragments.set(self, shared.poller.now + shared.fragment_timeout)
                 return
+            if item is HEAVY:
+                break
             opcode, payload = item
             if opcode <= BINARY:
+                light = LIGHT_BYTES
                 fragments.discard(self)
                 if self._state is not OPEN:
                     continue  # RFC 6455 1.4: after our close frame, data is read and dropped
@@ -186,6 +195,10 @@ class Receiver(Handling):
             if self._held and self._state is OPEN:
                 self._look_ahead(reader)
                 return
+            if monotonic() >= until:
+                break
+        if reader.pending >= _READ_AHEAD:
+            self._pause()
         self._later()
 
     def _control(self, opcode: int, payload: Any) -> None:
@@ -199,9 +212,9 @@ class Receiver(Handling):
             self._send_control(encode(PONG, payload))
 
     def _later(self) -> None:
-        """Leave the rest for the next turn."""
+        """Leave the rest until the others were served."""
         self._held |= BACKLOG
-        self.shared.poller.ready.append(self._go_on)
+        self.shared.later.add(self._go_on)
 
     def _go_on(self) -> None:
         """Take up the frames that were left over."""
@@ -221,7 +234,7 @@ class Receiver(Handling):
         if self._is_over() or (self._held and self._state is OPEN):
             return
         if self._reader is not None:
-            self._pump()
+            self._pump(_ANY_SIZE)
         if (
             self._paused
             and not self._held & BACKLOG

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from tidegate.core.timing.deadlines import Deadlines
+from tidegate.engine.later import Later
 from tidegate.engine.leftover import Leftover
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ class Shared:
         "heartbeat",
         "heartbeat_timeout",
         "host",
+        "later",
         "leftover",
         "lingerers",
         "loop",
@@ -118,6 +120,7 @@ class Shared:
         self.unfinished = unfinished
         """Counts and bounds of `openings`."""
         self.lingerers = lingerers
+        self.later = Later(poller)
         self.tasks = tasks
         self.tls = tls
         self.corked: Corked | None = None

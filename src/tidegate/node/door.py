@@ -128,6 +128,7 @@ class GateDoor:
                 extensions,
                 context_takeover=self._deflate.context_takeover,
                 window_bits=self._deflate.window_bits,
+                max_ratio=self._deflate.max_ratio,
             )
             if agreed is not None:
                 extension, deflate = agreed

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tidegate.engine.outbox import DISCARD, Outbox
-from tidegate.wire.frames import BINARY, CLOSE, PING, PONG, Reader, encode, encode_close
+from tidegate.wire.frames import BINARY, CLOSE, PING, PONG, encode, encode_close
+from tidegate.wire.reader import Reader
 
 BIG = 1 << 20
 

@@ -26,8 +26,9 @@ from tidegate.gate.tokens import Authenticator, create_token
 from tidegate.gate.waiting import WaitingClients
 from tidegate.node.door import GateDoor
 from tidegate.wire.codecs import JSON_V1, TOKEN_PREFIX
-from tidegate.wire.frames import CLOSE, Reader
+from tidegate.wire.frames import CLOSE
 from tidegate.wire.handshake import Request, accept_response, parse_request
+from tidegate.wire.reader import Reader
 
 SECRET = "a secret of thirty-two bytes, or more"
 PEER = "192.0.2.1"

@@ -30,7 +30,7 @@ def code_of(error: ProtocolError) -> int:
 
 
 def stateless() -> Deflate:
-    return Deflate(12, 15, send_takeover=False, receive_takeover=False)
+    return Deflate(12, 15, send_takeover=False, receive_takeover=False, max_ratio=2000)
 
 
 def inflate(data: bytes, bits: int) -> bytes:
@@ -68,10 +68,10 @@ def failure(deflate: Deflate, data: bytes, max_size: int = 1000) -> int:
     ],
 )
 def test_offers_that_are_accepted(offers: str, kept: str, not_kept: str | None) -> None:
-    with_takeover = negotiate(offers, context_takeover=True, window_bits=12)
+    with_takeover = negotiate(offers, context_takeover=True, window_bits=12, max_ratio=2000)
     assert with_takeover is not None
     assert with_takeover[0] == PMD + kept
-    without = negotiate(offers, context_takeover=False, window_bits=12)
+    without = negotiate(offers, context_takeover=False, window_bits=12, max_ratio=2000)
     assert without is not None
     assert not_kept is None or without[0] == PMD + not_kept
 
@@ -107,12 +107,12 @@ def test_offers_that_are_accepted(offers: str, kept: str, not_kept: str | None) 
     ],
 )
 def test_offers_that_are_declined(offers: str) -> None:
-    assert negotiate(offers, context_takeover=True, window_bits=15) is None
+    assert negotiate(offers, context_takeover=True, window_bits=15, max_ratio=2000) is None
 
 
 def test_connections_share_what_keeps_nothing() -> None:
     def accepted(offers: str, takeover: bool = False, bits: int = 12) -> Deflate:
-        found = negotiate(offers, context_takeover=takeover, window_bits=bits)
+        found = negotiate(offers, context_takeover=takeover, window_bits=bits, max_ratio=2000)
         assert found is not None
         return found[1]
 
@@ -127,7 +127,9 @@ def test_connections_share_what_keeps_nothing() -> None:
 @pytest.mark.parametrize("bits", range(9, 16))
 @pytest.mark.parametrize("takeover", [False, True])
 def test_the_window_is_kept_to(bits: int, takeover: bool) -> None:
-    found = negotiate(f"{PMD}; {SMWB}={bits}", context_takeover=takeover, window_bits=15)
+    found = negotiate(
+        f"{PMD}; {SMWB}={bits}", context_takeover=takeover, window_bits=15, max_ratio=2000
+    )
     assert found is not None
     # Noise that comes again at every distance up to twice the window.
     noise = random.Random(bits).randbytes(2 << bits)
@@ -142,26 +144,26 @@ def test_the_window_is_kept_to(bits: int, takeover: bool) -> None:
 )
 @pytest.mark.parametrize("takeover", [False, True])
 def test_the_examples_of_the_rfc(data: str, takeover: bool) -> None:
-    deflate = Deflate(15, 15, send_takeover=takeover, receive_takeover=takeover)
+    deflate = Deflate(15, 15, send_takeover=takeover, receive_takeover=takeover, max_ratio=2000)
     for _ in range(2):
         assert deflate.decompress(bytes.fromhex(data), 5) == b"Hello"
 
 
 @pytest.mark.parametrize("takeover", [False, True])
 def test_a_stream_may_end_with_an_empty_block(takeover: bool) -> None:
-    deflate = Deflate(15, 15, send_takeover=takeover, receive_takeover=takeover)
+    deflate = Deflate(15, 15, send_takeover=takeover, receive_takeover=takeover, max_ratio=2000)
     ended = stateless().compress(b"Hello") + b"\x00\x00\xff\xff\x01"
     for _ in range(2):
         assert deflate.decompress(ended, 5) == b"Hello"
 
 
 def test_the_context_is_taken_over() -> None:
-    deflate = Deflate(15, 15, send_takeover=True, receive_takeover=True)
+    deflate = Deflate(15, 15, send_takeover=True, receive_takeover=True, max_ratio=2000)
     first, second = deflate.compress(b"Hello"), deflate.compress(b"Hello")
     assert len(second) < len(first)
     assert deflate.decompress(first, 5) + deflate.decompress(second, 5) == b"HelloHello"
     # RFC 7692, section 7.2.3.2: the second message as a reference to the first.
-    again = Deflate(15, 15, send_takeover=True, receive_takeover=True)
+    again = Deflate(15, 15, send_takeover=True, receive_takeover=True, max_ratio=2000)
     again.decompress(bytes.fromhex("f248cdc9c90700"), 5)
     assert again.decompress(bytes.fromhex("f200110000"), 5) == b"Hello"
 
@@ -174,7 +176,7 @@ def test_nothing_is_taken_over() -> None:
 
 def test_empty_messages() -> None:
     for takeover in (False, True):
-        deflate = Deflate(15, 15, send_takeover=takeover, receive_takeover=takeover)
+        deflate = Deflate(15, 15, send_takeover=takeover, receive_takeover=takeover, max_ratio=2000)
         for payload in (b"", b"a", b"", b"", b"b"):
             assert deflate.decompress(deflate.compress(payload), 1) == payload
         assert deflate.compress(b"") == b"\x00"  # RFC 7692, section 7.2.3.6
@@ -197,7 +199,7 @@ def test_corrupt_data(data: bytes) -> None:
 @pytest.mark.parametrize("takeover", [False, True])
 def test_the_limit_is_reached_and_not_passed(takeover: bool) -> None:
     def deflate() -> Deflate:
-        return Deflate(15, 15, send_takeover=takeover, receive_takeover=takeover)
+        return Deflate(15, 15, send_takeover=takeover, receive_takeover=takeover, max_ratio=2000)
 
     data = deflate().compress(b"a" * 1000)
     assert len(deflate().decompress(data, 1000)) == 1000
@@ -226,7 +228,7 @@ def test_a_bomb_does_not_go_off() -> None:
 def test_a_long_header_is_parsed_at_once(part: str, end: str) -> None:
     offers = PMD + part * (16_000 // len(part)) + end
     start = time.process_time()
-    negotiate(offers, context_takeover=False, window_bits=15)
+    negotiate(offers, context_takeover=False, window_bits=15, max_ratio=2000)
     assert time.process_time() - start < 0.25
 
 
@@ -242,14 +244,14 @@ def test_a_long_header_is_parsed_at_once(part: str, end: str) -> None:
     st.integers(9, 15),
 )
 def test_any_offer_is_accepted_or_declined(offers: str, takeover: bool, bits: int) -> None:
-    found = negotiate(offers, context_takeover=takeover, window_bits=bits)
+    found = negotiate(offers, context_takeover=takeover, window_bits=bits, max_ratio=2000)
     assert found is None or found[0].startswith(PMD)
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.binary(max_size=300), max_size=5), st.integers(9, 15), st.booleans())
 def test_what_is_compressed_is_inflated(messages: list[bytes], bits: int, takeover: bool) -> None:
-    deflate = Deflate(bits, bits, send_takeover=takeover, receive_takeover=takeover)
+    deflate = Deflate(bits, bits, send_takeover=takeover, receive_takeover=takeover, max_ratio=2000)
     for message in messages:
         assert deflate.decompress(deflate.compress(message), len(message)) == message
 
@@ -257,7 +259,7 @@ def test_what_is_compressed_is_inflated(messages: list[bytes], bits: int, takeov
 @settings(max_examples=150, deadline=None)
 @given(st.binary(max_size=100), st.booleans())
 def test_any_data_is_inflated_or_refused(data: bytes, takeover: bool) -> None:
-    deflate = Deflate(15, 15, send_takeover=takeover, receive_takeover=takeover)
+    deflate = Deflate(15, 15, send_takeover=takeover, receive_takeover=takeover, max_ratio=2000)
     try:
         assert len(deflate.decompress(data, 50)) <= 50
     except ProtocolError as refused:
@@ -265,3 +267,32 @@ def test_any_data_is_inflated_or_refused(data: bytes, takeover: bool) -> None:
     else:
         return
     assert code in (1007, 1009)
+
+
+def test_empty_elements_of_the_header_are_skipped() -> None:
+    for offers in (f", {PMD}", f"{PMD}, ,", f" ,,{PMD} , x"):
+        assert negotiate(offers, context_takeover=False, window_bits=15, max_ratio=2000), offers
+
+
+@pytest.mark.parametrize("takeover", [False, True])
+def test_a_message_is_inflated_as_far_as_somebody_asks(takeover: bool) -> None:
+    sender = Deflate(15, 15, takeover, takeover, max_ratio=2000)
+    receiver = Deflate(15, 15, takeover, takeover, max_ratio=2000)
+    for size in (100_000, 3, 1_000_000):
+        payload = random.Random(size).randbytes(100) * (size // 100)
+        inflating = receiver.begin(sender.compress(payload))
+        made = inflating.more(1000)
+        assert made == (payload if len(payload) <= 1000 else None)
+        assert inflating.more(1 << 20) == payload
+
+
+def test_a_message_that_inflates_too_much_is_an_error() -> None:
+    deflate = Deflate(15, 15, False, False, max_ratio=200)
+    assert deflate.decompress(deflate.compress(bytes(65536)), 1 << 20) == bytes(65536)
+    bomb = deflate.compress(bytes(1 << 20))
+    assert len(bomb) * 200 < 1 << 20
+    inflating = deflate.begin(bomb)
+    assert inflating.more(65536) is None
+    with pytest.raises(ProtocolError, match="inflates too much") as caught:
+        inflating.more(1 << 20)
+    assert caught.value.reason == "compression_ratio"

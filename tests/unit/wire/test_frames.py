@@ -21,10 +21,10 @@ from tidegate.wire.frames import (
     PONG,
     TEXT,
     ProtocolError,
-    Reader,
     encode,
     encode_masked,
 )
+from tidegate.wire.reader import HEAVY, Reader
 
 MASK = b"\x37\xfa\x21\x3d"
 Outcome = tuple[list[tuple[int, Any]], int | None]
@@ -55,14 +55,15 @@ def read(
         reader.feed(piece)
         try:
             while (message := reader.next()) is not None:
-                messages.append(message)
+                if message is not HEAVY:
+                    messages.append(message)
         except ProtocolError as error:
             return messages, code_of(error)
     return messages, None
 
 
 def deflate() -> Deflate:
-    return Deflate(15, 15, send_takeover=False, receive_takeover=False)
+    return Deflate(15, 15, send_takeover=False, receive_takeover=False, max_ratio=2000)
 
 
 @pytest.mark.parametrize("size", [0, 1, 2, 3, 4, 5, 125, 126, 127, 999, 1000])
@@ -440,3 +441,54 @@ def test_a_wrong_close_frame_taken_early_says_so(content: bytes, code: int) -> N
     with pytest.raises(ProtocolError) as caught:
         reader.controls()
     assert code_of(caught.value) == code
+
+
+def heavy(reader: Reader, light: int) -> list[Any]:
+    """What a reader says one call after the other; after HEAVY it may make whatever it has."""
+    said: list[Any] = []
+    bound = light
+    while (item := reader.next(bound)) is not None:
+        bound = light
+        if item is HEAVY:
+            said.append("heavy")
+            bound = 1 << 63
+        else:
+            said.append(len(item[1]))
+    return said
+
+
+@pytest.mark.parametrize("cut", [1 << 20, 777])
+def test_large_messages_are_heavy_before_they_are_made(cut: int) -> None:
+    packer = deflate()
+    stream = (
+        frame(0x82, bytes(100))
+        + frame(0x82, bytes(101))
+        + frame(0xC2, packer.compress(bytes(100)))
+        + frame(0xC2, packer.compress(bytes(5000)))
+        + frame(BINARY, bytes(60))
+        + frame(0x80 | CONT, bytes(60))
+        + frame(0x81, b"end")
+    )
+    reader = Reader(10_000, 10, deflate())
+    said: list[Any] = []
+    for at in range(0, len(stream), cut):
+        reader.feed(stream[at : at + cut])
+        said += heavy(reader, 100)
+    assert said == [100, "heavy", 101, 100, "heavy", 5000, "heavy", 120, 3]
+    assert reader.idle
+
+
+def test_many_fragments_are_heavy() -> None:
+    reader = Reader(10_000, 1000)
+    reader.feed(frame(BINARY) + frame(CONT, b"x") * 200 + frame(0x80 | CONT))
+    said = heavy(reader, 1 << 20)
+    assert said[-1] == 200
+    assert said.count("heavy") >= 3
+
+
+def test_a_heavy_message_that_is_too_big_is_refused() -> None:
+    reader = Reader(4000, 10, deflate())
+    reader.feed(frame(0xC2, deflate().compress(bytes(5000))))
+    assert reader.next(100) is HEAVY
+    with pytest.raises(ProtocolError, match="message too big"):
+        reader.next()

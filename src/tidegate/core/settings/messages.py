@@ -123,3 +123,9 @@ class DeflateSettings(Section):
     min_size: int = setting(
         256, "Size below which a message is not compressed.", unit="bytes", low=0, high=_GIB
     )
+    max_ratio: int = setting(
+        200,
+        "How many times as large as it came a message may inflate, above 64 KiB; text is below 20.",
+        low=2,
+        high=2000,
+    )

@@ -24,7 +24,8 @@ from tidegate.node.native.application import NativeApplication
 from tidegate.node.services import Services
 from tidegate.node.users import Users
 from tidegate.wire.codecs import JSON_V1
-from tidegate.wire.frames import TEXT, Reader
+from tidegate.wire.frames import TEXT
+from tidegate.wire.reader import Reader
 
 SECRET = "a secret of thirty-two bytes, or more"
 ADDRESS = "192.0.2.1"
