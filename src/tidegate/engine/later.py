@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from tidegate.engine.poller import Poller
 
-__all__ = ["SLICE_SECONDS", "Later"]
+__all__ = ["SERVED_SECONDS", "Later"]
 
-SLICE_SECONDS = 0.0005
+SERVED_SECONDS = 0.0005
 """How long the messages of one connection are handled before it goes behind the others."""
 
 _STEP_SECONDS = 0.002

@@ -10,7 +10,7 @@ from __future__ import annotations
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from tidegate.engine.later import SLICE_SECONDS
+from tidegate.engine.later import SERVED_SECONDS
 from tidegate.wire.frames import BINARY, ProtocolError
 from tidegate.wire.reader import HEAVY
 
@@ -61,7 +61,7 @@ class Leftover:
     def handle(self, connection: Any) -> None:
         """Handle the next messages, until a handler or a rate asks to wait, or the turn is over."""
         reader = self._readers[connection]
-        until = monotonic() + SLICE_SECONDS
+        until = monotonic() + SERVED_SECONDS
         while True:
             try:
                 item = reader.next()

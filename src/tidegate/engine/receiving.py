@@ -11,7 +11,7 @@ from tidegate.core.codes import EOF, MESSAGE_ABUSE, POLICY, REASONS, RESET, Clos
 from tidegate.core.timing.rates import Meter
 from tidegate.engine.application import BLOCKED_SECONDS
 from tidegate.engine.handling import BACKLOG, EARLY, LONG, Handling
-from tidegate.engine.later import SLICE_SECONDS
+from tidegate.engine.later import SERVED_SECONDS
 from tidegate.engine.poller import READ, WRITE
 from tidegate.engine.sockets import Socket
 from tidegate.engine.states import CLOSED, CLOSING, ENDING, OPEN
@@ -165,7 +165,7 @@ class Receiver(Handling):
         reader = self._reader
         assert reader is not None
         fragments = shared.fragments
-        until = monotonic() + SLICE_SECONDS
+        until = monotonic() + SERVED_SECONDS
         while True:
             try:
                 item = reader.next(light)
