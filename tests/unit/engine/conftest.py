@@ -21,7 +21,9 @@ def _leave_the_collector_alone(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(params=sorted(POLLERS))
-def poller(request: pytest.FixtureRequest) -> Iterator[Poller]:
+def poller(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Poller]:
+    """A poller whose clock stands still, so that no turn is over before its work is done."""
+    Clock(monkeypatch)
     poller = POLLERS[request.param]()
     yield poller
     poller.close()
