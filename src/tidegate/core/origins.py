@@ -130,12 +130,19 @@ def _label(label: str) -> str:
             except UnicodeError:
                 raise ValueError("its host is not valid Punycode") from None
     else:
-        if not all(category(letter)[0] in "LMNS" or letter == "-" for letter in label):
+        if not all(map(_may_stand, label)):
             raise ValueError("its host has a character that is not allowed there")
         label = "xn--" + label.encode("punycode").decode("ascii")  # RFC 3492
     if len(label) > _MAX_LABEL:
         raise ValueError(f"a label of its host has more than {_MAX_LABEL} characters")
     return label
+
+
+def _may_stand(letter: str) -> bool:
+    """Whether a character may stand in a label that is not ASCII as a whole."""
+    if letter.isascii():
+        return _ASCII_LABEL.fullmatch(letter) is not None
+    return category(letter)[0] in "LMNS"
 
 
 def _ipv4(parts: Sequence[str]) -> str:
