@@ -105,6 +105,56 @@ def test_a_page_without_a_token_learns_that(serve: Start, visit: Visit) -> None:
     assert json.loads(close["reason"]) == {"error": "unauthorized", "retryAfter": None}
 
 
+OPENED = """async ([url, protocols]) => {
+  const socket = await opened(url, protocols);
+  socket.send("mine");
+  return [socket.protocol, await socket.next()];
+}"""
+CLOSED = "async ([url, protocols]) => (await opened(url, protocols)).closed"
+FAILED = "([url, protocols]) => opened(url, protocols).then(() => 'open', () => 'refused')"
+
+
+def test_a_page_with_a_token_in_a_server_without_subprotocols(program: Start, visit: Visit) -> None:
+    server = program("-m tests.support.handlers", {"auth": {"secret": SECRET, "anonymous": False}})
+    page = visit(page_of(server))
+    own = f"tidegate.token.{token('ann')}"
+    assert page.evaluate(OPENED, [server.url, ["tidegate.v1", own]]) == ["tidegate.v1", "mine"]
+    assert [row["user"] for row in server.connections()] == ["ann"]
+    # A server may agree only to what is offered, and to send the token back would show it around.
+    assert page.evaluate(FAILED, [server.url, [own]]) == "refused"
+    assert "offer tidegate.v1 as well" in server.log
+    assert own not in server.log
+    close = page.evaluate(CLOSED, [server.url, ["tidegate.v1", "tidegate.token.wrong"]])
+    assert close["code"] == 4501
+    assert json.loads(close["reason"]) == {"error": "unauthorized", "retryAfter": None}
+
+
+def test_a_page_refused_by_a_server_without_subprotocols(program: Start, visit: Visit) -> None:
+    limits = {"limits": {"per_ip": 0}}
+    server = program("-m tests.support.handlers", limits)
+    page = visit(page_of(server))
+    close = page.evaluate(CLOSED, [server.url, ["tidegate.v1"]])
+    assert (close["code"], close["wasClean"]) == (1013, True)
+    assert json.loads(close["reason"]) == {"error": "ip_limit", "retryAfter": 10}
+    assert page.evaluate(FAILED, [server.url, []]) == "refused"
+    assert server.stats()["rejections"]["ip_limit"] == 2
+
+    server = program("-m tests.support.handlers", {**limits, "server": {"refuse": "http"}})
+    page = visit(page_of(server))
+    assert page.evaluate(FAILED, [server.url, ["tidegate.v1"]]) == "refused"
+    assert server.stats()["rejections"]["ip_limit"] == 1
+
+
+def test_a_page_refused_in_a_subprotocol_of_the_server(program: Start, visit: Visit) -> None:
+    server = program("-m tests.support.handlers chat.v1", {"limits": {"per_ip": 0}})
+    page = visit(page_of(server))
+    for offered in (["chat.v1"], ["tidegate.v1"], ["chat.v1", "tidegate.v1"]):
+        close = page.evaluate(CLOSED, [server.url, offered])
+        assert (close["code"], json.loads(close["reason"])["error"]) == (1013, "ip_limit")
+    elsewhere = server.url.replace("/ws", "/elsewhere")
+    assert page.evaluate(CLOSED, [elsewhere, ["chat.v1"]])["code"] == 1008
+
+
 @pytest.fixture
 def elsewhere() -> Iterator[str]:
     """The address of a page of another origin."""

@@ -210,6 +210,14 @@ def test_a_wrong_event_is_a_500(server: Process, event: dict[str, Any]) -> None:
     assert refused.value.response.status_code == 500
 
 
+def test_a_page_may_offer_the_subprotocol_that_the_application_does_not_know(
+    server: Process,
+) -> None:
+    with opened(server, "scope", subprotocols=["other", "tidegate.v1"]) as client:
+        assert client.subprotocol == "tidegate.v1"
+        assert json.loads(client.recv(5))["type"] == "websocket"
+
+
 def test_the_gate_refuses_before_the_application_is_called(program: Start) -> None:
     server = program(APP, {**SETTINGS, "limits": {"per_ip": 5}}, admin=False)
     with contextlib.ExitStack() as held:

@@ -1,7 +1,7 @@
 """A server whose handlers do what messages tell them to: wait, raise, close, send a lot.
 
 Every end of a connection is printed as a line of JSON. Settings come from the file that the
-environment names; the admin listener is there too.
+environment names; the admin listener is there too. Arguments are its subprotocols.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import asyncio
 import json
 import os
 import random
+import sys
 from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any
@@ -105,7 +106,7 @@ def answer(node: Healthy, request: Request) -> bytes | None:
 def application(services: Services) -> Handlers:
     """As `tidegate.Server` makes it, with `/health` and `/ready`."""
     http = partial(answer, services.health)
-    return Handlers((), on_connect, on_message, on_close, None, http)
+    return Handlers(sys.argv[1:], on_connect, on_message, on_close, None, http)
 
 
 if __name__ == "__main__":

@@ -70,7 +70,7 @@ class Application(Generic[C]):
     subprotocols: Sequence[str] = ()
     """What it speaks, the preferred one first."""
     in_band: frozenset[str] = frozenset()
-    """The subprotocols whose clients are told a refusal by a close frame, not by HTTP."""
+    """The subprotocols whose clients may say who they are in a first message, and may wait."""
     holds_waiting: bool = False
     """Whether clients of those subprotocols may wait on their connection; it is told by `waiting`.
     Others are sent away with a ticket."""

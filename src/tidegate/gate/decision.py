@@ -21,7 +21,7 @@ class OpeningRequest:
     ``address`` is the client's own, behind any trusted proxy, in its counted form. ``host`` and
     ``secure`` are what a same-origin page would have to come from. ``token`` and ``ticket`` are
     what the request carries, unchecked. ``in_band`` says that the client offered a subprotocol
-    in which it can be told things in-band, and held while it waits.
+    in which it may say who it is in a first message, and can be held while it waits.
     """
 
     address: str

@@ -48,7 +48,8 @@ class Server:
             drains. Plain.
         on_zone_change: called with the `Change` when the pressure makes the zone another one;
             plain or async. What it raises is logged.
-        subprotocols: the subprotocols that your handlers speak, the preferred one first.
+        subprotocols: the subprotocols that your handlers speak, the preferred one first. Beside
+            them every server speaks `tidegate.v1`, which a page can offer with its token.
         http: given every request that asks for no WebSocket; returns a whole response (see
             `tidegate.http_response`) or None for the usual refusal. Plain.
         cancel_handlers: whether the async handler at work for a connection is cancelled when its

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from time import time
 from typing import TYPE_CHECKING, Any, Final
 
@@ -29,7 +30,16 @@ from tidegate.core.codes import (
 from tidegate.engine.door import Grant, Undecided
 from tidegate.gate.decision import Admit, OpeningRequest, Wait
 from tidegate.gate.tokens import token_of
-from tidegate.node.rendering import Terms, grant, http_refusal, refusal, refusal_headers, waiting
+from tidegate.node.rendering import (
+    Terms,
+    grant,
+    http_refusal,
+    in_band_refusal,
+    refusal,
+    refusal_headers,
+    waiting,
+)
+from tidegate.wire.codecs import NEUTRAL_V1
 from tidegate.wire.deflate import Deflate, negotiate
 from tidegate.wire.forwarded import TrustedProxies
 from tidegate.wire.handshake import (
@@ -73,10 +83,12 @@ class GateDoor:
         self._gate = gate
         self._refusals = refusals
         self._application = application
-        self._subprotocols = tuple(application.subprotocols)
+        self._subprotocols = (*application.subprotocols, NEUTRAL_V1)
         for name in self._subprotocols:
             accept_response("", name)  # raises for one that cannot stand in a header
         self._in_band = application.in_band
+        self._refuses_in_band = settings.server.refuse == "in-band"
+        self._hints = not application.negotiates
         self._negotiates = application.negotiates
         self._path = settings.server.path
         self._paths = {self._path: self._path} if self._path else {}
@@ -101,11 +113,9 @@ class GateDoor:
             key, offered, extensions, origin = check_upgrade(request)
         except HandshakeError as error:
             return self._no_upgrade(request, error)
-        subprotocol: str | None = None
-        for name in self._subprotocols if offered else ():
-            if name in offered:
-                subprotocol = name
-                break
+        subprotocol = self._choose(offered) if offered else None
+        if offered and subprotocol is None and origin is not None and self._hints:
+            self._hint()
         headers = request.headers
         token: str | None = None
         if offered or self._query_token or "authorization" in headers:
@@ -133,7 +143,8 @@ class GateDoor:
             if agreed is not None:
                 extension, deflate = agreed
         wall = time()
-        terms = Terms(attempt, key, subprotocol, extension, deflate, request)
+        in_band = subprotocol is not None and self._refuses_in_band
+        terms = Terms(attempt, key, subprotocol, extension, deflate, in_band, request)
         try:
             decision = self._gate.decide(attempt, now, wall)
         except Exception as error:
@@ -168,7 +179,7 @@ class GateDoor:
             if response is not None:
                 return response
         self._refusals.count(SERVER_LIMIT)
-        return self._no_descriptor
+        return self._no_descriptor if request is None else self._turned_away(request, SERVER_LIMIT)
 
     def crowded(self) -> bytes:
         """Return the refusal of one more unfinished attempt of an address that has too many."""
@@ -192,6 +203,22 @@ class GateDoor:
         _log.error("an attempt could not be decided", exc_info=error)
         self._refusals.count(INTERNAL_ERROR)
 
+    def _choose(self, offered: tuple[str, ...]) -> str | None:
+        """Return the subprotocol to agree to: the first of ours that is offered."""
+        for name in self._subprotocols:
+            if name in offered:
+                return name
+        return None
+
+    def _hint(self) -> None:
+        """Say once what no page can find out: why its browser fails the connection."""
+        self._hints = False
+        _log.warning(
+            "a page offers only subprotocols that are not spoken here (or only its token), and "
+            "browsers fail such a connection; let it offer %s as well",
+            " or ".join(self._subprotocols),
+        )
+
     def _remember(self, path: str) -> str:
         # Clients may think of any number of paths: what is kept for them is bounded.
         if len(self._paths) < _PATHS:
@@ -204,9 +231,10 @@ class GateDoor:
         response = self._application.respond(request)
         if response is not None:
             return response
-        if is_upgrade(request):  # else it was no attempt: a browser asking for its icon, say
-            self._refusals.count(NOT_FOUND)
-        return http_refusal(NOT_FOUND, None, None)
+        if not is_upgrade(request):  # it was no attempt: a browser asking for its icon, say
+            return http_refusal(NOT_FOUND, None, None)
+        self._refusals.count(NOT_FOUND)
+        return self._turned_away(request, NOT_FOUND)
 
     def _no_upgrade(self, request: Request, error: HandshakeError) -> bytes:
         if not is_upgrade(request):
@@ -214,6 +242,16 @@ class GateDoor:
             if response is not None:
                 return response
         return self.malformed(error)
+
+    def _turned_away(self, request: Request, reason: Refusal) -> bytes:
+        """Return the refusal of an attempt that the gate is not asked about."""
+        if self._refuses_in_band:
+            with suppress(HandshakeError):
+                upgrade = check_upgrade(request)
+                subprotocol = self._choose(upgrade.subprotocols)
+                if subprotocol is not None:
+                    return in_band_refusal(reason, reason.retry_after, upgrade.key, subprotocol)
+        return http_refusal(reason, reason.retry_after, None)
 
     # Rendering.
 
@@ -326,15 +364,13 @@ class _Negotiated:
             if isinstance(answer, bytes):
                 self._door.give_back(granted.lease)
                 return answer
-            response = accept_response(
-                terms.key, answer.subprotocol, terms.extension, answer.headers
-            )
+            # What the application agrees to counts; `NEUTRAL_V1` it need not know.
+            subprotocol = answer.subprotocol or terms.subprotocol
+            response = accept_response(terms.key, subprotocol, terms.extension, answer.headers)
         except Exception as error:
             self.cancel()
             return self._door.undecidable(error, terms)
-        return granted._replace(
-            response=response, subprotocol=answer.subprotocol, context=self._said
-        )
+        return granted._replace(response=response, subprotocol=subprotocol, context=self._said)
 
     def refuse(self, reason: Refusal, /) -> bytes:
         """Give up, and return the response that says why."""

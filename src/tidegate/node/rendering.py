@@ -23,7 +23,15 @@ if TYPE_CHECKING:
     from tidegate.wire.deflate import Deflate
     from tidegate.wire.handshake import Request
 
-__all__ = ["Terms", "grant", "http_refusal", "refusal", "refusal_headers", "waiting"]
+__all__ = [
+    "Terms",
+    "grant",
+    "http_refusal",
+    "in_band_refusal",
+    "refusal",
+    "refusal_headers",
+    "waiting",
+]
 
 _ADMITTED: Final = Admission.ADMITTED
 _UNIDENTIFIED: Final = Admission.UNIDENTIFIED
@@ -39,6 +47,8 @@ class Terms:
     subprotocol: str | None
     extension: str | None
     deflate: Deflate | None
+    in_band: bool
+    """Whether a refusal is told by a close frame."""
     request: Request
 
     def accept(self) -> bytes:
@@ -64,12 +74,20 @@ def grant(admit: Admit, terms: Terms, wall: float) -> Grant:
 def refusal(reject: Reject, terms: Terms) -> bytes:
     """Return the response that refuses an attempt: in-band where the client is told so."""
     reason, retry_after, limit = reject
-    if terms.attempt.in_band:
-        # A browser cannot see the status of a failed upgrade, but it sees a close frame.
-        accepted = accept_response(terms.key, terms.subprotocol)
-        return accepted + _close_frame(reason, retry_after)
+    if terms.in_band:
+        return in_band_refusal(reason, retry_after, terms.key, terms.subprotocol)
     # Retry-After is in whole seconds (RFC 9110, section 10.2.3).
     return http_refusal(reason, None if retry_after is None else ceil(retry_after), limit)
+
+
+def in_band_refusal(
+    reason: Refusal, retry_after: float | None, key: str, subprotocol: str | None
+) -> bytes:
+    """Return the response that opens a WebSocket, and the close frame that refuses it.
+
+    A browser shows its page nothing of the response to a failed upgrade, but it shows a close.
+    """
+    return accept_response(key, subprotocol) + _close_frame(reason, retry_after)
 
 
 def waiting(wait: Wait, terms: Terms) -> Grant | bytes:
@@ -86,6 +104,9 @@ def waiting(wait: Wait, terms: Terms) -> Grant | bytes:
             Admission.WAITING,
             held=position,
         )
+    # Who can send the ticket gets it. A page cannot set headers, and reads only a close frame.
+    if terms.in_band and terms.attempt.origin is not None:
+        return in_band_refusal(WAITING, position.retry_after, terms.key, terms.subprotocol)
     return _sent_away(position)
 
 

@@ -10,10 +10,17 @@ from msgspec import json as _json
 from tidegate.errors import PeerError
 from tidegate.wire.messages import ClientMessage, MessageId, ServerMessage
 
-__all__ = ["JSON_V1", "TOKEN_PREFIX", "MessageError", "decode_client", "encode_server"]
+__all__ = ["JSON_V1", "NEUTRAL_V1", "TOKEN_PREFIX", "MessageError", "decode_client", "encode_server"]
 
 JSON_V1: Final = "tidegate.v1.json"
 """The subprotocol of the native protocol in JSON."""
+
+NEUTRAL_V1: Final = "tidegate.v1"
+"""The subprotocol that says nothing of the messages. Every server of ours agrees to it.
+
+A browser fails a connection if it offers subprotocols, such as its token, and the server agrees to
+none of them (WHATWG WebSockets 2, RFC 6455 4.1). So a page offers this one beside its token.
+"""
 
 TOKEN_PREFIX: Final = "tidegate.token."  # noqa: S105 - a name, not a secret
 """A browser cannot set headers, so it offers its token as a subprotocol with this prefix."""

@@ -43,6 +43,7 @@ class Refused:
     headers: dict[str, str]
     body: Any
     close: tuple[int, dict[str, Any]] | None = None
+    subprotocol: str | None = None
 
 
 class Promise:
@@ -215,9 +216,11 @@ class Door:
 
 def read(response: bytes) -> Refused:
     """Parse a response, which must be whole and nothing more."""
-    in_band = accept_response(KEY, JSON_V1)
-    if response.startswith(in_band):
-        frame = response[len(in_band) :]
+    head, _, frame = response.partition(b"\r\n\r\n")
+    if head.startswith(b"HTTP/1.1 101 "):
+        _, named, subprotocol = head.decode().partition("Sec-WebSocket-Protocol: ")
+        assert named, "a client is told in-band only in a subprotocol that it offered"
+        assert head + b"\r\n\r\n" == accept_response(KEY, subprotocol)
         assert len(frame) <= 2 + 125
         reader = Reader(125, 1, masked=False)
         reader.feed(frame)
@@ -226,8 +229,8 @@ def read(response: bytes) -> Refused:
         assert item[0] == CLOSE
         code, reason = item[1]
         assert len(reason.encode()) <= 123
-        return Refused(101, {}, None, (code, json.loads(reason)))
-    head, _, body = response.partition(b"\r\n\r\n")
+        return Refused(101, {}, None, (code, json.loads(reason)), subprotocol)
+    body = frame
     first, *lines = head.decode("latin-1").split("\r\n")
     headers = dict(line.split(": ", 1) for line in lines)
     assert len(headers) == len(lines)

@@ -17,7 +17,7 @@ from tidegate.core.codes import REASONS, Refusal
 from tidegate.engine.door import Grant
 from tidegate.engine.states import Admission
 from tidegate.node import door as module
-from tidegate.wire.codecs import JSON_V1
+from tidegate.wire.codecs import JSON_V1, NEUTRAL_V1
 from tidegate.wire.handshake import HandshakeError, accept_response, http_response, parse_request
 
 ANN = Identity("ann")
@@ -57,9 +57,6 @@ def test_a_grant() -> None:
 @pytest.mark.parametrize(
     ("request_", "reason", "headers"),
     [
-        ({"path": "/other"}, "not_found", {}),
-        ({"path": "/ws/"}, "not_found", {}),
-        ({"path": "/WS"}, "not_found", {}),
         ({"method": "POST"}, "method_not_allowed", {"Allow": "GET"}),
         ({"replace": {"Upgrade": None}}, "upgrade_required", {"Upgrade": "websocket"}),
         (
@@ -86,9 +83,23 @@ def test_not_a_handshake(
     assert refused.headers["Content-Type"] == "application/json"
     assert refused.headers.items() >= headers.items()
     body = dict(refused.body)
-    assert body.pop("detail", "") or reason == "not_found"
+    assert body.pop("detail")
     assert body == {"error": reason, "message": row.message, "retryAfter": None}
     assert door.counted() == {reason: 1}
+
+
+@pytest.mark.parametrize("path", ["/other", "/ws/", "/WS"])
+@pytest.mark.parametrize("in_band", [False, True])
+def test_at_another_path(path: str, in_band: bool) -> None:
+    door = Door(subprotocols=(JSON_V1,))
+    refused = door.refused(path=path, protocols=JSON_V1 if in_band else None)
+    if in_band:
+        assert refused.close == (1008, {"error": "not_found", "retryAfter": None})
+    else:
+        assert (refused.status, refused.body["error"]) == (404, "not_found")
+    half = door.refused(path=path, protocols=JSON_V1, replace={"Sec-WebSocket-Key": "short"})
+    assert half.status == 404, "without a valid handshake there is no frame"
+    assert door.counted() == {"not_found": 2}
 
 
 @pytest.mark.parametrize("path", ["/", "/any", "/ws"])
@@ -183,10 +194,68 @@ def test_who_should_not_come_back(reason: str, headers: list[tuple[str, str]], c
     assert door.counted() == {reason: 2}
 
 
-def test_only_clients_of_a_subprotocol_that_is_spoken_here_are_told_in_band() -> None:
-    door = Door(subprotocols=("chat",))
+@pytest.mark.parametrize(
+    ("offered", "agreed"),
+    [
+        ("chat", "chat"),
+        (f"{JSON_V1}, chat", "chat"),
+        (f"{NEUTRAL_V1}, chat", "chat"),
+        (NEUTRAL_V1, NEUTRAL_V1),
+        (f"tidegate.token.x, {NEUTRAL_V1}", NEUTRAL_V1),
+        (f"other, {NEUTRAL_V1}", NEUTRAL_V1),
+        (JSON_V1, None),
+        ("tidegate.token.x", None),
+        (None, None),
+    ],
+)
+@pytest.mark.parametrize("refuse", ["in-band", "http"])
+def test_clients_of_a_subprotocol_that_is_spoken_here_are_told_in_band(
+    offered: str | None, agreed: str | None, refuse: str
+) -> None:
+    door = Door(subprotocols=("chat",), server={"refuse": refuse})
     drain(door)
-    assert door.refused(protocols=f"{JSON_V1}, chat").status == 503
+    refused = door.refused(protocols=offered)
+    if agreed is None or refuse == "http":
+        assert (refused.status, refused.close) == (503, None)
+    else:
+        assert refused.close == (1013, {"error": "draining", "retryAfter": 5})
+        assert refused.subprotocol == agreed
+    assert door.counted() == {"draining": 1}
+
+
+def test_a_refusal_in_band_gives_no_right_to_say_later_who_one_is() -> None:
+    """Only the native protocol has a message for that."""
+    door = Door(subprotocols=("chat",), auth={"anonymous": False, "first_message": True})
+    for offered in ("chat", NEUTRAL_V1):
+        refused = door.refused(protocols=offered)
+        assert refused.close == (4501, {"error": "unauthorized", "retryAfter": None})
+
+
+@pytest.mark.parametrize(
+    ("spoken", "offered", "origin", "hints"),
+    [
+        ((), "tidegate.token.x", True, 1),
+        (("chat",), "other, tidegate.token.x", True, 1),
+        ((), "other", True, 1),
+        ((), "tidegate.token.x", False, 0),
+        ((), f"tidegate.token.x, {NEUTRAL_V1}", True, 0),
+        (("chat",), "chat, tidegate.token.x", True, 0),
+        ((), None, True, 0),
+    ],
+)
+def test_a_page_whose_browser_will_fail_the_connection_is_logged_once(
+    caplog: pytest.LogCaptureFixture,
+    spoken: tuple[str, ...],
+    offered: str | None,
+    origin: bool,
+    hints: int,
+) -> None:
+    door = Door(subprotocols=spoken)
+    headers = [("Origin", "http://127.0.0.1")] if origin else []
+    for _ in range(3):
+        door.knock(*headers, protocols=offered)
+    assert len(caplog.messages) == hints
+    assert all("tidegate.v1" in text and "tidegate.token" not in text for text in caplog.messages)
 
 
 STEPS = ["not_found", "method_not_allowed", "origin", "draining", "ip_limit", "unauthorized"]
@@ -241,11 +310,14 @@ def test_plain_http_is_answered_without_a_descriptor_for_a_connection() -> None:
         return door.door.no_descriptor(request)
 
     plain = {"Upgrade": None, "Connection": None}
+    page = [("Sec-WebSocket-Protocol", NEUTRAL_V1)]
     assert asked("/health", replace=plain) == b"fine"
     assert door.counted() == {}
     for response in (asked("/other", replace=plain), asked("/ws"), asked("/health")):
         assert read(response).body["error"] == "server_limit"
-    assert door.counted() == {"server_limit": 3}
+    told = read(asked("/ws", headers=page)).close
+    assert told == (1013, {"error": "server_limit", "retryAfter": 5})
+    assert door.counted() == {"server_limit": 4}
 
 
 def test_an_error_of_ours(caplog: pytest.LogCaptureFixture) -> None:

@@ -10,7 +10,7 @@ from tests.support.raw import KEY
 from tests.unit.node.door import PEER, Door, Refused, as_protocol, bearer
 from tidegate.engine.door import Grant
 from tidegate.engine.states import Admission
-from tidegate.wire.codecs import JSON_V1
+from tidegate.wire.codecs import JSON_V1, NEUTRAL_V1
 from tidegate.wire.handshake import accept_response
 
 
@@ -108,10 +108,17 @@ def test_an_in_band_client_with_a_token_has_nothing_more_to_show() -> None:
         (("chat", "other"), "other, chat", "chat"),
         (("new", "old"), "old", "old"),
         ((JSON_V1,), f"x, {JSON_V1}", JSON_V1),
+        ((), NEUTRAL_V1, NEUTRAL_V1),
+        ((), f"tidegate.token.x, {NEUTRAL_V1}", NEUTRAL_V1),
+        (("chat",), f"{NEUTRAL_V1}, chat", "chat"),
+        ((NEUTRAL_V1, "chat"), f"chat, {NEUTRAL_V1}", NEUTRAL_V1),
     ],
 )
 def test_the_subprotocol(spoken: tuple[str, ...], offered: str | None, chosen: str | None) -> None:
-    grant = Door(subprotocols=spoken).let_in(protocols=offered)
+    door = Door(subprotocols=spoken)
+    if offered is not None:
+        offered = offered.replace("tidegate.token.x", as_protocol(door.token()))
+    grant = door.let_in(protocols=offered)
     assert grant.subprotocol == chosen
     assert grant.response == accept_response(KEY, chosen)
 
@@ -184,7 +191,10 @@ def test_a_client_that_is_held_is_granted_without_a_lease() -> None:
 def test_a_client_that_cannot_be_held_is_sent_away_with_a_ticket(
     holds: bool, protocols: str | None
 ) -> None:
-    """By HTTP, also where it is told refusals in-band: a close frame has no room for a ticket."""
+    """By HTTP, also where it is told refusals in-band: a close frame has no room for a ticket.
+
+    A page is told in-band, because it can neither read the ticket nor send it.
+    """
     door = Door(subprotocols=(JSON_V1,), holds_waiting=holds, **ROOM)
     door.fill(1, "192.0.2.9")
     first = door.refused(protocols=protocols)
@@ -196,4 +206,9 @@ def test_a_client_that_cannot_be_held_is_sent_away_with_a_ticket(
     assert door.refused(peer="192.0.2.2").headers["X-Queue-Position"] == "2"
     again = door.refused(("X-Queue-Ticket", first.headers["X-Queue-Ticket"]), protocols=protocols)
     assert again.headers["X-Queue-Position"] == "1"
-    assert door.counted() == {"waiting": 3}
+    page = door.refused(("Origin", "http://127.0.0.1"), protocols=protocols, peer="192.0.2.3")
+    if protocols is None:
+        assert page.status == 503
+    else:
+        assert page.close == (1013, {"error": "waiting", "retryAfter": 5})
+    assert door.counted() == {"waiting": 4}

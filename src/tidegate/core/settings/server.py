@@ -58,6 +58,12 @@ class ServerSettings(Section):
         pattern=r"[^\s\"]+",
         wording='an origin such as "https://example.com", or "*"',
     )
+    refuse: str = setting(
+        "in-band",
+        "How clients are refused that offer a subprotocol spoken here: by a close frame "
+        "(a browser shows its page nothing else), or by an HTTP status.",
+        choices=("in-band", "http"),
+    )
     backlog: int = setting(
         4096, "Connections that the kernel queues until they are accepted.", low=1, high=1_000_000
     )
