@@ -10,7 +10,14 @@ from msgspec import json as _json
 from tidegate.errors import PeerError
 from tidegate.wire.messages import ClientMessage, MessageId, ServerMessage
 
-__all__ = ["JSON_V1", "NEUTRAL_V1", "TOKEN_PREFIX", "MessageError", "decode_client", "encode_server"]
+__all__ = [
+    "JSON_V1",
+    "NEUTRAL_V1",
+    "TOKEN_PREFIX",
+    "MessageError",
+    "decode_client",
+    "encode_server",
+]
 
 JSON_V1: Final = "tidegate.v1.json"
 """The subprotocol of the native protocol in JSON."""
