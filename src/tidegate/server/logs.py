@@ -1,32 +1,50 @@
 """Logs: one event a line on standard error, as key=value or as JSON.
 
+All that a process may say goes through here: records of `logging` and structlog, Python's
+warnings, and errors in threads and destructors, which Python would print by itself.
+
 Whatever a peer sent may end up in a value, so control characters are always escaped: nobody can
 start a line of his own or move the cursor of the terminal that shows it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 import sys
-from collections.abc import MutableMapping
-from typing import Any, Literal, TextIO
+import threading
+import warnings
+from collections.abc import Callable, Iterator, MutableMapping
+from typing import Any, Final, Literal, TextIO
 
 import structlog
 
-__all__ = ["LogFormat", "configure", "render_text"]
+from tidegate.server.log_writer import LogWriter, write_all
+
+__all__ = ["LogFormat", "render_text", "running"]
 
 LogFormat = Literal["text", "json"]
+
+_log = logging.getLogger("tidegate")
+
+_LAST_SECONDS: Final = 1.0
 
 # C0, DEL and C1 controls; line and paragraph separators; marks that change the writing direction.
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 _PLAIN = re.compile(r"[^\s\"=]+")
 
 
-def configure(log_format: LogFormat = "text", stream: TextIO | None = None) -> None:
-    """Send every log record of this process, also those of the standard library, to `stream`.
+@contextlib.contextmanager
+def running(
+    log_format: LogFormat = "text", write: Callable[[bytes], object] | None = None
+) -> Iterator[LogWriter]:
+    """Write every log record of this process, while the context lasts.
 
-    `stream` defaults to standard error. Calling it again replaces the earlier set-up.
+    At its end what is queued is written, for a second at the most.
+
+    Args:
+        write: writes one line, in a thread; the default writes to standard error.
     """
     shared: list[Any] = [
         structlog.stdlib.add_log_level,
@@ -37,6 +55,13 @@ def configure(log_format: LogFormat = "text", stream: TextIO | None = None) -> N
     renderer: Any = render_text
     if log_format == "json":
         renderer = structlog.processors.JSONRenderer()
+    writer = LogWriter(write or write_all(sys.stderr.fileno()))
+    writer.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        )
+    )
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
@@ -47,18 +72,59 @@ def configure(log_format: LogFormat = "text", stream: TextIO | None = None) -> N
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(stream or sys.stderr)
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
-        )
-    )
-    root = logging.getLogger()
-    root.handlers[:] = [handler]
+    with _installed(writer):
+        writer.start()
+        try:
+            yield writer
+        finally:
+            writer.stop(_LAST_SECONDS)
+
+
+@contextlib.contextmanager
+def _installed(writer: LogWriter) -> Iterator[None]:
+    """Let a handler have everything, and put back what there was."""
+    root, uvicorn = logging.getLogger(), logging.getLogger("uvicorn")
+    before = root.handlers[:], root.level, uvicorn.level
+    hooks = threading.excepthook, sys.unraisablehook, warnings.showwarning
+    root.handlers[:] = [writer]
     root.setLevel(logging.INFO)
     # Start and stop of the admin listener are part of ours; only its troubles are news.
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    uvicorn.setLevel(logging.WARNING)
+    threading.excepthook, sys.unraisablehook = _thread_failed, _unraisable
+    warnings.showwarning = _warned
+    try:
+        yield
+    finally:
+        threading.excepthook, sys.unraisablehook, warnings.showwarning = hooks
+        root.handlers[:], level, uvicorn_level = before
+        root.setLevel(level)
+        uvicorn.setLevel(uvicorn_level)
+        structlog.reset_defaults()
+
+
+def _thread_failed(failed: threading.ExceptHookArgs) -> None:
+    if failed.exc_value is not None and not issubclass(failed.exc_type, SystemExit):
+        name = failed.thread.name if failed.thread else ""
+        _log.error("a thread failed", exc_info=failed.exc_value, extra={"of": name})
+
+
+def _unraisable(failed: sys.UnraisableHookArgs) -> None:
+    # A name and no repr: that could fail, or be of any length.
+    where = getattr(failed.object, "__qualname__", type(failed.object).__name__)
+    text = failed.err_msg or "an exception was ignored"
+    _log.error("%s in %s", text, where, exc_info=failed.exc_value)
+
+
+def _warned(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,  # noqa: ARG001 - as `warnings.showwarning` has it
+    line: str | None = None,  # noqa: ARG001
+) -> None:
+    extra = {"category": category.__name__, "at": f"{filename}:{lineno}"}
+    logging.getLogger("py.warnings").warning("%s", message, extra=extra)
 
 
 def render_text(_logger: object, _name: str, event: MutableMapping[str, Any]) -> str:

@@ -48,8 +48,7 @@ def run(node: Node, log_format: logs.LogFormat = "text") -> None:
     Raises:
         StartError: it cannot listen.
     """
-    logs.configure(log_format)
-    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+    with logs.running(log_format), asyncio.Runner(loop_factory=loop_factory()) as runner:
         runner.run(_serve(node, log_format))
 
 
