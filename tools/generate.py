@@ -20,6 +20,7 @@ from tidegate.engine import states as connection_states
 from tidegate.node.control import METRICS
 from tidegate.server.config import environment_name
 from tidegate.server.config_text import section_doc, toml_value
+from tidegate.server.metrics import LOST_LINES
 
 __all__ = ["PAGES", "main"]
 
@@ -177,7 +178,15 @@ def metrics() -> str:
         (f"`{metric.name}`", metric.kind, metric.label and f"`{metric.label}`", metric.text)
         for metric in METRICS
     ]
+    name, text = LOST_LINES
+    rows.append((f"`{name}`", "counter", "", text))
     lines += _table(("metric", "type", "label", "what it is"), rows)
+    lines += [
+        "",
+        "Beside these there are `process_*` (memory, processor time, descriptors, start time; on "
+        "Linux) and",
+        "`python_info`, as in other programs that use Prometheus' client for Python.",
+    ]
     return _page(lines)
 
 

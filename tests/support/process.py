@@ -42,6 +42,7 @@ class Process:
         port: int | None = None,
         environment: Mapping[str, str] | None = None,
         prepare: Any = None,
+        output: int | None = None,
     ) -> None:
         self.port = port or free_port()
         self.admin_port = free_port()
@@ -62,7 +63,8 @@ class Process:
             for key, value in os.environ.items()
             if not key.startswith("TIDEGATE_") and key != "PORT"
         }
-        with self._log.open("wb") as log:
+        with self._log.open("wb") as file:
+            log = file if output is None else output
             self.process = subprocess.Popen(
                 [str(part) for part in command],
                 stdin=subprocess.DEVNULL,

@@ -5,6 +5,7 @@ What a request asks for becomes a value, `Control` is called with it, and the re
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -32,9 +33,13 @@ if TYPE_CHECKING:
 __all__ = ["admin_app"]
 
 
-def admin_app(control: Control, settings: AdminSettings) -> ASGIApp:
-    """The admin API of one node as an ASGI application."""
-    api = _Api(control)
+def admin_app(control: Control, settings: AdminSettings, lost_lines: Callable[[], int]) -> ASGIApp:
+    """The admin API of one node as an ASGI application.
+
+    Args:
+        lost_lines: returns how many lines of the log were lost.
+    """
+    api = _Api(control, lost_lines)
     app = Starlette(
         routes=[
             Route("/metrics", api.metrics),
@@ -75,9 +80,9 @@ class _Disconnect(Struct, forbid_unknown_fields=True):
 class _Api:
     """What each path does."""
 
-    def __init__(self, control: Control) -> None:
+    def __init__(self, control: Control, lost_lines: Callable[[], int]) -> None:
         self._control = control
-        self._collector = MetricsCollector(control)
+        self._collector = MetricsCollector(control, lost_lines)
 
     async def metrics(self, request: Request) -> Response:
         encode, content_type = choose_encoder(request.headers.get("accept", ""))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import accumulate
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from prometheus_client import PlatformCollector, ProcessCollector
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
@@ -21,17 +22,37 @@ from tidegate.node.control import METRICS, Description, Distribution
 if TYPE_CHECKING:
     from tidegate.node.control import Control
 
-__all__ = ["MetricsCollector"]
+__all__ = ["LOST_LINES", "MetricsCollector"]
+
+LOST_LINES: Final = (
+    "tidegate_log_lines_lost_total",
+    "Lines of the log that were lost, because what reads it was too slow or its disk was full.",
+)
+"""Name and text of the one metric that is not the node's."""
 
 
 class MetricsCollector(Collector):
-    """Gives the metrics of one node their format. Costs nothing between scrapes."""
+    """Gives the metrics of one process and its node their format. Costs nothing between scrapes.
 
-    def __init__(self, control: Control) -> None:
+    Args:
+        lost_lines: returns how many lines of the log were lost.
+    """
+
+    def __init__(self, control: Control, lost_lines: Callable[[], int]) -> None:
         self._control = control
+        self._lost_lines = lost_lines
+        # Made without a registry: the global one would be the same for every node of a process.
+        self._process = ProcessCollector(registry=None)
+        self._platform = PlatformCollector(registry=None)
 
     def collect(self) -> Iterator[Metric]:
         """All metrics as they are now."""
+        yield from self._node()
+        yield CounterMetricFamily(*LOST_LINES, value=self._lost_lines())
+        yield from self._process.collect()
+        yield from self._platform.collect()
+
+    def _node(self) -> Iterator[Metric]:
         values = {metric.name: metric.values for metric in self._control.metrics()}
         for description in METRICS:
             yield _family(description, values[description.name])

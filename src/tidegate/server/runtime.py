@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
+import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
@@ -19,9 +21,11 @@ from tidegate.node.shutdown import on_signals
 from tidegate.server import banner, checks, logs
 from tidegate.server.admin import admin_app
 from tidegate.server.listener import StartError, serve_admin
+from tidegate.server.log_writer import write_all
 
 if TYPE_CHECKING:
     from tidegate.core.settings import Settings
+    from tidegate.server.log_writer import LogWriter
 
 __all__ = ["run", "serve"]
 
@@ -48,18 +52,21 @@ def run(node: Node, log_format: logs.LogFormat = "text") -> None:
     Raises:
         StartError: it cannot listen.
     """
-    with logs.running(log_format), asyncio.Runner(loop_factory=loop_factory()) as runner:
-        runner.run(_serve(node, log_format))
+    with (
+        logs.running(log_format) as log,
+        asyncio.Runner(loop_factory=loop_factory()) as runner,
+    ):
+        runner.run(_serve(node, log, log_format))
 
 
-async def _serve(node: Node, log_format: logs.LogFormat) -> None:
+async def _serve(node: Node, log: LogWriter, log_format: logs.LogFormat) -> None:
     descriptors = raise_descriptor_limit()
     settings, control = node.settings, node.control
     async with contextlib.AsyncExitStack() as running:
         # The admin listener starts first and ends last, so it shows how the rest starts and stops.
         admin: Sequence[tuple[str, int]] = ()
         if settings.admin.enabled:
-            app = admin_app(control, settings.admin)
+            app = admin_app(control, settings.admin, lambda: log.lost)
             admin = await running.enter_async_context(
                 serve_admin(app, settings.admin, Shares.of(descriptors).others)
             )
@@ -83,6 +90,13 @@ def _announce(facts: dict[str, str], log_format: logs.LogFormat) -> None:
     if log_format == "json":
         _log.info("started", **facts)
         return
-    for name, fact in facts.items():
-        print(f"{name:>9}  {fact}")
-    print("Press Ctrl-C to stop.", flush=True)
+    banner = "".join(f"{name:>9}  {fact}\n" for name, fact in facts.items())
+    banner += "Press Ctrl-C to stop.\n"
+    # In a thread, because nobody may read standard output, and clients connect already.
+    threading.Thread(target=_print, args=(banner,), daemon=True).start()
+
+
+def _print(text: str) -> None:
+    # Not by `print`: what waits in a file object of Python's is in the way when the process ends.
+    with contextlib.suppress(OSError):  # a disk that is full, say
+        write_all(sys.stdout.fileno())(text.encode("utf-8", "replace"))

@@ -35,7 +35,8 @@ def ask(
 
     async def request() -> httpx.Response:
         node = node_of() if control is None else None
-        app = admin_app(control or node.control, AdminSettings(token=token))  # type: ignore[union-attr]
+        asked = control or node.control  # type: ignore[union-attr]
+        app = admin_app(asked, AdminSettings(token=token), lambda: 3)
         try:
             transport = httpx.ASGITransport(app)
             async with httpx.AsyncClient(transport=transport, base_url=base) as client:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -16,10 +17,11 @@ from tidegate.core.codes import REASONS, Close, Refusal
 from tidegate.core.settings import Settings
 from tidegate.core.stats import Stats
 from tidegate.node.control import METRICS, Control, figures
-from tidegate.server.metrics import MetricsCollector
+from tidegate.server.metrics import LOST_LINES, MetricsCollector
 
 # The names are a promise to dashboards and alerts that others have built.
 NAMES = {
+    "tidegate_build_info": "version",
     "websocket_connections_current": "state",
     "websocket_connections_peak": "",
     "websocket_connections_total": "result",
@@ -59,6 +61,7 @@ class WaitingRoom:
 def node() -> Any:
     settings = Settings.from_mapping({"limits": {"connections": 8}})
     return SimpleNamespace(
+        version="1.2.3",
         stats=Stats(),
         tracker=ConnectionTracker(settings.limits, settings.tiers),
         engine=SimpleNamespace(opening=2),
@@ -68,9 +71,13 @@ def node() -> Any:
     )
 
 
+def collector(node: Any) -> MetricsCollector:
+    return MetricsCollector(Control(node), lambda: 6)
+
+
 def scrape(node: Any) -> dict[str, float]:
     """Every sample, as `name{label}`."""
-    text = generate_latest(MetricsCollector(Control(node))).decode()
+    text = generate_latest(collector(node)).decode()
     return {
         sample.name + "".join(f"{{{value}}}" for value in sample.labels.values()): sample.value
         for family in text_string_to_metric_families(text)
@@ -83,17 +90,17 @@ def test_the_names_and_labels() -> None:
 
 
 def test_what_is_exposed_is_what_is_described(node: Any) -> None:
-    text = generate_latest(MetricsCollector(Control(node))).decode()
+    text = generate_latest(collector(node)).decode()
     suffix = {"counter": "", "gauge": "", "histogram": "_bucket"}
     samples = {
         sample.name: set(sample.labels) - {"le"}
         for family in text_string_to_metric_families(text)
         for sample in family.samples
         if not sample.name.endswith(("_sum", "_count"))
+        and not sample.name.startswith(("process_", "python_"))
     }
-    assert samples == {
-        metric.name + suffix[metric.kind]: {metric.label} - {""} for metric in METRICS
-    }
+    expected = {metric.name + suffix[metric.kind]: {metric.label} - {""} for metric in METRICS}
+    assert samples == {**expected, LOST_LINES[0]: set()}
 
 
 def test_before_anything_happens_known_reasons_are_zero(node: Any) -> None:
@@ -125,6 +132,8 @@ def test_the_values(node: Any) -> None:
     stats.waited["promoted"] += 8
     found = scrape(node)
     expected = {
+        "tidegate_build_info{1.2.3}": 1,
+        "tidegate_log_lines_lost_total": 6,
         "websocket_connections_current{open}": 2,
         "websocket_connections_current{opening}": 2,
         "websocket_connections_peak": 3,
@@ -172,7 +181,7 @@ def test_histograms_are_cumulative(node: Any) -> None:
 
 def test_openmetrics_takes_it_too(node: Any) -> None:
     generate: Callable[[Any], bytes] = generate_openmetrics
-    text = generate(MetricsCollector(Control(node))).decode()
+    text = generate(collector(node)).decode()
     assert 'websocket_connections_total{result="accepted"} 0.0' in text
     assert text.endswith("# EOF\n")
 
@@ -182,3 +191,11 @@ def test_no_sample_where_descriptors_cannot_be_counted(
 ) -> None:
     monkeypatch.setattr(figures, "descriptors_used_ratio", lambda: None)
     assert "websocket_file_descriptors_used_ratio" not in scrape(node)
+
+
+def test_the_process_is_measured_too(node: Any) -> None:
+    found = scrape(node)
+    assert any(name.startswith("python_info") for name in found)
+    if sys.platform == "linux":
+        assert found["process_resident_memory_bytes"] > 0
+        assert found["process_open_fds"] > 0

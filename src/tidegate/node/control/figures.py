@@ -59,6 +59,13 @@ class Description(NamedTuple):
 
 METRICS = (
     Description(
+        "tidegate_build_info",
+        "gauge",
+        "version",
+        "The version that runs, as a label; the value is 1.",
+        lambda node: {node.version: 1},
+    ),
+    Description(
         "websocket_connections_current",
         "gauge",
         "state",
