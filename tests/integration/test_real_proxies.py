@@ -75,7 +75,16 @@ frontend status
 
 
 # A plain check asks for OPTIONS / in HTTP/1.0; anything but 2xx and 3xx is DOWN.
-@pytest.mark.parametrize("check", ["option httpchk", "option httpchk GET /ready"])
+@pytest.mark.parametrize(
+    "check",
+    [
+        "option httpchk",
+        "option httpchk OPTIONS *",
+        "option httpchk GET /ready",
+        "option httpchk HEAD /health",
+        "option httpchk\n    http-check send meth GET uri /ready ver HTTP/1.1 hdr Host tidegate",
+    ],
+)
 def test_haproxy_with_a_plain_check_finds_the_server_up(
     serve: Start, tool: Tool, tmp_path: Path, check: str
 ) -> None:

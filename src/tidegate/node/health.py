@@ -50,9 +50,9 @@ def respond(request: Request, node: Healthy) -> bytes | None:
     """The whole answer to a request for `/health` or `/ready`, None for any other.
 
     A HEAD request gets the same head as a GET, without the body (RFC 9110 section 9.3.2). What
-    HAProxy asks with a plain `option httpchk`, `OPTIONS /`, is answered as `/ready` is.
+    HAProxy asks with a plain `option httpchk`, `OPTIONS /` or `OPTIONS *`, is answered as `/ready`.
     """
-    if request.method == "OPTIONS" and request.path == "/":
+    if request.method == "OPTIONS" and request.path in ("/", "*"):
         status, body = ready_body(node)
         if status == HTTPStatus.OK:
             return http_response(status, b"", [("Allow", "GET, HEAD, OPTIONS")])

@@ -194,22 +194,23 @@ def parse_request(data: bytes) -> Request | None:
         value = raw_value.decode("latin-1").rstrip(" \t")
         if name in headers:
             if name in _SINGLETONS:
-                raise _bad_request("a header field that must be single came twice")
+                raise _bad_request(f"the header field {name} came twice")
             value = f"{headers[name]}, {value}"
         headers[name] = value
 
     if "transfer-encoding" in headers or headers.get("content-length", "0").strip("0"):
         raise _bad_request("a request with a body is not accepted")
-    if minor == 0 and "host" not in headers:
+    if minor == 0 and not headers.get("host"):
         headers["host"] = ""  # RFC 9112, section 3.2, asks it of HTTP/1.1 only
     elif _HOST.fullmatch(headers.get("host", "")) is None:
         raise _bad_request("the Host header is missing or not valid")
-    if target[0] != 47:  # "/"
+    method = parser.get_method().decode("latin-1")
+    # RFC 9112, section 3.2.4: "*" asks about the server itself, and only OPTIONS may.
+    if target[0] != 47 and (target != b"*" or method != "OPTIONS"):  # 47 is "/"
         target, headers["host"] = _absolute_form(target)
     if b"#" in target:
         raise _bad_request("the request target is not valid")
     path, _, query = target.decode("latin-1").partition("?")
-    method = parser.get_method().decode("latin-1")
     return Request(method, path, query, headers, data[end:], fields, minor)
 
 

@@ -128,6 +128,14 @@ def test_respond_to_other_methods_is_405(path: str, method: str) -> None:
     assert json.loads(body)["error"] == "method_not_allowed"
 
 
+@pytest.mark.parametrize("path", ["/", "*"])
+def test_respond_to_the_plain_check_of_haproxy_is_as_ready(path: str) -> None:
+    status, headers, body = ask(path, "OPTIONS")
+    assert (status, headers["Allow"], body) == (200, "GET, HEAD, OPTIONS", b"")
+    status, headers, body = ask(path, "OPTIONS", node=Node(ready=(False, "draining")))
+    assert (status, json.loads(body)["reason"]) == (503, "draining")
+
+
 @pytest.mark.parametrize("path", ["/", "/ws", "/nothing", "/health/", "/Health", "/ready/"])
 def test_respond_to_other_paths_is_none(path: str) -> None:
     assert respond(Request("GET", path, "", {"host": "x"}, b""), Node()) is None
