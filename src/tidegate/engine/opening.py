@@ -40,7 +40,6 @@ class Opening(Entry):
 
     __slots__ = (
         "_buffer",
-        "_key",
         "_listener",
         "_peer",
         "_shared",
@@ -48,6 +47,7 @@ class Opening(Entry):
         "_stage",
         "_started",
         "_writing",
+        "key",
     )
 
     def __init__(
@@ -65,7 +65,7 @@ class Opening(Entry):
         self._sock = sock
         self._peer = peer
         self._started = started
-        self._key = key
+        self.key = key
         self._buffer = b""
         self._writing = False
         if proxy_protocol:
@@ -142,8 +142,8 @@ class Opening(Entry):
     def _leave(self) -> None:
         self._stage = _ENDED
         self._shared.openings.discard(self)
-        self._shared.unfinished.leave(self._key)
-        self._key = ""
+        self._shared.unfinished.leave(self.key)
+        self.key = ""
         self._shared.poller.release(self._sock.fileno())
 
     def _read_head(self) -> None:
@@ -175,14 +175,14 @@ class Opening(Entry):
     def _count_client(self) -> bool:
         """Count the client in place of its proxy; False when it has as many as it may have."""
         unfinished = self._shared.unfinished
-        unfinished.leave(self._key)
-        self._key = ""
+        unfinished.leave(self.key)
+        self.key = ""
         key = unfinished.enter(self._peer, full=len(self._shared.openings) >= unfinished.most)
         if key is None:
             self._leave()
             self._listener.crowd(self._sock, self._peer)
             return False
-        self._key = key
+        self.key = key
         return True
 
     def _read_of_proxy_header(self, buffer: bytes) -> bytes:

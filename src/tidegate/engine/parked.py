@@ -65,13 +65,13 @@ class Parked(Entry):
 
     __slots__ = (
         "_arrived",
-        "_key",
         "_parking",
         "_peer",
         "_request",
         "_shared",
         "_sock",
         "_undecided",
+        "key",
     )
 
     def __init__(
@@ -86,7 +86,7 @@ class Parked(Entry):
         key: str,
     ) -> None:
         self._shared = shared
-        self._key = key
+        self.key = key
         self._parking = parking
         self._sock = sock
         self._peer = peer
@@ -155,6 +155,6 @@ class Parked(Entry):
             shared = self._shared
             shared.pending -= 1
             shared.openings.discard(self)
-            shared.unfinished.leave(self._key)
+            shared.unfinished.leave(self.key)
             shared.poller.release(self._sock.fileno())
         return undecided

@@ -126,7 +126,7 @@ class Shared:
         self.corked: Corked | None = None
         """Small messages that go out when a batch was handled; None when none is being handled."""
         self.openings: Deadlines[Any] = Deadlines()
-        """Attempts that have no answer yet: each has `timeout`, `give_way` and `drop`."""
+        """Attempts that have no answer yet: each has `timeout`, `give_way`, `drop` and `key`."""
         self.closing: Deadlines[Any] = Deadlines()
         """Connections whose close frame is out."""
         self.fragments: Deadlines[Any] = Deadlines()

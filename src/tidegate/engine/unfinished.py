@@ -5,9 +5,9 @@ of it: TLS handshakes, PROXY headers, requests that are not whole, decisions tha
 refusals that the client has not read to their end.
 
 When an address has its part, its next attempt is refused. When all is taken, so is the next of an
-address that has one already; for any other, the attempt that has waited longest makes room: one
-that finishes in time finishes soon. Proxies that are trusted are not counted, because their clients
-are; those are known when the request is read.
+address that has one already; for any other, an attempt makes room: the one that has waited longest
+of those whose address has several, else the one that has waited longest of all. Proxies that are
+trusted are not counted, because their clients are; those are known when the request is read.
 """
 
 from __future__ import annotations
@@ -75,6 +75,10 @@ class Unfinished:
             return None
         self._counts[key] = count + 1
         return key
+
+    def several(self, key: str) -> bool:
+        """Whether an address has more than one."""
+        return self._counts.get(key, 0) > 1
 
     def leave(self, key: str) -> None:
         """An attempt has finished. HOT."""

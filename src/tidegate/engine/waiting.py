@@ -5,6 +5,7 @@ How many of them there are is bounded, in all and for each address (`engine.desc
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from tidegate.core.codes import IP_LIMIT, PENDING_LIMIT
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from tidegate.wire.handshake import Request
 
 __all__ = ["Waiting"]
+
+_LOOKS = 256  # when one has to make room
 
 
 class Waiting:
@@ -57,12 +60,14 @@ class Waiting:
         return None
 
     def _enter(self, address: str | None) -> str | None:
-        """Count one more, as `Unfinished.enter` does; the oldest makes room if it has to."""
+        """Count one more, as `Unfinished.enter` does; another one makes room if it has to."""
         openings, unfinished = self._shared.openings, self._shared.unfinished
         full = len(openings) >= unfinished.most
         key = unfinished.enter(address, full=full)
         if full and key is not None:
-            oldest = openings.first()
-            if oldest is not None:
-                oldest.give_way()
+            first = openings.first()
+            looked_at = islice(openings, _LOOKS)  # the oldest comes first, or nearly so
+            several = (attempt for attempt in looked_at if unfinished.several(attempt.key))
+            if first is not None:
+                next(several, first).give_way()
         return key

@@ -80,7 +80,11 @@ def test_unfinished_when_all_is_taken_are_one_of_an_address() -> None:
     assert unfinished.enter("192.0.2.1", full=True) is None
     assert unfinished.enter("192.0.2.2", full=True)
     assert unfinished.enter(None, full=True) == ""
+    assert not unfinished.several("192.0.2.1")
     assert unfinished.enter("192.0.2.1")
+    assert unfinished.several("192.0.2.1")
+    assert not unfinished.several("192.0.2.2")
+    assert not unfinished.several("")
 
 
 def test_unfinished_of_a_proxy_are_not_counted() -> None:
