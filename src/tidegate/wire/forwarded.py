@@ -185,7 +185,9 @@ def _parse_v1(data: bytes) -> ProxyHeader | None:
         source, destination = map(ip_address, words[2:4])
     except ValueError:
         raise PeerError("the addresses in the PROXY header are not valid") from None
-    if source.version != version or destination.version != version:
+    # A zone (RFC 4007 11) means something to one machine only, and may be any text.
+    zoned = isinstance(source, IPv6Address) and source.scope_id is not None
+    if zoned or source.version != version or destination.version != version:
         raise PeerError("the addresses in the PROXY header are not valid")
     if isinstance(source, IPv6Address):
         source = source.ipv4_mapped or source

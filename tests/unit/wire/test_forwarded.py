@@ -274,6 +274,7 @@ def test_a_proxy_header_in_pieces_waits_for_its_end(data: bytes, source: str | N
                 "TCP4  198.51.100.1 10.0.0.1 1 2",
                 "TCP4 2001:db8::1 ::1 1 2",
                 "TCP6 198.51.100.1 10.0.0.1 1 2",
+                "TCP6 fe80::1%\x1b[31m ::1 1 2",
                 "TCP4 198.51.100.256 10.0.0.1 1 2",
                 "UNKNOWN" + " " * 100,
             )
