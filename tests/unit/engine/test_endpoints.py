@@ -156,8 +156,10 @@ def test_listen_on_an_address_that_cannot_be_used_names_the_setting(
 
 
 def test_listen_at_a_port_that_is_taken_says_so_and_keeps_nothing_open() -> None:
-    with listening("127.0.0.1") as (taken,):
+    # A port that no other program has at either address.
+    with listening("127.0.0.1", "127.0.0.2") as (taken, free):
         port = taken.address[1]
+        free.close()
         said = rf"cannot listen on 127.0.0.1 port {port}: Address already in use \(admin.host, "
         with pytest.raises(ConfigError, match=said):
             listen("admin", ["127.0.0.2", "127.0.0.1"], port, BACKLOG, mode=0)
@@ -180,7 +182,9 @@ def test_listen_at_a_free_port_tries_another_one_if_it_is_taken_at_the_second_ad
     monkeypatch.setattr(endpoints, "_tcp_socket", once_in_use)
     with listening("127.0.0.1", "127.0.0.2") as opened:
         assert len({endpoint.address[1] for endpoint in opened}) == 1
-    assert [address[0] for address in tried] == ["127.0.0.1", "127.0.0.2"] * 2
+    # Other programs of the machine may have taken the next free port as well.
+    assert len(tried) >= 4
+    assert [address[0] for address in tried[:2]] == ["127.0.0.1", "127.0.0.2"]
 
 
 def test_listen_at_a_low_port_without_the_capability_says_what_is_needed(
