@@ -178,6 +178,8 @@ class Engine:
         self.shared.rates.apply(settings.messages, settings.limits.rooms_per_connection)
         own = settings.heartbeat
         self._heartbeat.apply(own.interval, own.timeout, own.idle_timeout)
+        for listener in self.listeners:
+            listener.bound_kernel(settings.outbox.kernel_bytes)
 
     # What is known of it.
 

@@ -15,7 +15,7 @@ from tidegate.addresses import UNIX_PEER, counted
 from tidegate.core.codes import DECISION_TIMEOUT, SERVER_LIMIT
 from tidegate.engine.connection import Connection
 from tidegate.engine.door import Grant
-from tidegate.engine.endpoints import DEFERRED_SECONDS
+from tidegate.engine.endpoints import DEFERRED_SECONDS, bound_kernel
 from tidegate.engine.poller import READ, Entry
 from tidegate.engine.reserve import Reserve
 from tidegate.engine.stream import Stream
@@ -96,8 +96,13 @@ class Listener(Entry):
         """Host and port it listens on, as `Endpoint.address` has them."""
         return self._endpoint.address
 
+    def bound_kernel(self, kernel_bytes: int) -> None:
+        """Bound what the kernel keeps for each connection that is accepted from now on."""
+        bound_kernel(self._sock, kernel_bytes)
+
     def open(self) -> None:
         """Begin to accept."""
+        self.bound_kernel(self.shared.outbox.kernel_bytes)
         self._poller.register(self._sock.fileno(), self)
 
     def close(self) -> None:

@@ -101,6 +101,14 @@ class OutboxSettings(Section):
         high=3600,
         live=True,
     )
+    kernel_bytes: int = setting(
+        65536,
+        "Bytes that the kernel may hold unsent for a connection; more wait in its outbox.",
+        unit="bytes",
+        low=4096,
+        high=_GIB,
+        live=True,
+    )
     policy: str = setting(
         "disconnect",
         "What happens beyond these bounds; a client sees a disconnect, but not a gap in a room.",
