@@ -198,7 +198,7 @@ LIVE = {
         "abuse_after"
     ),
     "heartbeat": "interval timeout idle_timeout",
-    "outbox": "max_bytes max_age policy",
+    "outbox": "max_bytes max_age kernel_bytes policy",
     "drain": "on_sigterm window",
     "server": "handshake_timeout close_timeout shutdown_timeout",
     "auth": "timeout",
