@@ -117,7 +117,7 @@ def test_the_order_is_that_of_sending() -> None:
     """Whatever a handler sends, to whomever, small or large, with the close behind it."""
 
     async def main() -> None:
-        async with Live() as live:
+        async with Live({"outbox": {"max_bytes": 8 << 20}}) as live:
             (first, one), (second, two) = await both(live)
             expected: dict[int, list[tuple[int, bytes]]] = {1: [], 2: []}
 
