@@ -59,7 +59,9 @@ def settings(**outbox: Any) -> dict[str, Any]:
     return {
         "auth": {"secret": SECRET},
         "messages": RATES,
-        "outbox": {"max_bytes": 200_000, **outbox},
+        "anonymous": {"direct": True},
+        # Many messages fit into the kernel, so that some of them arrive whole.
+        "outbox": {"max_bytes": 200_000, "kernel_bytes": 4 << 20, **outbox},
         "server": {"close_timeout": 0.5},
     }
 

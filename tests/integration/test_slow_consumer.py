@@ -33,6 +33,7 @@ def test_a_peer_that_never_reads_and_a_thousand_others(serve: Start) -> None:
             "auth": {"secret": SECRET},
             "limits": {"per_ip": 2000},
             "pacing": {"enabled": False},
+            "anonymous": {"direct": True},
             "outbox": {"max_bytes": OUTBOX},
             "server": {"close_timeout": 0.5},
         }
@@ -89,7 +90,9 @@ def test_a_peer_that_never_reads_and_a_thousand_others(serve: Start) -> None:
 
 
 def test_who_reads_after_all_is_told_why(program: Start) -> None:
-    server = program("-m tests.support.handlers", {"outbox": {"max_bytes": OUTBOX}})
+    server = program(
+        "-m tests.support.handlers", {"outbox": {"max_bytes": OUTBOX, "kernel_bytes": 4 << 20}}
+    )
     with server.connect(receive_buffer=4096) as slow:
         slow.open()
         slow.send_frame(TEXT, "flood 200 100000")
@@ -112,6 +115,7 @@ def test_its_slot_is_free_although_it_stays(program: Start) -> None:
         "-m tests.support.handlers",
         {
             "limits": {"per_ip": 1},
+            "anonymous": {"direct": True},
             "outbox": {"max_bytes": OUTBOX},
             "server": {"close_timeout": 0.5},
         },
