@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from tidegate.core.settings import Settings
     from tidegate.errors import BackplaneError, ConfigError, PeerError, TidegateError, UsageError
     from tidegate.library.connection import Connection
-    from tidegate.library.server import Server
+    from tidegate.library.server import Server, passed_sockets
     from tidegate.wire.handshake import Request, http_response
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "TidegateError",
     "UsageError",
     "http_response",
+    "passed_sockets",
 ]
 
 _MODULES = {
@@ -35,6 +36,7 @@ _MODULES = {
     "Server": "tidegate.library.server",
     "Settings": "tidegate.core.settings",
     "http_response": "tidegate.wire.handshake",
+    "passed_sockets": "tidegate.library.server",
 }
 
 

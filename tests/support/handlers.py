@@ -11,6 +11,7 @@ import json
 import os
 import random
 import sys
+import time
 from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any
@@ -59,6 +60,8 @@ def on_message(connection: Connection, message: str | bytes) -> Any:
     elif command == "flood":
         for _ in range(int(args[0])):
             connection.send(bytes(int(args[1])))
+    elif command == "block":
+        time.sleep(float(args[0]))  # the loop stands still
     elif command == "name":
         connection.send(connection.id)
     elif command != "quiet":

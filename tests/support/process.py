@@ -43,6 +43,7 @@ class Process:
         environment: Mapping[str, str] | None = None,
         prepare: Any = None,
         output: int | None = None,
+        pass_fds: Sequence[int] = (),
     ) -> None:
         self.port = port or free_port()
         self.admin_port = free_port()
@@ -73,6 +74,7 @@ class Process:
                 cwd=ROOT,
                 env={**own, "TIDEGATE_CONFIG": str(config), **(environment or {})},
                 preexec_fn=prepare,
+                pass_fds=pass_fds,
             )
 
     @classmethod

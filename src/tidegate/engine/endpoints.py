@@ -20,11 +20,12 @@ from typing import Any, Final
 from tidegate.addresses import UNIX_PREFIX, unbracketed, unix_path
 from tidegate.errors import ConfigError
 
-__all__ = ["DEFERRED_SECONDS", "Endpoint", "bound_kernel", "listen"]
+__all__ = ["DEFERRED_SECONDS", "Endpoint", "adopt", "bound_kernel", "listen"]
 
 DEFERRED_SECONDS: Final = 1 if sys.platform == "linux" else 0
 """How long the kernel may keep a connection whose request is not there yet."""
 
+_FAMILIES: Final = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
 _LOOPBACK: Final = ("127.0.0.1", "::1")
 _FREE_PORT_TRIES: Final = 20  # a port that is free at one address may be taken at another
 _NO_SUCH_ADDRESS: Final = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
@@ -40,7 +41,7 @@ class Endpoint:
     """One listening socket, and what goes with it when it is closed.
 
     Args:
-        sock: listens, or is about to.
+        sock: is bound to its address.
         passed: whether another process has opened it and keeps it open, as systemd does. What
             waits in its queue is then never lost: the next process accepts it.
     """
@@ -76,7 +77,13 @@ class Endpoint:
 
 
 def listen(
-    section: str, hosts: Sequence[str], port: int, backlog: int, *, mode: int
+    section: str,
+    hosts: Sequence[str],
+    port: int,
+    backlog: int,
+    *,
+    mode: int,
+    passed: Sequence[Endpoint] = (),
 ) -> list[Endpoint]:
     """Listen on all addresses of one listener, or on none.
 
@@ -86,12 +93,17 @@ def listen(
         port: for all of them but Unix sockets; 0 takes a free one.
         backlog: connections that the kernel queues until they are accepted.
         mode: who may connect to a Unix socket, as permission bits of its file.
+        passed: if there are any, they are listened on and no others.
 
     Raises:
         ConfigError: an address cannot be used; the text names the settings.
     """
-    opened: list[Endpoint] = []
+    opened = list(passed)
     try:
+        for endpoint in passed:
+            _listen_passed(endpoint.sock, backlog)
+        if passed:
+            return opened
         paths = filter(None, map(unix_path, hosts))
         opened.extend(_listen_unix(section, path, backlog, mode) for path in paths)
         addresses = _resolved(section, [host for host in hosts if unix_path(host) is None], port)
@@ -101,6 +113,26 @@ def listen(
             endpoint.close()
         raise
     return opened
+
+
+def adopt(sock: socket.socket) -> Endpoint:
+    """Return the endpoint of a socket that another process has opened and keeps open.
+
+    Raises:
+        ConfigError: it is no socket that a server can accept from.
+    """
+    number = sock.fileno()
+    if sock.type != socket.SOCK_STREAM or sock.family not in _FAMILIES:
+        raise _passed_error(number, "must be a TCP or Unix stream socket")
+    endpoint = Endpoint(sock, passed=True)
+    host, port = endpoint.address
+    path = unix_path(host)
+    if not (port if path is None else path):
+        raise _passed_error(number, "has no address")
+    if path is not None and path.startswith("@"):
+        # Who may connect is a matter of the file's permissions, and it has no file.
+        raise _passed_error(number, "must not be of the abstract namespace")
+    return endpoint
 
 
 # TCP.
@@ -171,14 +203,22 @@ def _tcp_socket(family: int, address: _Address, backlog: int, *, dual_stack: boo
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not dual_stack)
         sock.bind(address)
-        prepare(sock, backlog)
+        _prepare(sock, backlog)
     except BaseException:
         sock.close()
         raise
     return sock
 
 
-def prepare(sock: socket.socket, backlog: int) -> None:
+def _listen_passed(sock: socket.socket, backlog: int) -> None:
+    try:
+        _prepare(sock, backlog)
+    except OSError as error:
+        why = f"cannot listen: {os.strerror(error.errno or 0)}"
+        raise _passed_error(sock.fileno(), why) from None
+
+
+def _prepare(sock: socket.socket, backlog: int) -> None:
     """Set what a listening socket needs, also one that another process opened, and listen.
 
     Raises:
@@ -216,7 +256,7 @@ def _listen_unix(section: str, path: str, backlog: int, mode: int) -> Endpoint:
         sock.bind(path)
         # Nobody can connect before it listens, so nobody comes in with other permissions.
         os.chmod(path, mode)
-        prepare(sock, backlog)
+        _prepare(sock, backlog)
         return Endpoint(sock)
     except OSError as error:
         sock.close()
@@ -264,6 +304,10 @@ def _refusal(section: str, address: _Address, error: OSError) -> ConfigError:
     settings = f"{section}.host, {section}.port"
     text = f"cannot listen on {host} port {port}: {os.strerror(code)}{hint} ({settings})"
     return (_InUseError if code == errno.EADDRINUSE else ConfigError)(text)
+
+
+def _passed_error(descriptor: int, problem: str) -> ConfigError:
+    return ConfigError(f"the socket that was passed as descriptor {descriptor} {problem}")
 
 
 def _close(endpoints: Sequence[Endpoint]) -> None:

@@ -10,7 +10,7 @@ import asyncio
 import gc
 import secrets
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -37,12 +37,14 @@ if TYPE_CHECKING:
     from tidegate.core.stats import Stats
     from tidegate.engine.application import Application, Host
     from tidegate.engine.door import Door
+    from tidegate.engine.endpoints import Endpoint
 
 __all__ = ["Engine"]
 
 _TICK_SECONDS = 0.1
 _STALL_SECONDS = 1.0
 _STAMP = struct.Struct("!d")
+_LOOK_SECONDS = 0.02
 _CLOSES_PER_BATCH = 256
 _UNIX_MODE = 0o660  # a proxy that runs as another user needs to be in the group
 
@@ -53,11 +55,16 @@ class Engine:
     All methods belong to the loop's thread. Call `start` in the running loop, and `stop` before
     the loop ends.
 
+    Args:
+        settings: the settings, valid as they are.
+        stats: where it counts.
+        passed: sockets to listen on in place of the addresses in the settings.
+
     Raises:
         ConfigError: a key or certificate cannot be used.
     """
 
-    def __init__(self, settings: Settings, stats: Stats) -> None:
+    def __init__(self, settings: Settings, stats: Stats, passed: Sequence[Endpoint] = ()) -> None:
         tls = None
         if settings.tls.certificate is not None and settings.tls.key is not None:
             tls = server_context(settings.tls.certificate, settings.tls.key)
@@ -83,6 +90,7 @@ class Engine:
             tls,
         )
         self.listeners: list[Listener] = []
+        self._passed = passed
         self._heartbeat = heartbeat
         self._settings = settings
         self._timer: asyncio.TimerHandle | None = None
@@ -108,7 +116,14 @@ class Engine:
             ConfigError: an address cannot be listened on.
         """
         server, shared = self._settings.server, self.shared
-        endpoints = listen("server", server.host, server.port, server.backlog, mode=_UNIX_MODE)
+        endpoints = listen(
+            "server",
+            server.host,
+            server.port,
+            server.backlog,
+            mode=_UNIX_MODE,
+            passed=self._passed,
+        )
         limits = self._settings.limits
         shares = shared.shares = Shares.of(descriptors)
         shared.unfinished.share(shares.openings, limits)
@@ -139,6 +154,24 @@ class Engine:
             listener.close()
         self.listeners.clear()
 
+    @property
+    def passes_on(self) -> bool:
+        """Whether other processes have its sockets too, and will accept from them."""
+        return bool(self._passed)
+
+    async def pass_on(self) -> None:
+        """Stop accepting, and wait until each attempt that was accepted has an answer.
+
+        What waits in the kernel's queues is left to the process that has the sockets next.
+        """
+        deadline = monotonic() + self.shared.handshake_timeout
+        for listener in self.listeners:
+            listener.stop_accepting()
+        while monotonic() < deadline and (
+            self.shared.openings or not all(listener.idle for listener in self.listeners)
+        ):
+            await asyncio.sleep(_LOOK_SECONDS)
+
     async def stop(self, reason: Close, timeout: float) -> None:
         """Close every connection for ``reason`` and wait at most ``timeout`` seconds for them.
 
@@ -156,7 +189,7 @@ class Engine:
             if index % _CLOSES_PER_BATCH == 0:
                 await asyncio.sleep(0)
         while (self._has_connections() or self.at_work) and monotonic() < deadline:
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(_LOOK_SECONDS)
         for entry in list(shared.poller.table):
             if isinstance(entry, Connection | Stream):
                 entry.abort()

@@ -73,7 +73,7 @@ class Listener(Entry):
         self._poller = shared.poller
         self._http = shared.application.http_protocol
         self.proxy_protocol = proxy_protocol
-        self._endpoint = endpoint
+        self.endpoint = endpoint
         sock = self._sock = endpoint.sock
         self._family = int(sock.family)
         self._unix = sock.family == socket.AF_UNIX
@@ -82,8 +82,7 @@ class Listener(Entry):
         self._waiting = Waiting(shared, self, proxy_protocol)
         self._for_connections = shared.shares.connections
         self._for_clients = shared.shares.clients
-        self._closed = False
-        self._paused = False
+        self._accepts, self._paused, self._closed = True, False, False
         # When it arrived, in monotonic seconds, stands last where it is needed.
         self._arrived: deque[tuple[int, str, float]] = deque()
         self._asking: deque[tuple[Socket, str, Request, float, Undecided | None]] = deque()
@@ -92,9 +91,9 @@ class Listener(Entry):
         self._steps: Iterator[None] | None = None  # what is left of the last turn
 
     @property
-    def address(self) -> tuple[str, int]:
-        """Host and port it listens on, as `Endpoint.address` has them."""
-        return self._endpoint.address
+    def idle(self) -> bool:
+        """Whether no attempt that it has accepted is in one of its queues."""
+        return not (self._arrived or self._asking or self._refused or self._granted)
 
     def bound_kernel(self, kernel_bytes: int) -> None:
         """Bound what the kernel keeps for each connection that is accepted from now on."""
@@ -105,14 +104,19 @@ class Listener(Entry):
         self.bound_kernel(self.shared.outbox.kernel_bytes)
         self._poller.register(self._sock.fileno(), self)
 
+    def stop_accepting(self) -> None:
+        """Leave the kernel's queue to other processes that have the socket."""
+        self._accepts = False
+        self._poller.modify(self._sock.fileno(), 0)
+
     def close(self) -> None:
-        """Stop accepting. Attempts that wait in the kernel's queue are reset."""
+        """Stop accepting. The kernel resets what is in its queue, unless others have the socket."""
         if not self._closed:
-            self._closed = True
+            self._accepts, self._closed = False, True
             self._poller.release(self._sock.fileno())
-            self._endpoint.close()
-            while self._arrived or self._asking or self._refused or self._granted:
-                self._poller.guard(self._finish)
+            self.endpoint.close()
+            while not self.idle:
+                self._poller.guard(lambda: deque(self._work(), 0).clear())
             self._reserve.give_up()
 
     def on_events(self, events: int) -> bool:  # noqa: ARG002 - see the text
@@ -161,10 +165,6 @@ class Listener(Entry):
             self.on_readable()  # what failed was one attempt; the others go on
             raise
 
-    def _finish(self) -> None:
-        for _ in self._work():
-            pass
-
     def _work(self) -> Iterator[None]:
         """Yield after every step. It ends when nobody is left who may come in now."""
         arrived, asking = self._arrived, self._asking
@@ -199,7 +199,7 @@ class Listener(Entry):
 
     def _accept(self) -> bool:
         """Accept one from the kernel's queue; False when there is none, or not to be for now."""
-        if self._paused or self._closed:
+        if self._paused or not self._accepts:
             return False
         try:
             # accept() of the standard library makes an object that costs as much as the call.
@@ -373,7 +373,7 @@ class Listener(Entry):
             return
         self._reserve.take()
         self._paused = False
-        self._poller.modify(self._sock.fileno(), READ)
+        self._poller.modify(self._sock.fileno(), READ if self._accepts else 0)
         if self._asking:
             self._refuse_late()
             self.on_readable()

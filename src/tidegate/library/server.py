@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from tidegate.core.settings import Settings
-from tidegate.errors import UsageError
+from tidegate.engine.endpoints import adopt
+from tidegate.errors import ConfigError, UsageError
 from tidegate.library.arguments import check_handler, check_seconds, check_type
 from tidegate.library.connection import Connection
 from tidegate.library.handlers import (
@@ -20,14 +23,31 @@ from tidegate.library.handlers import (
     face,
 )
 from tidegate.library.timing import Watch
+from tidegate.node import systemd
 from tidegate.node.loop import loop_factory
 from tidegate.node.node import Node
+from tidegate.node.systemd import Passed
 
 if TYPE_CHECKING:
     from tidegate.node.control import Snapshot
     from tidegate.node.pressure.zones import ZoneHandler
 
-__all__ = ["Server"]
+__all__ = ["Server", "passed_sockets"]
+
+
+def passed_sockets() -> list[socket.socket]:
+    """Return the sockets that systemd, or another supervisor, has opened for this process.
+
+    Give them to `Server(sockets=...)`. They can be taken over once; without any the list is empty.
+    They come by the environment, in `LISTEN_FDS` and `LISTEN_PID` (sd_listen_fds(3)).
+
+    Raises:
+        ConfigError: what was passed is no listening socket, or is named as one for something else.
+    """
+    passed = systemd.passed_sockets(os.environ)
+    if passed.admin:
+        raise ConfigError("a socket named admin was passed (LISTEN_FDNAMES); this is a Server")
+    return [endpoint.sock for endpoint in passed.public]
 
 
 class Server:
@@ -55,6 +75,9 @@ class Server:
         cancel_handlers: whether the async handler at work for a connection is cancelled when its
             client closes the connection or is lost, and messages that wait are dropped. If not,
             the handler goes on, and those messages are handled after it.
+        sockets: listening sockets that another process has opened and keeps open, to use in place
+            of `server.host` and `server.port`. When the server drains, it leaves clients that
+            wait in their queues to the next process, and refuses nobody.
 
     Raises:
         ConfigError: a setting is wrong, or a key or certificate cannot be used.
@@ -73,6 +96,7 @@ class Server:
         subprotocols: Sequence[str] = (),
         http: HttpHandler | None = None,
         cancel_handlers: bool = False,
+        sockets: Sequence[socket.socket] = (),
     ) -> None:
         if settings is None:
             settings = Settings()
@@ -85,7 +109,13 @@ class Server:
         )
         if on_zone_change is not None:
             on_zone_change = Watch().over("on_zone_change", on_zone_change)
-        self._node = Node(settings, lambda _services: handlers, on_zone_change=on_zone_change)
+        passed = Passed([adopt(sock) for sock in sockets])
+        self._node = Node(
+            passed.located(settings),
+            lambda _services: handlers,
+            on_zone_change=on_zone_change,
+            passed=passed.public,
+        )
 
     # Running.
 
@@ -183,7 +213,7 @@ class Server:
     @property
     def draining(self) -> bool:
         """True while nobody is admitted because the server is going away."""
-        return self._node.admission.draining
+        return self._node.shutdown.begun
 
     def stats(self) -> Snapshot:
         """The counters, as they are now."""

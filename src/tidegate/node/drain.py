@@ -26,7 +26,8 @@ class Drain:
     """One drain of a node: who was told, who was closed, and who is still there.
 
     Those who are connected when it is made are closed over ``window`` seconds, each after all
-    that was sent to it or published to its rooms before. Nobody new may be let in from then on.
+    that was sent to it or published to its rooms before. If others are let in after that,
+    `count_again` takes them in.
 
     Args:
         window: seconds over which the closes are spread; with 0 all are closed at once.
@@ -51,19 +52,29 @@ class Drain:
         """Whether somebody asks how far it is; set by what shows it."""
         self._engine = engine
         self._tell = tell
-        self._started = monotonic()
-        self.deadline = self._started + window + grace
+        self._grace = grace
+        self._started: float
+        self._connections: list[Connection]
+        self._schedule: DrainSchedule
+        self.deadline: float
         """When the connections that are left are cut off, in monotonic seconds."""
-        # Those that wait to be admitted are sent away by the waiting room.
-        self._connections = [
-            each for each in engine.connections() if each.admission is not Admission.WAITING
-        ]
-        self.total = len(self._connections)
+        self.total: int
         """How many were connected at the start."""
-        self._schedule = DrainSchedule(self.total, window, self._started)
+        self.count_again()
         # Without a window no connection has a time of its own.
         self._delay = None if window else float(DRAINED.retry_after or 0)
         self._retry_after = 0 if window else None
+
+    def count_again(self) -> None:
+        """Begin the window now, with all that are connected now. Call it before `run`."""
+        self._started = monotonic()
+        self.deadline = self._started + self.window + self._grace
+        # Those that wait to be admitted are sent away by the waiting room.
+        self._connections = [
+            each for each in self._engine.connections() if each.admission is not Admission.WAITING
+        ]
+        self.total = len(self._connections)
+        self._schedule = DrainSchedule(self.total, self.window, self._started)
 
     @property
     def open(self) -> int:

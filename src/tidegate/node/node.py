@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 from importlib.metadata import version
 from random import random
@@ -42,16 +43,18 @@ from tidegate.node.pressure.signals import Readings
 from tidegate.node.pressure.zones import ZoneHandler, Zones
 from tidegate.node.services import ApplicationFactory, Services
 from tidegate.node.shutdown import Shutdown, on_signals
+from tidegate.node.systemd import reporting
 from tidegate.node.users import Users
 from tidegate.node.waiting import WaitingConnections
 from tidegate.node.warner import Warner
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from tidegate.backplane.base import Broker
     from tidegate.core.settings import Settings
     from tidegate.engine.door import Grant
+    from tidegate.engine.endpoints import Endpoint
     from tidegate.gate.identity import Identifier
 
 __all__ = ["Node"]
@@ -72,6 +75,7 @@ class Node:
         identifier: says who an attempt belongs to; the default reads its token.
         on_zone_change: called with the `Change` when pressure makes the zone another one; plain
             or async. What it raises is logged.
+        passed: sockets to listen on in place of the addresses in the settings.
 
     Raises:
         ConfigError: a key or certificate cannot be used.
@@ -85,6 +89,7 @@ class Node:
         broker: Broker | None = None,
         identifier: Identifier | None = None,
         on_zone_change: ZoneHandler | None = None,
+        passed: Sequence[Endpoint] = (),
     ) -> None:
         self.settings = settings
         self.control = Control(self)
@@ -99,7 +104,7 @@ class Node:
         self.users = Users()
         self.shedder = LoadShedder(settings, monotonic())
         self.admission = Admission(settings, self.tracker, self.shedder, random, self._dry_run)
-        self.engine = Engine(settings, self.stats)
+        self.engine = Engine(settings, self.stats, passed)
         self.delivery = Delivery(
             self.rooms, self.users, self.engine.shared.fanout, broker or MemoryBroker()
         )
@@ -181,7 +186,8 @@ class Node:
         """
         with on_signals(self.shutdown):
             await self.start()
-            await self.shutdown.wait()
+            async with reporting(self, os.environ):
+                await self.shutdown.wait()
 
     async def stop(self, timeout: float | None = None) -> None:
         """Stop listening and close every connection at once.
@@ -210,7 +216,7 @@ class Node:
     @property
     def addresses(self) -> list[tuple[str, int]]:
         """Host and port of every listener."""
-        return [listener.address for listener in self.engine.listeners]
+        return [listener.endpoint.address for listener in self.engine.listeners]
 
     @property
     def connections(self) -> Iterator[Connection]:
@@ -222,7 +228,7 @@ class Node:
         """Whether it should get new connections, and the reason if not."""
         if not self.engine.listeners:
             return False, "not listening"
-        if self.admission.draining:
+        if self.shutdown.begun:
             return False, codes.DRAINING.name
         if self.admission.out_of_rotation(monotonic()):
             return False, codes.BREAKER.name
@@ -299,7 +305,7 @@ class Node:
         """Do what is due: tokens that end, positions that end, admissions, zones."""
         self._identities.tick(now)
         self.waiting.tick(now)
-        self.zones.tick(now, may_shed=not self.admission.draining)
+        self.zones.tick(now, may_shed=not self.shutdown.begun)
 
     def _dry_run(self, policy: str) -> None:
         self.stats.dry_run[policy] += 1

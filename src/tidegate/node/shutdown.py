@@ -47,12 +47,17 @@ class Shutdown:
         self._application = application
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = False
+        self._begun = asyncio.Event()
         self._stopped = asyncio.Event()
 
     @property
     def begun(self) -> bool:
         """Whether a drain or a stop has begun."""
-        return self._admission.draining
+        return self._begun.is_set()
+
+    async def wait_until_begun(self) -> None:
+        """Wait until a drain or a stop has begun."""
+        await self._begun.wait()
 
     async def stop(self, reason: Close = SHUTDOWN, timeout: float | None = None) -> None:
         """Stop listening and close every connection at once.
@@ -64,6 +69,7 @@ class Shutdown:
             timeout: seconds after which what is left is cut off; `server.shutdown_timeout` when
                 None.
         """
+        self._begun.set()
         self._admission.draining = True
         if self._stopping:
             await self._stopped.wait()
@@ -87,8 +93,14 @@ class Shutdown:
         self._begin(self.stop())
 
     def begin_drain(self, window: float | None = None) -> Drain:
-        """Begin a drain over ``window`` seconds, and return at once; one under way just goes on."""
-        self._admission.draining = True
+        """Begin a drain over ``window`` seconds, and return at once; one under way just goes on.
+
+        Attempts are refused from now on, unless another process will accept from the same sockets:
+        then those that were accepted are still let in, and the others are left to that process.
+        """
+        self._begun.set()
+        if not self._engine.passes_on:
+            self._admission.draining = True
         if self.drain is None:
             if window is None:
                 window = self._settings.drain.window
@@ -119,6 +131,10 @@ class Shutdown:
 
     async def _drain(self, drain: Drain) -> None:
         try:
+            if self._engine.passes_on:
+                await self._engine.pass_on()
+                self._admission.draining = True
+                drain.count_again()
             await drain.run()
         finally:
             cut_off = drain.open

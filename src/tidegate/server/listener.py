@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from tidegate.core.settings import AdminSettings
+    from tidegate.engine.endpoints import Endpoint
 
 __all__ = ["StartError", "serve_admin"]
 
@@ -41,7 +42,10 @@ class _Guest(uvicorn.Server):
 
 @contextlib.asynccontextmanager
 async def serve_admin(
-    app: ASGIApp, settings: AdminSettings, descriptors: int = 64
+    app: ASGIApp,
+    settings: AdminSettings,
+    descriptors: int = 64,
+    passed: Sequence[Endpoint] = (),
 ) -> AsyncIterator[Sequence[tuple[str, int]]]:
     """Serve an application while the context lasts; gives the addresses, with their real port.
 
@@ -49,12 +53,15 @@ async def serve_admin(
 
     Args:
         descriptors: how many file descriptors its connections may have.
+        passed: sockets to listen on in place of the addresses in the settings.
 
     Raises:
         StartError: an address cannot be used.
     """
     try:
-        endpoints = listen("admin", settings.host, settings.port, _BACKLOG, mode=_UNIX_MODE)
+        endpoints = listen(
+            "admin", settings.host, settings.port, _BACKLOG, mode=_UNIX_MODE, passed=passed
+        )
     except ConfigError as error:
         raise StartError(str(error)) from None
     protocol: Any = functools.partial(BoundedHttp, most=max(1, descriptors * 3 // 4))

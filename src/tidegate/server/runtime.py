@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import sys
 import threading
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from tidegate.node.native.application import NativeApplication
 from tidegate.node.node import Node
 from tidegate.node.pressure.descriptors import raise_descriptor_limit
 from tidegate.node.shutdown import on_signals
+from tidegate.node.systemd import passed_sockets, reporting
 from tidegate.server import banner, checks, logs
 from tidegate.server.admin import admin_app
 from tidegate.server.listener import StartError, serve_admin
@@ -25,6 +27,7 @@ from tidegate.server.log_writer import write_all
 
 if TYPE_CHECKING:
     from tidegate.core.settings import Settings
+    from tidegate.engine.endpoints import Endpoint
     from tidegate.server.log_writer import LogWriter
 
 __all__ = ["run", "serve"]
@@ -41,13 +44,21 @@ def serve(settings: Settings, log_format: logs.LogFormat = "text") -> None:
         ConfigError: a setting turns out to be wrong, such as a certificate that cannot be read.
         StartError: it cannot listen.
     """
-    run(Node(settings, NativeApplication), log_format)
+    passed = passed_sockets(os.environ)
+    settings = passed.located(settings)
+    if passed.admin and not settings.admin.enabled:
+        raise ConfigError("admin.enabled = false: a socket named admin was passed (LISTEN_FDNAMES)")
+    node = Node(settings, NativeApplication, passed=passed.public)
+    run(node, log_format, passed.admin)
 
 
-def run(node: Node, log_format: logs.LogFormat = "text") -> None:
+def run(node: Node, log_format: logs.LogFormat = "text", sockets: Sequence[Endpoint] = ()) -> None:
     """Serve until the node is drained, by SIGTERM or the admin API, or stopped, by SIGINT.
 
     A second signal ends the process at once.
+
+    Args:
+        sockets: for the admin API, in place of the addresses in the settings.
 
     Raises:
         StartError: it cannot listen.
@@ -56,10 +67,12 @@ def run(node: Node, log_format: logs.LogFormat = "text") -> None:
         logs.running(log_format) as log,
         asyncio.Runner(loop_factory=loop_factory()) as runner,
     ):
-        runner.run(_serve(node, log, log_format))
+        runner.run(_serve(node, log, log_format, sockets))
 
 
-async def _serve(node: Node, log: LogWriter, log_format: logs.LogFormat) -> None:
+async def _serve(
+    node: Node, log: LogWriter, log_format: logs.LogFormat, sockets: Sequence[Endpoint]
+) -> None:
     descriptors = raise_descriptor_limit()
     settings, control = node.settings, node.control
     async with contextlib.AsyncExitStack() as running:
@@ -68,7 +81,7 @@ async def _serve(node: Node, log: LogWriter, log_format: logs.LogFormat) -> None
         if settings.admin.enabled:
             app = admin_app(control, settings.admin, lambda: log.lost)
             admin = await running.enter_async_context(
-                serve_admin(app, settings.admin, Shares.of(descriptors).others)
+                serve_admin(app, settings.admin, Shares.of(descriptors).others, sockets)
             )
         # Before it listens, because a client that sees it serve may send the signal.
         running.enter_context(on_signals(node.shutdown))
@@ -80,6 +93,7 @@ async def _serve(node: Node, log: LogWriter, log_format: logs.LogFormat) -> None
         _announce(banner.facts(settings, control.status().addresses, admin), log_format)
         for warning in checks.warnings(settings, descriptors):
             _log.warning(warning)
+        await running.enter_async_context(reporting(node, os.environ))
         await node.shutdown.wait()
         if control.drain_watched:
             await asyncio.sleep(_LAST_LOOK_SECONDS)

@@ -43,6 +43,7 @@ class Engine:
         self.may_end = asyncio.Event()
         self.may_end.set()
         self.error: Exception | None = None
+        self.passes_on = False
         self.at_work = False
         self.shared = SimpleNamespace(
             fanout=SimpleNamespace(when_sent=lambda rooms, action: action()),
