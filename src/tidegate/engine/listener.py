@@ -73,7 +73,7 @@ class Listener(Entry):
         self._poller = shared.poller
         self._http = shared.application.http_protocol
         self.proxy_protocol = proxy_protocol
-        self.endpoint = endpoint
+        self._endpoint = endpoint
         sock = self._sock = endpoint.sock
         self._family = int(sock.family)
         self._unix = sock.family == socket.AF_UNIX
@@ -89,6 +89,11 @@ class Listener(Entry):
         self._refused: deque[tuple[Socket, bytes, str]] = deque()
         self._granted: deque[tuple[Socket, Request, Grant, float]] = deque()
         self._steps: Iterator[None] | None = None  # what is left of the last turn
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port it listens on, as `Endpoint.address` has them."""
+        return self._endpoint.address
 
     @property
     def idle(self) -> bool:
@@ -114,7 +119,7 @@ class Listener(Entry):
         if not self._closed:
             self._accepts, self._closed = False, True
             self._poller.release(self._sock.fileno())
-            self.endpoint.close()
+            self._endpoint.close()
             while not self.idle:
                 self._poller.guard(lambda: deque(self._work(), 0).clear())
             self._reserve.give_up()

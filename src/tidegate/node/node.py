@@ -186,7 +186,7 @@ class Node:
         """
         with on_signals(self.shutdown):
             await self.start()
-            async with reporting(self, os.environ):
+            async with reporting(os.environ, self.shutdown, lambda: self.status):
                 await self.shutdown.wait()
 
     async def stop(self, timeout: float | None = None) -> None:
@@ -216,7 +216,7 @@ class Node:
     @property
     def addresses(self) -> list[tuple[str, int]]:
         """Host and port of every listener."""
-        return [listener.endpoint.address for listener in self.engine.listeners]
+        return [listener.address for listener in self.engine.listeners]
 
     @property
     def connections(self) -> Iterator[Connection]:
@@ -228,7 +228,7 @@ class Node:
         """Whether it should get new connections, and the reason if not."""
         if not self.engine.listeners:
             return False, "not listening"
-        if self.shutdown.begun:
+        if self.admission.draining or self.shutdown.begun:
             return False, codes.DRAINING.name
         if self.admission.out_of_rotation(monotonic()):
             return False, codes.BREAKER.name
@@ -236,6 +236,18 @@ class Node:
         if full and not self.settings.limits.is_dry("connections"):
             return False, codes.SERVER_LIMIT.name
         return True, ""
+
+    @property
+    def status(self) -> str:
+        """How it is, in a few words for operators."""
+        drain = self.shutdown.drain
+        if drain is not None:
+            return f"draining: {drain.open:,} of {drain.total:,} connections are left"
+        if self.shutdown.begun:
+            return "stopping"
+        ready, reason = self.ready
+        state = "serving" if ready else f"not ready ({reason})"
+        return f"{state}: {self.tracker.open:,} connections"
 
     @property
     def uptime(self) -> float:

@@ -11,7 +11,7 @@ import contextlib
 import logging
 import os
 import socket
-from collections.abc import AsyncIterator, Mapping, MutableMapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, MutableMapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -20,7 +20,7 @@ from tidegate.errors import ConfigError
 
 if TYPE_CHECKING:
     from tidegate.core.settings import Settings
-    from tidegate.node.node import Node
+    from tidegate.node.shutdown import Shutdown
 
 __all__ = ["Notifier", "Passed", "passed_sockets", "reporting"]
 
@@ -149,8 +149,10 @@ class Notifier:
 
 
 @contextlib.asynccontextmanager
-async def reporting(node: Node, environment: Mapping[str, str]) -> AsyncIterator[None]:
-    """Report that a node is ready, and as long as the context lasts how it is.
+async def reporting(
+    environment: Mapping[str, str], shutdown: Shutdown, status: Callable[[], str]
+) -> AsyncIterator[None]:
+    """Report that the service is ready, and as long as the context lasts how it is.
 
     The watchdog hears from the event loop: when that stands still, the supervisor finds out.
     """
@@ -158,8 +160,8 @@ async def reporting(node: Node, environment: Mapping[str, str]) -> AsyncIterator
     if not notifier.wanted:
         yield
         return
-    notifier.send("READY=1", f"STATUS={_status(node)}")
-    work = asyncio.create_task(_report(node, notifier))
+    notifier.send("READY=1", f"STATUS={status()}")
+    work = asyncio.create_task(_report(notifier, shutdown, status))
     try:
         yield
     finally:
@@ -168,13 +170,13 @@ async def reporting(node: Node, environment: Mapping[str, str]) -> AsyncIterator
         notifier.close()
 
 
-async def _report(node: Node, notifier: Notifier) -> None:
+async def _report(notifier: Notifier, shutdown: Shutdown, status: Callable[[], str]) -> None:
     ending = False
     while True:
-        lines = [f"STATUS={_status(node)}"]
+        lines = [f"STATUS={status()}"]
         if notifier.watchdog is not None:
             lines.append("WATCHDOG=1")
-        if node.shutdown.begun:
+        if shutdown.begun:
             # A drain may take longer than TimeoutStopSec=, as long as it goes on.
             lines.append(f"EXTEND_TIMEOUT_USEC={_PATIENCE_SECONDS}000000")
             if not ending:
@@ -188,15 +190,4 @@ async def _report(node: Node, notifier: Notifier) -> None:
             await asyncio.sleep(pause)
         else:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(node.shutdown.wait_until_begun(), pause)
-
-
-def _status(node: Node) -> str:
-    drain = node.shutdown.drain
-    if drain is not None:
-        return f"draining: {drain.open:,} of {drain.total:,} connections are left"
-    if node.shutdown.begun:
-        return "stopping"
-    ready, reason = node.ready
-    state = "serving" if ready else f"not ready ({reason})"
-    return f"{state}: {node.tracker.open:,} connections"
+                await asyncio.wait_for(shutdown.wait_until_begun(), pause)

@@ -93,7 +93,7 @@ async def _serve(
         _announce(banner.facts(settings, control.status().addresses, admin), log_format)
         for warning in checks.warnings(settings, descriptors):
             _log.warning(warning)
-        await running.enter_async_context(reporting(node, os.environ))
+        await running.enter_async_context(reporting(os.environ, node.shutdown, lambda: node.status))
         await node.shutdown.wait()
         if control.drain_watched:
             await asyncio.sleep(_LAST_LOOK_SECONDS)
