@@ -106,7 +106,7 @@ def everything_is_zero(server: Process, descriptors: int) -> None:
     assert counts["utilization"] == 0
     assert sum(stats["disconnections"].values()) == counts["accepted"]
     assert server.connections() == []
-    assert server.health()["rooms"] == 0
+    assert server.stats()["rooms"] == 0
     metrics = server.metrics()
     assert metrics['websocket_connections_current{state="open"}'] == 0
     assert metrics["websocket_utilization_percent"] == 0
@@ -182,7 +182,7 @@ def test_members_of_rooms(serve: Start) -> None:
             raw.send_frame(TEXT, f'{{"type": "join", "room": "{room}"}}')
         raw.send_frame(TEXT, '{"type": "room_message", "room": "a", "data": 1}')
         with_rooms.append(raw)
-    wait_until(lambda: server.health()["rooms"] == 4)
+    wait_until(lambda: server.stats()["rooms"] == 4)
     for raw in with_rooms:
         dice.choice([close_frame, Raw.close, Raw.reset, Raw.half_close, silence, violation])(raw)
     server.wait_open(0, 10)

@@ -86,7 +86,7 @@ def play(server: Process, scene: Callable[[Connect], Coroutine[Any, Any, None]])
 
     aio.run(run())
     server.wait_open(0)
-    assert server.health()["rooms"] == 0
+    assert server.stats()["rooms"] == 0
 
 
 def test_connected(server: Process) -> None:

@@ -120,7 +120,7 @@ def test_up_through_all_zones_and_back(serve: Start) -> None:
             assert metrics["websocket_zone"] == ZONES.index(zone)
             assert metrics[f'websocket_zone_changes_total{{zone="{zone}"}}'] == 1
             assert metrics['websocket_pressure{signal="connections"}'] == load["pressure"]
-        assert server.health()["load"]["zone"] == "emergency"
+        assert server.stats()["load"]["zone"] == "emergency"
         # It is enforced.
         answer = ask(first, type="room_message", room="r", data=1)
         assert (answer["code"], answer["retryAfter"]) == ("broadcast_off", 10)

@@ -117,13 +117,6 @@ class Process:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         return get(self.admin_port, path, headers)
 
-    def health(self) -> dict[str, Any]:
-        """The stats that the public listener shows."""
-        status, body = get(self.port, "/health", tls=self.tls)
-        assert status == 200
-        stats: dict[str, Any] = body["stats"]
-        return stats
-
     def stats(self) -> dict[str, Any]:
         """The counters."""
         status, body = self.get("/stats")

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from tidegate.core.admission.attempt import ANONYMOUS, Attempt, Identity, Lease, Reject
 from tidegate.core.codes import ORIGIN, WAITING, Refusal
-from tidegate.core.origins import Origins
 from tidegate.errors import UsageError
 from tidegate.gate.decision import Admit, Decision, OpeningRequest, Pending, Wait
+from tidegate.gate.pages import Pages
 
 if TYPE_CHECKING:
     from tidegate.core.admission.admission import Admission
@@ -60,7 +60,7 @@ class Gate:
         self._identifier = identifier
         self._refusals = refusals
         self._holds_waiting = holds_waiting
-        self._origins = Origins(settings.server.origins)
+        self._pages = Pages(settings.server)
         self._anonymous = settings.auth.anonymous
 
     def decide(self, request: OpeningRequest, now: float, wall: float) -> Decision | Pending:
@@ -68,8 +68,8 @@ class Gate:
 
         Raises what the identifier raised; nothing is taken then.
         """
-        if request.origin is not None and not self._origins.allows(
-            request.origin, request.host, request.secure
+        if request.origin is not None and not self._pages.allow(
+            request.origin, request.host, request.address, secure=request.secure
         ):
             return self._reject(request, ANONYMOUS, _ORIGIN, wall)
         by_ticket = request.ticket is not None

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import json
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Protocol
-
-from msgspec import to_builtins
+from typing import TYPE_CHECKING, Final, Protocol
 
 from tidegate.core import codes
 from tidegate.wire.handshake import Request, http_response
 
 if TYPE_CHECKING:
-    from tidegate.node.control import Snapshot, Status
+    from tidegate.node.control import Status
 
-__all__ = ["Healthy", "health_body", "ready_body", "respond"]
+__all__ = ["HEALTHY", "Healthy", "ready_body", "respond"]
 
 
 class Healthy(Protocol):
@@ -23,19 +21,9 @@ class Healthy(Protocol):
     def status(self) -> Status:
         """Return whether the node is ready, and why not."""
 
-    def snapshot(self) -> Snapshot:
-        """Return the counters, as they are now."""
 
-
-def health_body(node: Healthy) -> dict[str, object]:
-    """What `/health` says: the node is alive, for how long, and what it has counted."""
-    status = node.status()
-    return {
-        "status": "ok",
-        "version": status.version,
-        "uptime": round(status.uptime, 3),
-        "stats": to_builtins(node.snapshot()),
-    }
+HEALTHY: Final = b'{"status": "ok"}'
+"""What `/health` says of a node that is alive. Anybody may ask, so there is nothing else in it."""
 
 
 def ready_body(node: Healthy) -> tuple[int, dict[str, object]]:
@@ -68,7 +56,9 @@ def respond(request: Request, node: Healthy) -> bytes | None:
 def _respond(request: Request, node: Healthy) -> bytes:
     if request.method not in ("GET", "HEAD"):
         return _refusal(codes.METHOD_NOT_ALLOWED, ("Allow", "GET, HEAD"))
-    status, body = ready_body(node) if request.path == "/ready" else (200, health_body(node))
+    if request.path == "/health":
+        return http_response(200, HEALTHY, [("Cache-Control", "no-store")])
+    status, body = ready_body(node)
     return http_response(status, json.dumps(body).encode(), [("Cache-Control", "no-store")])
 
 

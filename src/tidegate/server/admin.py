@@ -5,12 +5,12 @@ What a request asks for becomes a value, `Control` is called with it, and the re
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct, json
-from prometheus_client.exposition import choose_encoder
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
@@ -19,21 +19,21 @@ from starlette.routing import Route
 from tidegate.errors import ConfigError, UsageError
 from tidegate.node import health
 from tidegate.node.control import ConnectionsQuery, ExplainQuery, Selector
-from tidegate.server.guard import Guard, refuse_other_sites
-from tidegate.server.metrics import MetricsCollector
+from tidegate.server.guard import Guard, is_operator
+from tidegate.server.metrics import MetricsCollector, exposition
 from tidegate.server.requests import read_body, read_query
 
 if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.types import ASGIApp
 
-    from tidegate.core.settings import AdminSettings
+    from tidegate.core.settings import Settings
     from tidegate.node.control import Control
 
 __all__ = ["admin_app"]
 
 
-def admin_app(control: Control, settings: AdminSettings, lost_lines: Callable[[], int]) -> ASGIApp:
+def admin_app(control: Control, settings: Settings, lost_lines: Callable[[], int]) -> ASGIApp:
     """The admin API of one node as an ASGI application.
 
     Args:
@@ -60,7 +60,7 @@ def admin_app(control: Control, settings: AdminSettings, lost_lines: Callable[[]
             RecursionError: _too_deep,
         },
     )
-    return Guard(app, settings.token)
+    return Guard(app, settings.admin.token, settings.server.hosts)
 
 
 class _DrainQuery(Struct):
@@ -85,8 +85,10 @@ class _Api:
         self._collector = MetricsCollector(control, lost_lines)
 
     async def metrics(self, request: Request) -> Response:
-        encode, content_type = choose_encoder(request.headers.get("accept", ""))
-        return Response(encode(self._collector), headers={"Content-Type": content_type})
+        accepted = ",".join(request.headers.getlist("accept"))
+        await asyncio.to_thread(self._collector.measure)
+        body, content_type = exposition(self._collector, accepted)
+        return Response(body, headers={"Content-Type": content_type})
 
     async def stats(self, _request: Request) -> Response:
         return _json(self._control.snapshot())
@@ -96,14 +98,12 @@ class _Api:
         return _json(await self._control.connections(query))
 
     async def disconnect(self, request: Request) -> Response:
-        refuse_other_sites(request.headers)
         body = await read_body(request, _Disconnect)
         selector = Selector(id=body.id, user=body.user, ip=body.ip, room=body.room)
         return _json(await self._control.disconnect(selector, body.detail))
 
     async def drain(self, request: Request) -> Response:
         if request.method == "POST":
-            refuse_other_sites(request.headers)
             query = read_query(request.query_params, _DrainQuery)
             return _json(self._control.drain(query.window), HTTPStatus.ACCEPTED)
         return _json(self._control.drain_progress() or {"draining": False})
@@ -116,12 +116,21 @@ class _Api:
 
     async def settings(self, request: Request) -> Response:
         if request.method == "PATCH":
-            refuse_other_sites(request.headers)
             return _json(self._control.apply(await read_body(request, dict[str, Any])))
         return _json(self._control.settings())
 
-    async def health(self, _request: Request) -> Response:
-        return _json(health.health_body(self._control))
+    async def health(self, request: Request) -> Response:
+        if not is_operator(request.scope):
+            return Response(health.HEALTHY, media_type="application/json")
+        status = self._control.status()
+        return _json(
+            {
+                "status": "ok",
+                "version": status.version,
+                "uptime": round(status.uptime, 3),
+                "stats": self._control.snapshot(),
+            }
+        )
 
     async def ready(self, _request: Request) -> Response:
         status, body = health.ready_body(self._control)

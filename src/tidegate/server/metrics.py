@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from itertools import accumulate
 from math import inf
@@ -14,6 +15,8 @@ from prometheus_client.core import (
     HistogramMetricFamily,
     Metric,
 )
+from prometheus_client.exposition import generate_latest
+from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
@@ -22,7 +25,12 @@ from tidegate.node.control import METRICS, Description, Distribution
 if TYPE_CHECKING:
     from tidegate.node.control import Control
 
-__all__ = ["LOST_LINES", "MetricsCollector"]
+__all__ = ["LOST_LINES", "MetricsCollector", "exposition"]
+
+_openmetrics: Callable[[Collector], bytes] = openmetrics.generate_latest
+_TEXT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+_OPENMETRICS_TYPE: Final = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+_WEIGHT: Final = re.compile(r"0(\.[0-9]{0,3})?|1(\.0{0,3})?")  # RFC 9110, section 12.4.2
 
 LOST_LINES: Final = (
     "tidegate_log_lines_lost_total",
@@ -42,20 +50,55 @@ class MetricsCollector(Collector):
         self._control = control
         self._lost_lines = lost_lines
         # Made without a registry: the global one would be the same for every node of a process.
-        self._process = ProcessCollector(registry=None)
-        self._platform = PlatformCollector(registry=None)
+        self._sources = ProcessCollector(registry=None), PlatformCollector(registry=None)
+        self._process: list[Metric] = []
+
+    def measure(self) -> None:
+        """Look at the process; call it before `collect`, in a thread.
+
+        It lists the open descriptors, which takes 8 ms for 15,000 of them.
+        """
+        self._process = [metric for source in self._sources for metric in source.collect()]
 
     def collect(self) -> Iterator[Metric]:
         """All metrics as they are now."""
         yield from self._node()
         yield CounterMetricFamily(*LOST_LINES, value=self._lost_lines())
-        yield from self._process.collect()
-        yield from self._platform.collect()
+        yield from self._process
 
     def _node(self) -> Iterator[Metric]:
         values = {metric.name: metric.values for metric in self._control.metrics()}
         for description in METRICS:
             yield _family(description, values[description.name])
+
+
+def exposition(collector: Collector, accepted: str) -> tuple[bytes, str]:
+    """Return all metrics in the format that a scraper accepts, and their content type.
+
+    Args:
+        accepted: its `Accept` header. OpenMetrics is for those that ask for it; others, and those
+            whose header makes no sense, get the text format that everything reads.
+    """
+    if _prefers_openmetrics(accepted):
+        return _openmetrics(collector), _OPENMETRICS_TYPE
+    return generate_latest(collector), _TEXT_TYPE
+
+
+def _prefers_openmetrics(accepted: str) -> bool:
+    # RFC 9110, section 12.5.1: of two formats, the one with the higher weight.
+    metrics, text = 0.0, 0.0
+    for part in accepted.split(","):
+        media, *parameters = (piece.strip().lower() for piece in part.split(";"))
+        values = dict(parameter.partition("=")[::2] for parameter in parameters)
+        weight = values.get("q", "1")
+        if _WEIGHT.fullmatch(weight) is None:
+            continue
+        version = values.get("version", "1.0.0").strip('"')
+        if media == "application/openmetrics-text" and version == "1.0.0":
+            metrics = max(metrics, float(weight))
+        elif media == "text/plain" and version in ("0.0.4", "1.0.0"):
+            text = max(text, float(weight))
+    return metrics > 0 and metrics >= text
 
 
 def _family(description: Description, values: Mapping[str, float | Distribution]) -> Metric:

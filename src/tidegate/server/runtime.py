@@ -79,7 +79,7 @@ async def _serve(
         # The admin listener starts first and ends last, so it shows how the rest starts and stops.
         admin: Sequence[tuple[str, int]] = ()
         if settings.admin.enabled:
-            app = admin_app(control, settings.admin, lambda: log.lost)
+            app = admin_app(control, settings, lambda: log.lost)
             admin = await running.enter_async_context(
                 serve_admin(app, settings.admin, Shares.of(descriptors).others, sockets)
             )

@@ -8,6 +8,7 @@ import time
 from typing import Any
 
 import pytest
+from msgspec.json import encode
 
 from tests.support.aio import run
 from tests.support.clients import run_guarded, until
@@ -56,6 +57,7 @@ def test_connections_shows_what_is_known_of_each() -> None:
         tier="free",
         address="2001:db8::1",
         rooms=("a", "b"),
+        room_count=2,
         age=row.age,
         idle=row.idle,
         buffered=12,
@@ -81,6 +83,31 @@ def test_connections_in_pages_covers_everything_once() -> None:
 def test_connections_without_a_limit_is_100(count: int, rows: int, more: int | None) -> None:
     found = page([Peer(number) for number in range(1, count + 1)])
     assert (len(found.connections), found.next) == (rows, more)
+
+
+def test_connections_with_long_room_names_ends_a_page_early() -> None:
+    rooms = tuple(f"{number:02}" + "é" * 126 for number in range(100))  # 12,800 characters
+    peers = [Peer(number, rooms=rooms) for number in range(1, 101)]
+    seen: list[int] = []
+    after = 0
+    while True:
+        found = page(peers, limit=1000, after=after)
+        assert 1 <= len(found.connections) < 30
+        assert len(encode(found)) < 300_000
+        seen += [row.number for row in found.connections]
+        if found.next is None:
+            break
+        after = found.next
+    assert seen == list(range(1, 101))
+
+
+def test_connections_with_very_many_rooms_shows_the_first() -> None:
+    rooms = tuple(f"{number:05}" + "\U0001f600" * 123 for number in range(10_000))
+    found = page([Peer(1, rooms=rooms), Peer(2)])
+    row, other = found.connections
+    assert (row.room_count, row.rooms) == (10_000, rooms[:128])
+    assert (other.room_count, other.rooms) == (0, ())
+    assert len(encode(found)) < 300_000
 
 
 def test_connections_leaves_out_those_that_have_ended_or_wait() -> None:

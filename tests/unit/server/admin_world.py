@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import httpx
 
-from tidegate.core.settings import AdminSettings, Settings
+from tidegate.core.settings import Settings
 from tidegate.node.control import Control
 from tidegate.node.native.application import NativeApplication
 from tidegate.node.node import Node
@@ -28,6 +29,7 @@ def ask(
     method: str = "GET",
     *,
     token: str | None = None,
+    hosts: Sequence[str] = (),
     base: str = LOCAL,
     **options: Any,
 ) -> httpx.Response:
@@ -36,7 +38,8 @@ def ask(
     async def request() -> httpx.Response:
         node = node_of() if control is None else None
         asked = control or node.control  # type: ignore[union-attr]
-        app = admin_app(asked, AdminSettings(token=token), lambda: 3)
+        settings = Settings.from_mapping({"admin": {"token": token}, "server": {"hosts": hosts}})
+        app = admin_app(asked, settings, lambda: 3)
         try:
             transport = httpx.ASGITransport(app)
             async with httpx.AsyncClient(transport=transport, base_url=base) as client:

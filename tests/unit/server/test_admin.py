@@ -32,12 +32,42 @@ def test_stats_are_the_snapshot() -> None:
     [
         ("*/*", "text/plain; version=0.0.4; charset=utf-8", b"\n"),
         ("application/openmetrics-text; version=1.0.0", "application/openmetrics-text", b"# EOF\n"),
+        ("application/openmetrics-text", "application/openmetrics-text", b"# EOF\n"),
+        ("", "text/plain", b"\n"),
+        ("text/html, */*;q=0.8", "text/plain", b"\n"),
+        # What Prometheus 2.42 and 3.0 send.
+        (
+            "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;"
+            "q=0.75,text/plain;version=0.0.4;q=0.5,*/*;q=0.1",
+            "application/openmetrics-text; version=1.0.0",
+            b"# EOF\n",
+        ),
+        (
+            "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,application/"
+            "openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;escaping=allow-utf-8;"
+            "q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2",
+            "application/openmetrics-text; version=1.0.0",
+            b"# EOF\n",
+        ),
+        # A weight decides, and 0 is "not this" (RFC 9110, section 12.4.2).
+        ("application/openmetrics-text;q=0.3, text/plain;q=0.5", "text/plain", b"\n"),
+        ("application/openmetrics-text;q=0", "text/plain", b"\n"),
+        # What makes no sense, or is another version, is passed over.
+        ("application/openmetrics-text; version=abc", "text/plain", b"\n"),
+        ("application/openmetrics-text; version=2.0.0", "text/plain", b"\n"),
+        ("application/openmetrics-text; version=", "text/plain", b"\n"),
+        ("application/openmetrics-text; q=abc", "text/plain", b"\n"),
+        ("application/openmetrics-text; q=nan", "text/plain", b"\n"),
+        ("application/openmetrics-text; escaping=\x80;;;=,,", "application/openm", b"# EOF\n"),
+        ("text/plain; version=abc; escaping=nothing", "text/plain", b"\n"),
+        (",;=;q=;version", "text/plain", b"\n"),
     ],
 )
 def test_metrics_have_the_format_that_is_asked_for(
     accept: str, content_type: str, end: bytes
 ) -> None:
-    answer = ask("/metrics", headers={"Accept": accept})
+    answer = ask("/metrics", headers={"Accept": accept.encode("latin-1")})
+    assert answer.status_code == 200
     assert answer.headers["content-type"].startswith(content_type)
     assert answer.content.endswith(end)
     assert b'websocket_connections_current{state="open"} 0.0' in answer.content
@@ -196,6 +226,42 @@ def test_probes_need_no_token(path: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("token", "given", "base"),
+    [
+        (TOKEN, None, "http://127.0.0.1:8001"),
+        (TOKEN, "Bearer wrong", "http://127.0.0.1:8001"),
+        (None, None, "http://evil.example"),
+    ],
+)
+def test_health_tells_others_no_more_than_that(
+    token: str | None, given: str | None, base: str
+) -> None:
+    headers = {} if given is None else {"Authorization": given}
+    answer = ask("/health", token=token, headers=headers, base=base)
+    assert (answer.status_code, answer.json()) == (200, {"status": "ok"})
+
+
+def test_health_tells_the_operator_more() -> None:
+    told = ask("/health", token=TOKEN, headers={"Authorization": f"Bearer {TOKEN}"}).json()
+    assert told.keys() == {"status", "version", "uptime", "stats"}
+
+
+@pytest.mark.parametrize(
+    ("hosts", "host", "status"),
+    [
+        (["ops.example"], "ops.example:8001", 200),
+        (["ops.example"], "localhost:8001", 200),
+        (["ops.example"], "evil.example:8001", 403),
+        (["*"], "evil.example:8001", 403),
+    ],
+)
+def test_without_a_token_names_of_the_settings_are_good_too(
+    hosts: list[str], host: str, status: int
+) -> None:
+    assert ask("/stats", hosts=hosts, headers={"Host": host}).status_code == status
+
+
+@pytest.mark.parametrize(
     "host", ["127.0.0.1", "127.0.0.1:8001", "localhost:9", "LOCALHOST", "[::1]:8001", "[::1]"]
 )
 def test_without_a_token_names_of_this_machine_are_good(host: str) -> None:
@@ -221,16 +287,30 @@ CHANGES: list[tuple[str, str, dict[str, Any], int]] = [
 
 @pytest.mark.parametrize(("method", "path", "options", "status"), CHANGES)
 @pytest.mark.parametrize(
-    ("origin", "allowed"),
+    ("headers", "allowed"),
     [
-        ("http://127.0.0.1:8001", True),
-        ("http://127.0.0.1:9000", False),
-        ("https://evil.example", False),
-        ("null", False),
+        ({}, True),
+        ({"Origin": "http://127.0.0.1:8001"}, True),
+        ({"Origin": "http://127.0.0.1:9000"}, False),
+        ({"Origin": "https://evil.example"}, False),
+        ({"Origin": "null"}, False),
+        ({"Sec-Fetch-Site": "none"}, True),
+        ({"Sec-Fetch-Site": "same-origin"}, True),
+        ({"Sec-Fetch-Site": "cross-site"}, False),
+        ({"Sec-Fetch-Site": "same-site"}, False),
+        ({"Sec-Fetch-Site": "Cross-Site"}, False),
+        ({"Sec-Fetch-Site": "something new"}, False),
+        ({"Sec-Fetch-Site": "cross-site", "Origin": "http://127.0.0.1:8001"}, False),
+        ({"Sec-Fetch-Site": "same-origin", "Origin": "https://evil.example"}, False),
     ],
 )
 def test_pages_of_other_sites_may_change_nothing(
-    method: str, path: str, options: dict[str, Any], status: int, origin: str, allowed: bool
+    method: str,
+    path: str,
+    options: dict[str, Any],
+    status: int,
+    headers: dict[str, str],
+    allowed: bool,
 ) -> None:
     calls: list[str] = []
 
@@ -246,7 +326,7 @@ def test_pages_of_other_sites_may_change_nothing(
 
     node = node_of()
     try:
-        answer = ask(path, Noting(node), method, headers={"Origin": origin}, **options)
+        answer = ask(path, Noting(node), method, headers=headers, **options)
         assert answer.status_code == (status if allowed else 403)
         assert calls == ([path[1:]] if allowed else [])
     finally:

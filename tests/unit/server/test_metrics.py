@@ -72,7 +72,9 @@ def node() -> Any:
 
 
 def collector(node: Any) -> MetricsCollector:
-    return MetricsCollector(Control(node), lambda: 6)
+    found = MetricsCollector(Control(node), lambda: 6)
+    found.measure()
+    return found
 
 
 def scrape(node: Any) -> dict[str, float]:

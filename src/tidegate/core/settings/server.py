@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
 from tidegate.addresses import is_local
+from tidegate.core.hosts import Hosts
 from tidegate.core.origins import normal_origin
 from tidegate.core.settings.fields import Section, SettingError, setting, shown
 
@@ -58,6 +59,14 @@ class ServerSettings(Section):
         pattern=r"[^\s\"]+",
         wording='an origin such as "https://example.com", or "*"',
     )
+    hosts: tuple[str, ...] = setting(
+        (),
+        "Host names whose pages are of the same origin, and that the admin listener may have "
+        'without a token; "*" for all. Empty for names of this machine only, where `server.host` '
+        "cannot be reached from another, and for all elsewhere.",
+        pattern=r"[^\s\"/@?#]+",
+        wording='a host name such as "chat.example.com", or an IP address, without a port',
+    )
     refuse: str = setting(
         "in-band",
         "How clients are refused that offer a subprotocol spoken here: by a close frame "
@@ -106,6 +115,11 @@ class ServerSettings(Section):
                 normal_origin(origin)
             except ValueError as error:
                 raise self.error("origins", f"{shown(origin)} is no origin: {error}") from None
+        for host in self.hosts:
+            try:
+                Hosts([host])
+            except ValueError as error:
+                raise self.error("hosts", f"{shown(host)} is no host: {error}") from None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from bisect import bisect_right
+from collections.abc import AsyncIterator, Callable, Iterable
+from itertools import accumulate
+from operator import attrgetter
 from time import monotonic
 from typing import TYPE_CHECKING, Annotated, Final
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, json
 from msgspec.structs import force_setattr
 
 from tidegate.addresses import UNIX_PEER, counted, matcher, parse, range_of
@@ -35,6 +38,9 @@ __all__ = [
 _log = logging.getLogger("tidegate")
 
 _PAGE_MOST: Final = 1000
+_PAGE_BYTES: Final = 256 * 1024
+_number: Final = attrgetter("number")
+_ROW_ROOMS: Final = 16 * 1024  # characters
 # Connections that are looked at, and that are ended, before the loop gets its turn.
 _LOOKS: Final = 1000
 _ENDS: Final = 256
@@ -71,6 +77,8 @@ class ConnectionRow(Struct, frozen=True, rename="camel"):
     tier: str | None
     address: str
     rooms: tuple[str, ...]
+    """The first of them, where they have very long names."""
+    room_count: int
     age: float
     idle: float
     """Time since its last message."""
@@ -79,7 +87,10 @@ class ConnectionRow(Struct, frozen=True, rename="camel"):
 
 
 class ConnectionsPage(Struct, frozen=True, rename="camel"):
-    """Some connections by number, and where the next page begins: None on the last one."""
+    """Some connections by number, and where the next page begins: None on the last one.
+
+    A page may have fewer than were asked for: it ends at 256 KiB.
+    """
 
     connections: list[ConnectionRow]
     next: int | None
@@ -114,17 +125,25 @@ class Disconnected(Struct, frozen=True, rename="camel"):
 
 async def page(node: Parts, query: ConnectionsQuery) -> ConnectionsPage:
     """Return one page. Connections that wait to be admitted are not listed."""
-    found = [
-        connection
-        for connection in await _find(node, query)
-        if connection.number > query.after and connection.admission is not Admission.WAITING
-    ]
-    found.sort(key=lambda connection: connection.number)
-    now = monotonic()
-    return ConnectionsPage(
-        [_row(connection, now) for connection in found[: query.limit]],
-        found[query.limit - 1].number if len(found) > query.limit else None,
-    )
+    found: list[Connection] = []
+    async for connections in _find(node, query):
+        found += [
+            connection
+            for connection in connections
+            if connection.number > query.after and connection.admission is not Admission.WAITING
+        ]
+        # In each turn, because sorting all of them at once would take too long for one.
+        found.sort(key=_number)
+        del found[query.limit + 1 :]
+    rows: list[ConnectionRow] = []
+    size, now = 0, monotonic()
+    for connection in found[: query.limit]:
+        row = _row(connection, now)
+        size += len(json.encode(row))
+        if rows and size > _PAGE_BYTES:
+            break
+        rows.append(row)
+    return ConnectionsPage(rows, rows[-1].number if len(rows) < len(found) else None)
 
 
 async def disconnect(node: Parts, selector: Selector, detail: str = "") -> Disconnected:
@@ -134,13 +153,14 @@ async def disconnect(node: Parts, selector: Selector, detail: str = "") -> Disco
         detail: what the clients are told beside the reason.
     """
     count = 0
-    for connection in await _find(node, selector):
-        if not connection.open:
-            continue
-        connection.end(KICKED, detail=detail)
-        count += 1
-        if count % _ENDS == 0:
-            await asyncio.sleep(0)
+    async for connections in _find(node, selector):
+        for connection in connections:
+            if not connection.open:
+                continue
+            connection.end(KICKED, detail=detail)
+            count += 1
+            if count % _ENDS == 0:
+                await asyncio.sleep(0)
     _log.info("disconnected by the operator", extra={"connections": count})
     return Disconnected(count)
 
@@ -166,7 +186,10 @@ def _range_text(text: str) -> str:
     return str(found) if "/" in text else counted(text)
 
 
-async def _find(node: Parts, wanted: ConnectionsQuery | Selector) -> list[Connection]:
+async def _find(
+    node: Parts, wanted: ConnectionsQuery | Selector
+) -> AsyncIterator[list[Connection]]:
+    """Yield the connections that are wanted, with a turn of the loop after some."""
     source: Iterable[Connection] = node.engine.connections()
     if wanted.room is not None:
         source = node.rooms.members(wanted.room)
@@ -177,14 +200,15 @@ async def _find(node: Parts, wanted: ConnectionsQuery | Selector) -> list[Connec
         network = range_of(wanted.ip)
         assert network is not None
         comes_from = matcher(network)
-    found = []
     # A copy, because connections come and go while the loop has its turns.
-    for looks, connection in enumerate(list(source), 1):
-        if _fits(connection, wanted, comes_from):
-            found.append(connection)
-        if looks % _LOOKS == 0:
-            await asyncio.sleep(0)
-    return found
+    everyone = list(source)
+    for start in range(0, len(everyone), _LOOKS):
+        yield [
+            connection
+            for connection in everyone[start : start + _LOOKS]
+            if _fits(connection, wanted, comes_from)
+        ]
+        await asyncio.sleep(0)
 
 
 def _fits(
@@ -201,13 +225,16 @@ def _fits(
 
 
 def _row(connection: Connection, now: float) -> ConnectionRow:
+    rooms = connection.rooms
+    fitting = bisect_right(list(accumulate(map(len, rooms))), _ROW_ROOMS)
     return ConnectionRow(
         id=connection.id,
         number=connection.number,
         user=connection.user,
         tier=connection.tier,
         address=connection.address,
-        rooms=connection.rooms,
+        rooms=rooms[:fitting],
+        room_count=len(rooms),
         age=round(now - connection.opened_at, 3),
         idle=round(now - connection.last_active, 3),
         buffered=connection.buffered,
