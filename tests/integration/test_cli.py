@@ -302,7 +302,8 @@ def test_warnings_at_the_start(program: Start) -> None:
     assert "anonymous clients may connect from anywhere" in server.log
     assert "the file descriptor limit of 200 is too low for limits.connections = 1000" in server.log
     usage = server.metrics()["websocket_file_descriptors_used_ratio"]
-    assert usage == pytest.approx(server.usage.num_fds() / 150, abs=0.01)  # of those for connections
+    for_connections = 150
+    assert usage == pytest.approx(server.usage.num_fds() / for_connections, abs=0.01)
 
 
 @pytest.mark.parametrize("listener", ["server", "admin"])
