@@ -47,17 +47,15 @@ class Process:
     ) -> None:
         self.port = port or free_port()
         self.admin_port = free_port()
-        merged: dict[str, dict[str, Any]] = {key: dict(of) for key, of in (settings or {}).items()}
-        merged.setdefault("server", {}).setdefault("port", self.port)
-        merged.setdefault("admin", {}).setdefault("port", self.admin_port)
-        self.tls = "certificate" in merged.get("tls", {})
+        self.tls = "certificate" in (settings or {}).get("tls", {})
         self.url = f"{'wss' if self.tls else 'ws'}://127.0.0.1:{self.port}/ws"
         self.expects_errors = False
         """Whether its log may show tracebacks."""
         self._admin = admin
         folder.mkdir(parents=True, exist_ok=True)
-        config = folder / f"tidegate-{self.port}.toml"
-        config.write_text(to_toml(merged))
+        self.config = folder / f"tidegate-{self.port}.toml"
+        """The file with its settings."""
+        self.configure(settings or {})
         self._log = folder / f"log-{self.port}.txt"
         own = {
             key: value
@@ -72,10 +70,17 @@ class Process:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd=ROOT,
-                env={**own, "TIDEGATE_CONFIG": str(config), **(environment or {})},
+                env={**own, "TIDEGATE_CONFIG": str(self.config), **(environment or {})},
                 preexec_fn=prepare,
                 pass_fds=pass_fds,
             )
+
+    def configure(self, settings: Values) -> None:
+        """Write the file with its settings; a running server reads it again at SIGHUP."""
+        merged: dict[str, dict[str, Any]] = {key: dict(of) for key, of in settings.items()}
+        merged.setdefault("server", {}).setdefault("port", self.port)
+        merged.setdefault("admin", {}).setdefault("port", self.admin_port)
+        self.config.write_text(to_toml(merged))
 
     @classmethod
     def serve(cls, folder: Path, settings: Values | None = None, **options: Any) -> Process:

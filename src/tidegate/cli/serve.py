@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from tidegate.cli.options import Assignments, ConfigFile, load_settings
+
+if TYPE_CHECKING:
+    from tidegate.core.settings import Settings
 
 __all__ = ["serve"]
 
@@ -18,6 +21,8 @@ def serve(
     log_format: Literal["text", "json"] = "text",
 ) -> None:
     """Run the server until SIGTERM, which drains it, or Ctrl-C; a second one ends it at once.
+
+    SIGHUP reloads the settings that can change, and certificate and keys.
 
     Parameters
     ----------
@@ -33,8 +38,12 @@ def serve(
         shortcuts.append(("--host", f"server.host={host}"))
     if port is not None:
         shortcuts.append(("--port", f"server.port={port}"))
-    loaded = load_settings(config, set_, shortcuts)
+
+    def load() -> Settings:
+        return load_settings(config, set_, shortcuts).settings
+
+    settings = load()
     # Imported when the settings are right: the loop and the admin API take a while.
     from tidegate.server.runtime import serve as run
 
-    run(loaded.settings, log_format)
+    run(settings, log_format, load)

@@ -47,6 +47,7 @@ __all__ = [
     "INVALID_DATA",
     "INVALID_FIELD",
     "INVALID_JSON",
+    "INVALID_TOKEN",
     "IP_LIMIT",
     "KICKED",
     "MESSAGE_ABUSE",
@@ -245,7 +246,10 @@ NOT_AUTHENTICATED: Final = _row(Fault("not_authenticated", None, "Authenticate f
 NOT_ADMITTED: Final = _row(Fault("not_admitted", None, "Wait to be admitted first"))
 NOT_ALLOWED: Final = _row(Fault("not_allowed", None, "A client without a token may not do that"))
 ALREADY_AUTHENTICATED: Final = _row(
-    Fault("already_authenticated", None, "This connection is authenticated already")
+    Fault("already_authenticated", None, "This connection belongs to another user")
+)
+INVALID_TOKEN: Final = _row(
+    Fault("invalid_token", None, "The token is not valid; the one before stays in force")
 )
 MESSAGE_RATE: Final = _row(Fault("message_rate", 1, "Too many messages; wait a moment"))
 BROADCAST_OFF: Final = _row(

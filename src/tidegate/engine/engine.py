@@ -33,6 +33,8 @@ from tidegate.engine.unfinished import Unfinished
 from tidegate.wire.frames import PING, encode
 
 if TYPE_CHECKING:
+    import ssl
+
     from tidegate.core.settings import Settings
     from tidegate.core.stats import Stats
     from tidegate.engine.application import Application, Host
@@ -65,9 +67,7 @@ class Engine:
     """
 
     def __init__(self, settings: Settings, stats: Stats, passed: Sequence[Endpoint] = ()) -> None:
-        tls = None
-        if settings.tls.certificate is not None and settings.tls.key is not None:
-            tls = server_context(settings.tls.certificate, settings.tls.key)
+        tls = _tls(settings)
         poller = make_poller()
         heartbeat: Heartbeat[Connection] = Heartbeat(
             settings.heartbeat.interval,
@@ -214,6 +214,17 @@ class Engine:
         for listener in self.listeners:
             listener.bound_kernel(settings.outbox.kernel_bytes)
 
+    def reload_tls(self) -> None:
+        """Read certificate and key anew, for the connections from now on.
+
+        Raises:
+            ConfigError: they cannot be used; those from before stay in force.
+        """
+        context = _tls(self._settings)
+        self.shared.tls = context
+        for listener in self.listeners:
+            listener.tls = context
+
     # What is known of it.
 
     def connections(self) -> Iterator[Connection]:
@@ -292,6 +303,13 @@ class Engine:
             connection.dead()
         for connection in beat.idle:
             connection.end(IDLE_TIMEOUT)
+
+
+def _tls(settings: Settings) -> ssl.SSLContext | None:
+    own = settings.tls
+    if own.certificate is None or own.key is None:
+        return None
+    return server_context(own.certificate, own.key, own.key_password)
 
 
 def _tune_collector() -> None:

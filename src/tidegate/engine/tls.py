@@ -13,19 +13,38 @@ __all__ = ["TlsSocket", "server_context"]
 _RECORD_BYTES = 16384  # the most that one record carries, RFC 8446 5.1
 
 
-def server_context(certificate: str, key: str) -> ssl.SSLContext:
+def server_context(certificate: str, key: str, password: str | None = None) -> ssl.SSLContext:
     """Return a context for TLS 1.2 and newer with session tickets, from two PEM files.
 
+    Args:
+        certificate: the chain.
+        key: the private key of its first certificate.
+        password: of the key, where it is encrypted.
+
     Raises:
-        ConfigError: a file cannot be read, or key and certificate do not belong together.
+        ConfigError: a file cannot be read, key and certificate do not belong together, or the
+            password is missing or wrong.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
     context.set_alpn_protocols(["http/1.1"])
+    encrypted = False
+
+    def ask() -> str:
+        # Without this, OpenSSL asks at the terminal, and waits for ever where there is none.
+        nonlocal encrypted
+        encrypted = True
+        return password or ""
+
     try:
-        context.load_cert_chain(certificate, key)
+        context.load_cert_chain(certificate, key, ask)
     except (OSError, ValueError) as error:
+        if encrypted and password is None:
+            problem = "it is encrypted: set tls.key_password"
+            raise ConfigError(f"tls.key = {key!r}: {problem}") from None
+        if encrypted:
+            raise ConfigError(f"tls.key_password is not the password of {key!r}") from None
         raise ConfigError(
             f"tls.certificate = {certificate!r}, tls.key = {key!r}: cannot be used together as "
             f"PEM certificate chain and private key ({error})"

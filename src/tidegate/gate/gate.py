@@ -63,6 +63,10 @@ class Gate:
         self._pages = Pages(settings.server)
         self._anonymous = settings.auth.anonymous
 
+    def apply(self, settings: Settings) -> None:
+        """Take over the settings that can change."""
+        self._origins = Origins(settings.server.origins)
+
     def decide(self, request: OpeningRequest, now: float, wall: float) -> Decision | Pending:
         """Decide about an attempt; `now` is in monotonic, `wall` in Unix seconds. HOT.
 

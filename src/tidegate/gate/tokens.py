@@ -31,6 +31,7 @@ __all__ = [
     "Unauthorized",
     "check_token",
     "create_token",
+    "load_key",
     "token_of",
 ]
 
@@ -84,7 +85,7 @@ class Authenticator:
         # All connections of a tier share one string.
         self._tiers = {name: name for name in tiers}
         self._algorithms = list(auth.algorithms)
-        self._key = _load_key(auth)
+        self._key = load_key(auth)
         self._jwt = jwt.PyJWT(
             {
                 "require": ["sub"],
@@ -94,6 +95,14 @@ class Authenticator:
                 "verify_aud": auth.audience is not None,
             }
         )
+
+    def apply(self, auth: AuthSettings, key: Any) -> None:
+        """Take over another key, as `load_key` returned it for these settings.
+
+        Connections that are open keep the identity that their token gave them.
+        """
+        self._auth = auth
+        self._key = key
 
     def identify(self, token: str) -> Identity:
         """Return the identity that a valid token stands for.
@@ -240,8 +249,12 @@ def _wrong_claim(claims: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _load_key(auth: AuthSettings) -> Any:
-    """Return what PyJWT verifies with, ready for use; None when no tokens are accepted."""
+def load_key(auth: AuthSettings) -> Any:
+    """Return what PyJWT verifies with, ready for use; None when no tokens are accepted.
+
+    Raises:
+        ConfigError: the key cannot be read, or does not fit the algorithms.
+    """
     symmetric = auth.algorithms[0].startswith("HS")
     material = auth.secret if symmetric else auth.public_key
     if material is None:
@@ -287,7 +300,7 @@ def _secret(key: bytes, algorithm: str) -> jwt.PyJWK:
 
 
 class _Prepared(HMACAlgorithm):
-    """HMAC with a secret that `_load_key` has checked.
+    """HMAC with a secret that `load_key` has checked.
 
     PyJWT checks for every token whether its secret is a public key by mistake, which takes
     nearly half of the time.

@@ -6,7 +6,14 @@ from time import monotonic, time
 from typing import TYPE_CHECKING
 
 from tidegate.core.admission.attempt import Reject
-from tidegate.core.codes import AUTH_TIMEOUT, TOKEN_EXPIRED, UNAUTHORIZED
+from tidegate.core.codes import (
+    ALREADY_AUTHENTICATED,
+    AUTH_TIMEOUT,
+    INVALID_TOKEN,
+    TOKEN_EXPIRED,
+    UNAUTHORIZED,
+    Fault,
+)
 from tidegate.core.timing.deadlines import Deadlines
 from tidegate.engine.states import Admission
 from tidegate.gate.tokens import Unauthorized
@@ -59,6 +66,22 @@ class Identities:
         self.gone(connection)  # no deadline of the identity before is left
         expires_at = identity.expires_at
         self.admitted(connection, None if expires_at is None else expires_at - time())
+        return None
+
+    def extend(self, connection: Connection, token: str) -> Fault | None:
+        """Take a newer token of the user whose connection this is; why not, if it is none.
+
+        Tier and priority stay those of the first token: its capacity was given for them.
+        """
+        try:
+            identity = self._authenticator.identify(token)
+        except Unauthorized:
+            return INVALID_TOKEN
+        if identity.user != connection.user:
+            return ALREADY_AUTHENTICATED
+        self._expiries.discard(connection)
+        if identity.expires_at is not None:
+            self._expiries.set(connection, monotonic() + identity.expires_at - time())
         return None
 
     def gone(self, connection: Connection) -> None:

@@ -32,7 +32,7 @@ from tidegate.errors import UsageError
 from tidegate.gate.gate import Gate
 from tidegate.gate.identity import TokenIdentifier
 from tidegate.gate.refusals import Refusals
-from tidegate.gate.tokens import Authenticator
+from tidegate.gate.tokens import Authenticator, load_key
 from tidegate.gate.waiting import WaitingClients
 from tidegate.node.control import Control
 from tidegate.node.delivery import Delivery
@@ -108,7 +108,7 @@ class Node:
         self.delivery = Delivery(
             self.rooms, self.users, self.engine.shared.fanout, broker or MemoryBroker()
         )
-        authenticator = Authenticator(settings.auth, settings.tiers)
+        self._authenticator = authenticator = Authenticator(settings.auth, settings.tiers)
         self._identities = Identities(settings, self.tracker, self.users, authenticator)
         self.application = application(
             Services(
@@ -120,6 +120,7 @@ class Node:
                 self.users,
                 self.delivery,
                 self._identities.identify,
+                self._identities.extend,
                 self.control,
             )
         )
@@ -132,7 +133,7 @@ class Node:
             monotonic,
         )
         self.refusals = Refusals(self.stats)
-        gate = Gate(
+        self._gate = gate = Gate(
             settings,
             self.stats,
             self.admission,
@@ -268,11 +269,13 @@ class Node:
             changes: sections as in a settings file, with the settings that are to change.
 
         Raises:
-            SettingError: a name or a value is wrong; nothing has changed then.
+            ConfigError: a name, a value or a key is wrong; nothing has changed then.
         """
         live, restart = differences(self.settings, merged(self.settings, changes))
         wanted = merged(self.settings, only(changes, live))
+        self._authenticator.apply(wanted.auth, load_key(wanted.auth))  # may fail, so it is first
         self.settings = wanted
+        self._gate.apply(wanted)
         self.tracker.apply(wanted.limits, wanted.tiers)
         self.rooms.apply(wanted.limits.per_room, wanted.limits.rooms_per_connection)
         self._permissions.apply(wanted)
@@ -285,6 +288,17 @@ class Node:
         if live:
             _log.info("settings changed", extra={"settings": ", ".join(live)})
         return live, restart
+
+    def reload_files(self) -> None:
+        """Read certificate, private key and public key anew, for the clients from now on.
+
+        Raises:
+            ConfigError: one of them cannot be used; what was in force stays so.
+        """
+        auth = self.settings.auth
+        key = load_key(auth)
+        self.engine.reload_tls()
+        self._authenticator.apply(auth, key)
 
     # What the engine tells (engine.application.Host).
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 if TYPE_CHECKING:
     from tidegate.core.admission.attempt import Reject
     from tidegate.core.admission.tracker import ConnectionTracker
+    from tidegate.core.codes import Fault
     from tidegate.core.messaging.permissions import Permissions
     from tidegate.core.messaging.rooms import Rooms
     from tidegate.core.settings import Settings
@@ -27,7 +28,7 @@ class Services:
     """The parts of a node that an application works with.
 
     ``identify`` takes a token that came in a message: the connection belongs to its user then, or
-    the reason is returned why it cannot.
+    the reason is returned why it cannot. ``extend`` takes a newer token of the same user.
     """
 
     settings: Settings
@@ -38,6 +39,7 @@ class Services:
     users: Users
     delivery: Delivery
     identify: Callable[[Connection, str], Reject | None]
+    extend: Callable[[Connection, str], Fault | None]
     health: Healthy
 
 

@@ -8,7 +8,8 @@ import logging
 import signal
 import threading
 from collections.abc import Callable, Coroutine, Iterator
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
 
 from tidegate.core.codes import DRAINED, SHUTDOWN
 from tidegate.node.drain import Drain
@@ -25,6 +26,12 @@ if TYPE_CHECKING:
 __all__ = ["Shutdown", "on_signals"]
 
 _log = logging.getLogger("tidegate")
+
+# What ends a process unless it says otherwise.
+_DEADLY: Final = (
+    *(signal.SIGUSR1, signal.SIGUSR2),
+    *(signal.SIGALRM, signal.SIGVTALRM, signal.SIGPROF),
+)
 
 
 class Shutdown:
@@ -144,18 +151,25 @@ class Shutdown:
 
 
 @contextlib.contextmanager
-def on_signals(shutdown: Shutdown) -> Iterator[None]:
+def on_signals(shutdown: Shutdown, reload: Callable[[], None] | None = None) -> Iterator[None]:
     """While the context lasts, SIGTERM drains (or stops) and SIGINT stops.
 
     The next signal of either ends the process at once. Signals come to the main thread only, so in
     another one this does nothing.
+
+    Args:
+        reload: called at SIGHUP. With it, SIGQUIT stops as SIGINT does, and the other signals that
+            would end the process without a close frame are noted in the log, and do nothing.
     """
     if threading.current_thread() is not threading.main_thread():
         _log.info("signals do not end this server, because it is not in the main thread")
         yield
         return
     loop = asyncio.get_running_loop()
-    actions = {signal.SIGTERM: shutdown.on_sigterm, signal.SIGINT: shutdown.begin_stop}
+    actions: dict[int, Callable[[], object]] = {
+        signal.SIGTERM: shutdown.on_sigterm,
+        signal.SIGINT: shutdown.begin_stop,
+    }
 
     def act(action: Callable[[], object]) -> None:
         for number in actions:
@@ -164,10 +178,21 @@ def on_signals(shutdown: Shutdown) -> Iterator[None]:
             signal.signal(number, signal.SIG_DFL)
         action()
 
+    others: dict[int, Callable[[], None]] = {}
+    if reload is not None:
+        actions[signal.SIGQUIT] = shutdown.begin_stop
+        others = {number: partial(_ignore, number) for number in _DEADLY}
+        others[signal.SIGHUP] = reload
     for number, action in actions.items():
         loop.add_signal_handler(number, act, action)
+    for number, action in others.items():
+        loop.add_signal_handler(number, action)
     try:
         yield
     finally:
-        for number in actions:
+        for number in (*actions, *others):
             loop.remove_signal_handler(number)
+
+
+def _ignore(number: int) -> None:
+    _log.warning("a signal that does nothing here: %s", signal.Signals(number).name)

@@ -7,7 +7,7 @@ import contextlib
 import os
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -24,6 +24,7 @@ from tidegate.server import banner, checks, logs
 from tidegate.server.admin import admin_app
 from tidegate.server.listener import StartError, serve_admin
 from tidegate.server.log_writer import write_all
+from tidegate.server.reloading import Reloading
 
 if TYPE_CHECKING:
     from tidegate.core.settings import Settings
@@ -37,8 +38,15 @@ _log = structlog.get_logger("tidegate")
 _LAST_LOOK_SECONDS: Final = 0.5  # so that a client that watches a drain sees its end
 
 
-def serve(settings: Settings, log_format: logs.LogFormat = "text") -> None:
+def serve(
+    settings: Settings,
+    log_format: logs.LogFormat = "text",
+    load: Callable[[], Settings] | None = None,
+) -> None:
     """Run a node of the native protocol, as `run` does.
+
+    Args:
+        load: reads the settings anew, at SIGHUP.
 
     Raises:
         ConfigError: a setting turns out to be wrong, such as a certificate that cannot be read.
@@ -49,16 +57,23 @@ def serve(settings: Settings, log_format: logs.LogFormat = "text") -> None:
     if passed.admin and not settings.admin.enabled:
         raise ConfigError("admin.enabled = false: a socket named admin was passed (LISTEN_FDNAMES)")
     node = Node(settings, NativeApplication, passed=passed.public)
-    run(node, log_format, passed.admin)
+    again = None if load is None else lambda: passed.located(load())
+    run(node, log_format, passed.admin, again)
 
 
-def run(node: Node, log_format: logs.LogFormat = "text", sockets: Sequence[Endpoint] = ()) -> None:
+def run(
+    node: Node,
+    log_format: logs.LogFormat = "text",
+    sockets: Sequence[Endpoint] = (),
+    load: Callable[[], Settings] | None = None,
+) -> None:
     """Serve until the node is drained, by SIGTERM or the admin API, or stopped, by SIGINT.
 
-    A second signal ends the process at once.
+    A second signal ends the process at once. SIGHUP reloads.
 
     Args:
         sockets: for the admin API, in place of the addresses in the settings.
+        load: reads the settings anew, at SIGHUP.
 
     Raises:
         StartError: it cannot listen.
@@ -67,11 +82,15 @@ def run(node: Node, log_format: logs.LogFormat = "text", sockets: Sequence[Endpo
         logs.running(log_format) as log,
         asyncio.Runner(loop_factory=loop_factory()) as runner,
     ):
-        runner.run(_serve(node, log, log_format, sockets))
+        runner.run(_serve(node, log, log_format, sockets, Reloading(node, load)))
 
 
 async def _serve(
-    node: Node, log: LogWriter, log_format: logs.LogFormat, sockets: Sequence[Endpoint]
+    node: Node,
+    log: LogWriter,
+    log_format: logs.LogFormat,
+    sockets: Sequence[Endpoint],
+    reloading: Reloading,
 ) -> None:
     descriptors = raise_descriptor_limit()
     settings, control = node.settings, node.control
@@ -84,7 +103,9 @@ async def _serve(
                 serve_admin(app, settings.admin, Shares.of(descriptors).others, sockets)
             )
         # Before it listens, because a client that sees it serve may send the signal.
-        running.enter_context(on_signals(node.shutdown))
+        running.enter_context(on_signals(node.shutdown, reloading.reload))
+        watching = asyncio.create_task(reloading.watch())
+        running.callback(watching.cancel)
         try:
             await node.start()
         except ConfigError as error:

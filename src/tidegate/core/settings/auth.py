@@ -51,13 +51,17 @@ class AuthSettings(Section):
         ("HS256",), "Algorithms that tokens may be signed with, of one family.", choices=ALGORITHMS
     )
     secret: str | None = setting(
-        None, "Key of HS256, HS384 and HS512: at least 32, 48 or 64 bytes.", secret=True
+        None,
+        "Key of HS256, HS384 and HS512: at least 32, 48 or 64 bytes.",
+        secret=True,
+        live=True,
     )
     public_key: str | None = setting(
         None,
         "Public key of the other algorithms: PEM text, or the path of a PEM file.",
         pattern=r"[^\x00]+",
         wording="PEM text, or the path of a PEM file",
+        live=True,
     )
     issuer: str | None = setting(None, 'What the "iss" claim must be, when set.')
     audience: str | None = setting(None, 'What the "aud" claim must contain, when set.')

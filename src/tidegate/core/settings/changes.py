@@ -9,7 +9,7 @@ from typing import Any, Final
 from tidegate.core.settings.fields import Section, SettingError, settings_of, shown
 from tidegate.core.settings.settings import Settings
 
-__all__ = ["Changes", "differences", "merged", "only"]
+__all__ = ["Changes", "differences", "merged", "only", "values_of"]
 
 Changes = Mapping[str, Mapping[str, object]]
 """Sections with the settings that are to change, nested as in a settings file."""
@@ -23,13 +23,8 @@ def merged(settings: Settings, changes: Changes) -> Settings:
     Raises:
         SettingError: a value is wrong, or a name does not exist, as `Settings.from_mapping` says.
     """
-    values: dict[str, Any] = {
-        own.name: _plain(getattr(settings, own.name))
-        for own in fields(settings)
-        if own.name != _TIERS
-    }
-    tiers: dict[str, Any] = {name: _plain(tier) for name, tier in settings.tiers.items()}
-    values[_TIERS] = tiers
+    values: dict[str, Any] = values_of(settings)
+    tiers = values[_TIERS]
     for section, given in changes.items():
         if section != _TIERS:
             values[section] = _over(values.get(section), given)
@@ -39,6 +34,17 @@ def merged(settings: Settings, changes: Changes) -> Settings:
         else:
             raise SettingError(_TIERS, "must be a section of tiers", shown(given))
     return Settings.from_mapping(values)
+
+
+def values_of(settings: Settings) -> dict[str, dict[str, Any]]:
+    """Return all settings as sections of plain values, as `merged` takes them."""
+    values: dict[str, dict[str, Any]] = {
+        own.name: _plain(getattr(settings, own.name))
+        for own in fields(settings)
+        if own.name != _TIERS
+    }
+    values[_TIERS] = {name: _plain(tier) for name, tier in settings.tiers.items()}
+    return values
 
 
 def differences(old: Settings, new: Settings) -> tuple[list[str], list[str]]:

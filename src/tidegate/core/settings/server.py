@@ -58,6 +58,7 @@ class ServerSettings(Section):
         'In an origin, "*" stands for one label of the host or for the port.',
         pattern=r"[^\s\"]+",
         wording='an origin such as "https://example.com", or "*"',
+        live=True,
     )
     hosts: tuple[str, ...] = setting(
         (),
@@ -155,6 +156,9 @@ class TlsSettings(Section):
     section: ClassVar[str] = "tls"
     certificate: str | None = _file("File with the certificate chain.")
     key: str | None = _file("File with the private key of the certificate.")
+    key_password: str | None = setting(
+        None, "Password of the private key, where it is encrypted.", secret=True
+    )
 
     def _check(self) -> None:
         if (self.certificate is None) != (self.key is None):

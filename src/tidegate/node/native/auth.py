@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tidegate.core.codes import ALREADY_AUTHENTICATED, UNAUTHORIZED
+from tidegate.core.codes import UNAUTHORIZED
 from tidegate.engine.states import Admission
 from tidegate.node.native.answers import acknowledge, refuse
 
@@ -27,13 +27,18 @@ class AuthMessages:
 
     def __init__(self, services: Services, welcome: Callable[[Connection], None]) -> None:
         self._identify = services.identify
+        self._extend = services.extend
         self._first_message = services.settings.auth.first_message
         self._welcome = welcome
 
     def authenticate(self, connection: Connection, message: Authenticate) -> None:
         """Find out who a connection belongs to, or end it."""
         if connection.user is not None:
-            refuse(connection, ALREADY_AUTHENTICATED, message.id)
+            fault = self._extend(connection, message.token)
+            if fault is None:
+                acknowledge(connection, message.id)
+            else:
+                refuse(connection, fault, message.id)
             return
         if not self._first_message:
             connection.end(UNAUTHORIZED)

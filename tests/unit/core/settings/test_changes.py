@@ -126,7 +126,7 @@ def test_merged_with_the_defaults_is_as_from_a_file(name: tuple[str, str], value
         ({"tiers": {"paid": {"per_user": 1}}}, ["tiers.paid.per_user"], []),
         ({"tiers": {"free": {"per_user": 1}}}, [], ["tiers.free"]),
         ({"limits": {"dry_run": ["all"]}}, [], ["limits.dry_run"]),
-        ({"auth": {"secret": "t" * 32}}, [], ["auth.secret"]),
+        ({"auth": {"secret": "t" * 32}}, ["auth.secret"], []),
         (
             {"tiers": {"free": {"per_user": 1}, "paid": {"per_user": 2, "connections": 3}}},
             ["tiers.paid.per_user", "tiers.paid.connections"],
@@ -200,8 +200,8 @@ LIVE = {
     "heartbeat": "interval timeout idle_timeout",
     "outbox": "max_bytes max_age kernel_bytes policy",
     "drain": "on_sigterm window",
-    "server": "handshake_timeout close_timeout shutdown_timeout",
-    "auth": "timeout",
+    "server": "origins handshake_timeout close_timeout shutdown_timeout",
+    "auth": "secret public_key timeout",
     "anonymous": "join publish direct",
 }
 

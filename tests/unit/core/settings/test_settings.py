@@ -395,6 +395,7 @@ def test_every_field_is_listed_once() -> None:
     assert "tiers.*.reserved" in NAMES
     assert [field.name for field in FIELDS if field.secret] == [
         "admin.token",
+        "tls.key_password",
         "waiting_room.secret",
         "auth.secret",
     ]

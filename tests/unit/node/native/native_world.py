@@ -159,6 +159,7 @@ class World:
                 self.users,
                 self.delivery,
                 self.identities.identify,
+                self.identities.extend,
                 cast(Any, self.health),
             )
         )

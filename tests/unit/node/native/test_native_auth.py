@@ -73,7 +73,21 @@ def test_auth_with_a_tier_counts_it_there() -> None:
     assert world.tracker.tier_count("free") == 1
 
 
-def test_auth_of_a_user_is_refused(world: World) -> None:
+def test_auth_with_a_newer_token_extends_the_connection(world: World) -> None:
+    peer = unidentified(world)
+    world.say(peer, type="auth", token=world.token("ann"))
+    world.say(peer, type="join", room="lobby")
+    later = world.token("ann", age=-1000)  # made in the future: it ends later
+    assert world.say(peer, type="auth", token=later, id=7) == [{"type": "ack", "id": 7}]
+    world.identities.tick(monotonic() + 100)
+    assert (peer.open, peer.rooms, world.tracker.user_count("ann")) == (True, ("lobby",), 1)
+    (said,) = world.say(peer, type="auth", token="nonsense", id=8)
+    assert (said["code"], said["id"]) == ("invalid_token", 8)
+    world.identities.tick(monotonic() + 2000)
+    assert peer.ends == [ended_by(TOKEN_EXPIRED)]
+
+
+def test_auth_of_another_user_is_refused(world: World) -> None:
     peer = world.open("ann")
     peer.take()
     (said,) = world.say(peer, type="auth", token=world.token("bob"), id=1)
