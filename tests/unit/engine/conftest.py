@@ -10,7 +10,7 @@ import pytest
 import uvloop
 
 from tests.unit.engine.polling import POLLERS, Clock, Errors, Pair
-from tidegate.engine import engine
+from tidegate.engine import engine, receiving
 from tidegate.engine.poller import Poller
 
 
@@ -18,6 +18,12 @@ from tidegate.engine.poller import Poller
 def _leave_the_collector_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tuning it takes time, and is for a process that does nothing but serve."""
     monkeypatch.setattr(engine, "_tune_collector", lambda: None)
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No connection goes behind the others because this machine is busy."""
+    monkeypatch.setattr(receiving, "SERVED_SECONDS", 60.0)
 
 
 @pytest.fixture(params=sorted(POLLERS))
