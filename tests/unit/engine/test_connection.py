@@ -81,8 +81,8 @@ def test_a_request_in_pieces() -> None:
 
 
 def test_a_great_many_frames_take_several_turns(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(receiving, "SERVED_SECONDS", 0.0)
     """Others get their turn between them, and the order stays."""
+    monkeypatch.setattr(receiving, "SERVED_SECONDS", 0.0)
 
     async def main() -> None:
         async with Live() as live:

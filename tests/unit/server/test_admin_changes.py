@@ -33,7 +33,7 @@ def patch(node: Node, changes: Any) -> Any:
 def test_settings_are_shown_with_what_can_change(node: Node) -> None:
     found = ask("/settings", node.control).json()["settings"]
     assert found["limits.per_ip"] == {"value": 100, "live": True}
-    assert found["server.origins"] == {"value": [], "live": False}
+    assert found["server.backlog"] == {"value": 4096, "live": False}
     assert found["auth.secret"]["value"] == "********"
     assert found["admin.token"]["value"] is None
 
