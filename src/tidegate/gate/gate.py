@@ -65,7 +65,7 @@ class Gate:
 
     def apply(self, settings: Settings) -> None:
         """Take over the settings that can change."""
-        self._origins = Origins(settings.server.origins)
+        self._pages = Pages(settings.server)
 
     def decide(self, request: OpeningRequest, now: float, wall: float) -> Decision | Pending:
         """Decide about an attempt; `now` is in monotonic, `wall` in Unix seconds. HOT.
