@@ -16,6 +16,8 @@ def explain(
     user: str | None = None,
     tier: str | None = None,
     priority: int | None = None,
+    origin: str | None = None,
+    host: str | None = None,
     admin: str | None = None,
     config: ConfigFile = None,
 ) -> int:
@@ -33,11 +35,22 @@ def explain(
         Tier in the token.
     priority
         Priority in the token, 0 to 100.
+    origin
+        Where the page comes from, as in https://app.example.com; without it, there is no page.
+    host
+        Host that the page asks for. [default: localhost]
     admin
         Where the admin API is. [default: from admin.host and admin.port]
     """
     api = Admin(load_settings(config).settings.admin, admin)
-    given = {"ip": ip, "user": user, "tier": tier, "priority": priority}
+    given = {
+        "ip": ip,
+        "user": user,
+        "tier": tier,
+        "priority": priority,
+        "origin": origin,
+        "host": host,
+    }
     query = urlencode({name: value for name, value in given.items() if value is not None})
     answer = api.ask(f"/explain?{query}" if query else "/explain")
     width = max(len(step["name"]) for step in answer["steps"])

@@ -62,22 +62,22 @@ class Door(Protocol):
     def decide(self, request: Request, peer: str, now: float, /) -> Grant | bytes | Undecided:
         """Return a grant, or the whole response with which to refuse (or answer plain HTTP)."""
 
-    def malformed(self, error: HandshakeError, /) -> bytes:
+    def malformed(self, error: HandshakeError, peer: str, /) -> bytes:
         """Return the response to a request that is not valid HTTP."""
 
-    def timed_out(self) -> bytes:
+    def timed_out(self, peer: str, /) -> bytes:
         """Return the response to a request that did not come in time."""
 
-    def overdue(self) -> bytes:
+    def overdue(self, request: Request, peer: str, /) -> bytes:
         """Return the response to an attempt that could not be decided about in time."""
 
-    def no_descriptor(self, request: Request | None, /) -> bytes:
+    def no_descriptor(self, request: Request | None, peer: str, /) -> bytes:
         """Return the response when there is no file descriptor for a connection.
 
         `request` is None where none could be read. Plain HTTP is answered as ever.
         """
 
-    def crowded(self) -> bytes:
+    def crowded(self, peer: str, /) -> bytes:
         """Return the response to one more unfinished attempt of an address that has too many."""
 
     def failed(self, error: Exception, /) -> bytes:

@@ -223,7 +223,8 @@ class Listener(Entry):
         if fd < self._for_clients:
             self._arrived.append((fd, UNIX_PEER if self._unix else peer[0], monotonic()))
         else:
-            self._reserve.answer(socket.socket(self._family, socket.SOCK_STREAM, 0, fileno=fd))
+            sock = socket.socket(self._family, socket.SOCK_STREAM, 0, fileno=fd)
+            self._reserve.answer(sock, peer)
         return True
 
     def _read(self, fd: int, peer: str, arrived: float) -> None:
@@ -274,7 +275,7 @@ class Listener(Entry):
     def malformed(self, sock: Socket, peer: str, data: bytes, error: HandshakeError) -> None:
         """Refuse what is no valid handshake, unless HTTP is served: that may well know it."""
         if self._http is None:
-            self.refuse(sock, self.door.malformed(error), peer)
+            self.refuse(sock, self.door.malformed(error, peer), peer)
         else:
             self._serve_http(sock, peer, data)
 
@@ -300,7 +301,7 @@ class Listener(Entry):
         try:
             if sock.fileno() >= self._for_connections and self._no_descriptor(sock):
                 if undecided is None:
-                    answer = self.door.no_descriptor(request)
+                    answer = self.door.no_descriptor(request, peer)
                 else:
                     answer = undecided.refuse(SERVER_LIMIT)
             elif undecided is None:
@@ -354,7 +355,7 @@ class Listener(Entry):
 
     def crowd(self, sock: Socket, peer: str) -> None:
         """End an attempt whose address has too many that are unfinished."""
-        response = self.door.crowded()
+        response = self.door.crowded(peer)
         if self.tls is None:
             self.refuse(sock, response, peer)
         else:
@@ -389,10 +390,10 @@ class Listener(Entry):
         since = monotonic() - self.shared.handshake_timeout
         for _ in range(len(self._asking)):
             attempt = self._asking.popleft()
-            sock, peer, _, arrived, undecided = attempt
+            sock, peer, request, arrived, undecided = attempt
             if arrived >= since:
                 self._asking.append(attempt)
             elif undecided is None:
-                self._refused.append((sock, self.door.overdue(), peer))
+                self._refused.append((sock, self.door.overdue(request, peer), peer))
             else:
                 self._refused.append((sock, undecided.refuse(DECISION_TIMEOUT), peer))

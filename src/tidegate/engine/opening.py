@@ -102,11 +102,11 @@ class Opening(Entry):
 
     def timeout(self) -> None:
         """The handshake took too long: say so where the peer can read it."""
-        self._end(self._door.timed_out())
+        self._end(self._door.timed_out(self._peer))
 
     def give_way(self) -> None:
         """Make room for another attempt; say so where the peer can read it."""
-        self._end(self._door.no_descriptor(None))
+        self._end(self._door.no_descriptor(None, self._peer))
 
     def drop(self) -> None:
         """Close without an answer."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from tidegate.addresses import UNIX_PEER, counted
 from tidegate.wire.handshake import MAX_HEAD_BYTES, HandshakeError, parse_request
 
 if TYPE_CHECKING:
@@ -48,22 +49,24 @@ class Reserve:
         for _ in range(_ANSWERS_PER_TURN):
             self.give_up()
             try:
-                sock, _ = listening.accept()
+                sock, peer = listening.accept()
             except BlockingIOError:
                 self.take()
                 return True
             except OSError:
                 self.take()
                 return False
-            self.answer(sock)
+            self.answer(sock, peer)
             self.take()
             if self._fd < 0:
                 break
         return True
 
-    def answer(self, sock: socket.socket) -> None:
+    def answer(self, sock: socket.socket, peer: Any) -> None:
         """Answer what the client has sent so far, and end the connection at once."""
         shared = self._shared
+        # What accept() says of a peer of a Unix socket is a path, and mostly empty.
+        address = counted(peer[0]) if isinstance(peer, tuple) else UNIX_PEER
         self.warn()
         with sock:
             sock.setblocking(False)
@@ -75,7 +78,7 @@ class Reserve:
             with contextlib.suppress(HandshakeError):
                 request = parse_request(data)
             try:
-                response = shared.door.no_descriptor(request)
+                response = shared.door.no_descriptor(request, address)
             except Exception as error:
                 response = shared.door.failed(error)
             with contextlib.suppress(OSError):

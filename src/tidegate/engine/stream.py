@@ -246,7 +246,7 @@ class Stream(Entry, asyncio.Transport):
         try:
             request = parse_request(head)
         except HandshakeError as error:
-            refusal = self._shared.door.malformed(error)
+            refusal = self._shared.door.malformed(error, self._peer)
             self._release()
             self._listener.refuse(self._sock, refusal, self._peer)
             return

@@ -5,7 +5,7 @@ OpeningRequest -> Gate.decide -> Admit | Reject | Wait, or Pending until it is k
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
@@ -21,7 +21,8 @@ class OpeningRequest:
     ``address`` is the client's own, behind any trusted proxy, in its counted form. ``host`` and
     ``secure`` are what a same-origin page would have to come from. ``token`` and ``ticket`` are
     what the request carries, unchecked. ``in_band`` says that the client offered a subprotocol
-    in which it may say who it is in a first message, and can be held while it waits.
+    in which it may say who it is in a first message, and can be held while it waits. ``headers``
+    are those of the request, for the record of a refusal.
     """
 
     address: str
@@ -32,6 +33,7 @@ class OpeningRequest:
     token: str | None = None
     ticket: str | None = None
     in_band: bool = False
+    headers: Mapping[str, str] | None = None
 
 
 class Admit(NamedTuple):

@@ -75,7 +75,7 @@ class Gate:
         if request.origin is not None and not self._pages.allow(
             request.origin, request.host, request.address, secure=request.secure
         ):
-            return self._reject(request, ANONYMOUS, _ORIGIN, wall)
+            return self._refuse_page(request, request.origin, wall)
         by_ticket = request.ticket is not None
         reject = self._admission.precheck(request.address, now, ticket=by_ticket)
         if reject is not None:
@@ -131,12 +131,13 @@ class Gate:
             self._stats.accepted += 1
             return Admit(attempt, outcome, unidentified)
         if outcome.reason is WAITING:
-            return self._wait(attempt, ticket, unidentified, now, wall)
-        self._refusals.add(attempt, outcome, wall)
+            return self._wait(request, attempt, ticket, unidentified, now, wall)
+        self._refusals.add(attempt, outcome, wall, request.headers)
         return outcome
 
     def _wait(
         self,
+        request: OpeningRequest,
         attempt: Attempt,
         ticket: Ticket | None,
         unidentified: bool,
@@ -154,15 +155,24 @@ class Gate:
                 self._refusals.count(WAITING)
                 return Wait(attempt, away)
             reject = away
-        self._refusals.add(attempt, reject, wall)
+        self._refusals.add(attempt, reject, wall, request.headers)
         return reject
 
     def _reject(
-        self, request: OpeningRequest, identity: Identity, reject: Reject, wall: float
+        self,
+        request: OpeningRequest,
+        identity: Identity,
+        reject: Reject,
+        wall: float,
+        detail: str = "",
     ) -> Reject:
         attempt = Attempt(request.address, request.path, identity, request.in_band)
-        self._refusals.add(attempt, reject, wall)
+        self._refusals.add(attempt, reject, wall, request.headers, detail)
         return reject
+
+    def _refuse_page(self, request: OpeningRequest, origin: str, wall: float) -> Reject:
+        problem = self._pages.problem(origin, request.host, request.address, secure=request.secure)
+        return self._reject(request, ANONYMOUS, _ORIGIN, wall, problem or "")
 
 
 class _Identifying:

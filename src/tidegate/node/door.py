@@ -106,13 +106,13 @@ class GateDoor:
         """Return a grant, or the response that refuses. HOT."""
         path = request.path
         if self._path and path != self._path:
-            return self._elsewhere(request)
+            return self._elsewhere(request, peer)
         # Paths repeat, and one string of each is enough. It is kept as long as the connection.
         path = self._paths.get(path) or self._remember(path)
         try:
             key, offered, extensions, origin = check_upgrade(request)
         except HandshakeError as error:
-            return self._no_upgrade(request, error)
+            return self._no_upgrade(request, error, peer)
         subprotocol = self._choose(offered) if offered else None
         if offered and subprotocol is None and origin is not None and self._hints:
             self._hint()
@@ -130,6 +130,7 @@ class GateDoor:
             token,
             headers.get("x-queue-ticket"),
             subprotocol in self._in_band,
+            headers,
         )
         extension: str | None = None
         deflate: Deflate | None = None
@@ -151,25 +152,27 @@ class GateDoor:
             return self.undecidable(error, terms)
         return self.render(decision, terms, wall)
 
-    def malformed(self, error: HandshakeError, /) -> bytes:
+    def malformed(
+        self, error: HandshakeError, peer: str, request: Request | None = None, /
+    ) -> bytes:
         """Return the refusal of a request that is not a valid handshake."""
         reason = REASONS[error.reason]
         assert isinstance(reason, Refusal)
-        self._refusals.count(reason)
+        self._note(reason, peer, request, error.message)
         headers = refusal_headers(reason, None, None) + error.headers
         return http_response(reason.status, http_body(reason, None, error.message), headers)
 
-    def timed_out(self) -> bytes:
+    def timed_out(self, peer: str, /) -> bytes:
         """Return the refusal of a request that did not come in time."""
-        self._refusals.count(HANDSHAKE_TIMEOUT)
+        self._note(HANDSHAKE_TIMEOUT, peer)
         return http_refusal(HANDSHAKE_TIMEOUT, None, None)
 
-    def overdue(self) -> bytes:
+    def overdue(self, request: Request, peer: str, /) -> bytes:
         """Return the refusal of an attempt that the pace has held back for too long."""
-        self._refusals.count(DECISION_TIMEOUT)
+        self._note(DECISION_TIMEOUT, peer, request)
         return http_refusal(DECISION_TIMEOUT, DECISION_TIMEOUT.retry_after, None)
 
-    def no_descriptor(self, request: Request | None, /) -> bytes:
+    def no_descriptor(self, request: Request | None, peer: str, /) -> bytes:
         """Return the refusal of a connection for which there is no file descriptor.
 
         Plain HTTP needs one for a moment only, and is answered: health checks among it.
@@ -178,12 +181,12 @@ class GateDoor:
             response = self._application.respond(request)
             if response is not None:
                 return response
-        self._refusals.count(SERVER_LIMIT)
+        self._note(SERVER_LIMIT, peer, request, "there is no file descriptor for it")
         return self._no_descriptor if request is None else self._turned_away(request, SERVER_LIMIT)
 
-    def crowded(self) -> bytes:
+    def crowded(self, peer: str, /) -> bytes:
         """Return the refusal of one more unfinished attempt of an address that has too many."""
-        self._refusals.count(IP_LIMIT)
+        self._note(IP_LIMIT, peer, detail="too many attempts that are not finished")
         return self._crowded
 
     def failed(self, error: Exception, /) -> bytes:
@@ -202,6 +205,16 @@ class GateDoor:
     def _log_failure(self, error: Exception) -> None:
         _log.error("an attempt could not be decided", exc_info=error)
         self._refusals.count(INTERNAL_ERROR)
+
+    def _note(
+        self, reason: Refusal, peer: str, request: Request | None = None, detail: str = ""
+    ) -> None:
+        """Count and keep a refusal that the gate was not asked about."""
+        address, path, headers, header = peer, "", None, self._proxy_header
+        if request is not None:
+            path, headers = request.path, request.headers
+            address = self._proxies.client(peer, headers.get(header), header)
+        self._refusals.note(reason, time(), address, path=path, headers=headers, detail=detail)
 
     def _choose(self, offered: tuple[str, ...]) -> str | None:
         """Return the subprotocol to agree to: the first of ours that is offered."""
@@ -227,21 +240,21 @@ class GateDoor:
 
     # Requests that are no attempts.
 
-    def _elsewhere(self, request: Request) -> bytes:
+    def _elsewhere(self, request: Request, peer: str) -> bytes:
         response = self._application.respond(request)
         if response is not None:
             return response
         if not is_upgrade(request):  # it was no attempt: a browser asking for its icon, say
             return http_refusal(NOT_FOUND, None, None)
-        self._refusals.count(NOT_FOUND)
+        self._note(NOT_FOUND, peer, request)
         return self._turned_away(request, NOT_FOUND)
 
-    def _no_upgrade(self, request: Request, error: HandshakeError) -> bytes:
+    def _no_upgrade(self, request: Request, error: HandshakeError, peer: str) -> bytes:
         if not is_upgrade(request):
             response = self._application.respond(request)
             if response is not None:
                 return response
-        return self.malformed(error)
+        return self.malformed(error, peer, request)
 
     def _turned_away(self, request: Request, reason: Refusal) -> bytes:
         """Return the refusal of an attempt that the gate is not asked about."""
@@ -291,7 +304,7 @@ class GateDoor:
         """Return the refusal of an attempt that was not decided about in time."""
         reject = Reject(reason, reason.retry_after)
         attempt = Attempt(terms.attempt.address, terms.attempt.path)
-        self._refusals.add(attempt, reject, time())
+        self._refusals.add(attempt, reject, time(), terms.attempt.headers)
         return refusal(reject, terms)
 
 

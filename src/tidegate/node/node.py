@@ -41,6 +41,7 @@ from tidegate.node.identities import Identities
 from tidegate.node.pressure.descriptors import descriptor_limit
 from tidegate.node.pressure.signals import Readings
 from tidegate.node.pressure.zones import ZoneHandler, Zones
+from tidegate.node.refusal_log import RefusalLog
 from tidegate.node.services import ApplicationFactory, Services
 from tidegate.node.shutdown import Shutdown, on_signals
 from tidegate.node.systemd import reporting
@@ -133,6 +134,7 @@ class Node:
             monotonic,
         )
         self.refusals = Refusals(self.stats)
+        self._refusal_log = RefusalLog(self.refusals)
         self._gate = gate = Gate(
             settings,
             self.stats,
@@ -331,6 +333,7 @@ class Node:
         """Do what is due: tokens that end, positions that end, admissions, zones."""
         self._identities.tick(now)
         self.waiting.tick(now)
+        self._refusal_log.tick(now)
         self.zones.tick(now, may_shed=not self.shutdown.begun)
 
     def _dry_run(self, policy: str) -> None:

@@ -112,7 +112,9 @@ class _Api:
         return _json(self._control.explain(read_query(request.query_params, ExplainQuery)))
 
     async def refusals(self, _request: Request) -> Response:
-        return _json({"refusals": self._control.refusals()})
+        return _json(
+            {"refusals": self._control.refusals(), "reasons": self._control.refused_reasons()}
+        )
 
     async def settings(self, request: Request) -> Response:
         if request.method == "PATCH":

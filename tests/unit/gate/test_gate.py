@@ -86,7 +86,7 @@ def test_decide_at_a_limit_rejects(
     assert decision == Reject(row, row.retry_after, limit)
     assert world.counted() == {reason: 1}
     known = name(token) if reason.endswith("_limit") and reason != "ip_limit" else Identity()
-    kept = Refused(WALL, "192.0.2.1", known.user, known.tier, row, row.retry_after, limit)
+    kept = Refused(WALL, "192.0.2.1", known.user, known.tier, row, row.retry_after, limit, "/ws")
     assert list(world.refusals) == [kept]
 
 

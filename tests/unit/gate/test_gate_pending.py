@@ -55,7 +55,7 @@ def test_pending_that_is_refused_rejects_and_is_kept(reason: Any) -> None:
     assert world.go_on(pending) == Reject(reason, reason.retry_after)
     assert world.counted() == {reason.name: 1}
     assert list(world.refusals) == [
-        Refused(WALL + 2.0, "192.0.2.1", None, None, reason, reason.retry_after, None)
+        Refused(WALL + 2.0, "192.0.2.1", None, None, reason, reason.retry_after, None, "/ws")
     ]
 
 

@@ -285,13 +285,13 @@ def test_the_first_step_that_refuses_answers(reason: str) -> None:
 
 def test_refusals_that_no_request_led_to() -> None:
     door = Door()
-    timed_out = read(door.door.timed_out())
+    timed_out = read(door.door.timed_out(PEER))
     assert (timed_out.status, timed_out.body["error"]) == (408, "handshake_timeout")
-    full = read(door.door.no_descriptor(None))
+    full = read(door.door.no_descriptor(None, PEER))
     assert (full.status, full.headers["Retry-After"]) == (503, "5")
-    malformed = read(door.door.malformed(HandshakeError("headers_too_large", "x")))
+    malformed = read(door.door.malformed(HandshakeError("headers_too_large", "x"), PEER))
     assert (malformed.status, malformed.body["error"]) == (431, "headers_too_large")
-    crowded = read(door.door.crowded())
+    crowded = read(door.door.crowded(PEER))
     assert (crowded.status, crowded.body["error"]) == (429, "ip_limit")
     assert door.counted() == {
         "handshake_timeout": 1,
@@ -307,7 +307,7 @@ def test_plain_http_is_answered_without_a_descriptor_for_a_connection() -> None:
     def asked(path: str, **options: Any) -> bytes:
         request = parse_request(upgrade(path=path, **options))
         assert request is not None
-        return door.door.no_descriptor(request)
+        return door.door.no_descriptor(request, PEER)
 
     plain = {"Upgrade": None, "Connection": None}
     page = [("Sec-WebSocket-Protocol", NEUTRAL_V1)]

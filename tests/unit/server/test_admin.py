@@ -102,8 +102,41 @@ def test_connections_of_none_is_an_empty_page() -> None:
 def test_explain_shows_the_decision_and_its_steps() -> None:
     answer = ask("/explain?ip=::ffff:192.0.2.1&user=ann&tier=gold&priority=7").json()
     assert (answer["outcome"], answer["by"]) == ("admit", None)
-    assert answer["attempt"] == {"ip": "192.0.2.1", "user": "ann", "tier": "gold", "priority": 7}
+    assert answer["attempt"] == {
+        "ip": "192.0.2.1",
+        "user": "ann",
+        "tier": "gold",
+        "priority": 7,
+        "origin": None,
+        "host": "localhost",
+    }
     assert all(set(step) == {"name", "passed", "detail", "numbers"} for step in answer["steps"])
+
+
+@pytest.mark.parametrize(
+    ("query", "outcome", "said"),
+    [
+        ("origin=http://localhost", "admit", "pages of this origin may connect"),
+        ("origin=https://app.example", "reject", "the page is not of the Host"),
+        ("origin=https://app.example&host=app.example", "reject", "no name of this machine"),
+        ("origin=https://app.example&host=app.example&ip=192.0.2.1", "admit", "may connect"),
+    ],
+)
+def test_explain_says_which_pages_may_connect(query: str, outcome: str, said: str) -> None:
+    answer = ask(f"/explain?{query}").json()
+    assert answer["outcome"] == outcome
+    step = answer["steps"][0]
+    assert (step["name"], step["passed"]) == ("origin", outcome == "admit")
+    assert said in step["detail"]
+
+
+HEADERS = {
+    "host": "chat.example",
+    "origin": "https://chat.example",
+    "sec-websocket-protocol": "a, tidegate.token.swordfish",
+    "user-agent": "x" * 5000,
+    "cookie": "swordfish",
+}
 
 
 def test_refusals_begin_with_the_newest() -> None:
@@ -113,8 +146,10 @@ def test_refusals_begin_with_the_newest() -> None:
             (1.0, "192.0.2.1", Reject(RATE_LIMITED, 2.5)),
             (2.0004, "192.0.2.2", Reject(RATE_LIMITED, 7)),
         ):
-            node.refusals.add(Attempt(address, "/ws", ANONYMOUS), reject, at)
-        found = ask("/refusals", node.control).json()["refusals"]
+            headers = HEADERS if at > 1 else None
+            node.refusals.add(Attempt(address, "/ws", ANONYMOUS), reject, at, headers)
+        answer = ask("/refusals", node.control).json()
+        found = answer["refusals"]
         assert found[0] == {
             "at": 2.0,
             "ip": "192.0.2.2",
@@ -124,9 +159,17 @@ def test_refusals_begin_with_the_newest() -> None:
             "message": RATE_LIMITED.message,
             "retryAfter": 7,
             "limit": None,
+            "path": "/ws",
+            "host": "chat.example",
+            "origin": "https://chat.example",
+            "subprotocols": "a, tidegate.token.********",
+            "userAgent": "x" * 200,
+            "detail": "",
         }
         assert found[1]["retryAfter"] == 2.5
-        assert set(found[0]) == set(to_builtins(RefusedRow(0, "", None, None, "", "", None, None)))
+        assert found[1]["origin"] == ""
+        assert set(found[0]) == set(RefusedRow.__struct_encode_fields__)
+        assert answer["reasons"] == {"rate_limited": {"count": 2, "last": found[0]}}
     finally:
         node.engine.shared.poller.close()
 

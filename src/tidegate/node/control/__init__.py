@@ -13,7 +13,13 @@ from tidegate.node.control.connections import (
     Selector,
 )
 from tidegate.node.control.control import Control, DrainProgress, Status
-from tidegate.node.control.explaining import ExplainQuery, ExplainStep, Explanation, RefusedRow
+from tidegate.node.control.explaining import (
+    ExplainQuery,
+    ExplainStep,
+    Explanation,
+    RefusedReason,
+    RefusedRow,
+)
 from tidegate.node.control.figures import METRICS, Description, Distribution, Metric
 from tidegate.node.control.settings import Applied, EffectiveSetting, SettingsView
 from tidegate.node.control.snapshot import Connections, Load, Messages, Snapshot, Waiting
@@ -37,6 +43,7 @@ __all__ = [
     "Load",
     "Messages",
     "Metric",
+    "RefusedReason",
     "RefusedRow",
     "Selector",
     "SettingsView",

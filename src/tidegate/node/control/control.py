@@ -13,7 +13,7 @@ from msgspec import Struct, convert
 
 from tidegate.core.settings import DrainSettings
 from tidegate.node.control import connections as listing
-from tidegate.node.control.explaining import explain, refused_row
+from tidegate.node.control.explaining import explain, refused_reasons, refused_row
 from tidegate.node.control.figures import read_metrics
 from tidegate.node.control.settings import Applied, settings_view
 from tidegate.node.control.snapshot import snapshot
@@ -25,7 +25,12 @@ if TYPE_CHECKING:
         Disconnected,
         Selector,
     )
-    from tidegate.node.control.explaining import ExplainQuery, Explanation, RefusedRow
+    from tidegate.node.control.explaining import (
+        ExplainQuery,
+        Explanation,
+        RefusedReason,
+        RefusedRow,
+    )
     from tidegate.node.control.figures import Metric
     from tidegate.node.control.parts import Parts
     from tidegate.node.control.settings import SettingsView
@@ -100,6 +105,10 @@ class Control:
     def refusals(self) -> list[RefusedRow]:
         """Return the last refused attempts, the newest first."""
         return [refused_row(refused) for refused in self._node.refusals]
+
+    def refused_reasons(self) -> dict[str, RefusedReason]:
+        """Return how many attempts were refused for each reason, and the last of them."""
+        return refused_reasons(self._node)
 
     # What is done to it.
 

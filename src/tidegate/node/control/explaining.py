@@ -9,7 +9,9 @@ from msgspec import Meta, Struct
 from msgspec.structs import force_setattr
 
 from tidegate.core.admission.admission import outcome
-from tidegate.core.admission.attempt import Attempt, Identity
+from tidegate.core.admission.attempt import Attempt, Identity, Step
+from tidegate.core.codes import ORIGIN
+from tidegate.gate.pages import Pages
 from tidegate.gate.tokens import MAX_PRIORITY
 from tidegate.node.control.connections import counted_ip
 
@@ -17,11 +19,20 @@ if TYPE_CHECKING:
     from tidegate.gate.refusals import Refused
     from tidegate.node.control.parts import Parts
 
-__all__ = ["ExplainQuery", "ExplainStep", "Explanation", "RefusedRow", "explain", "refused_row"]
+__all__ = [
+    "ExplainQuery",
+    "ExplainStep",
+    "Explanation",
+    "RefusedReason",
+    "RefusedRow",
+    "explain",
+    "refused_reasons",
+    "refused_row",
+]
 
 
 class ExplainQuery(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
-    """An attempt: where it comes from, and what its token says; anonymous without a user.
+    """An attempt: where it comes from, what its token says (anonymous without a user), its page.
 
     Raises:
         UsageError: `ip` is no IP address.
@@ -31,6 +42,10 @@ class ExplainQuery(Struct, frozen=True, rename="camel", forbid_unknown_fields=Tr
     user: str | None = None
     tier: str | None = None
     priority: Annotated[int, Meta(ge=0, le=MAX_PRIORITY)] = 0
+    origin: str | None = None
+    """Where the page comes from that opens the WebSocket; none for a client that is no browser."""
+    host: str = "localhost"
+    """The host that it asks for, which is that of the page where they are of the same origin."""
 
     def __post_init__(self) -> None:
         force_setattr(self, "ip", counted_ip(self.ip))
@@ -68,13 +83,30 @@ class RefusedRow(Struct, frozen=True, rename="camel"):
     retry_after: float | None
     limit: int | None
     """The limit that was reached, None when the reason is no limit."""
+    path: str
+    """What the request said is cut to 200 characters, tokens are masked in it, and what it did not
+    say is empty."""
+    host: str
+    origin: str
+    subprotocols: str
+    """Those that were offered."""
+    user_agent: str
+    detail: str
+    """What exactly was wrong, where the reason alone does not say so."""
+
+
+class RefusedReason(Struct, frozen=True, rename="camel"):
+    """How many attempts were refused for one reason, and the last of them."""
+
+    count: int
+    last: RefusedRow
 
 
 def explain(node: Parts, query: ExplainQuery) -> Explanation:
     """Return what the gate would say of an attempt now. Nothing is taken."""
     identity = Identity(query.user, query.tier, query.priority)
     attempt = Attempt(query.ip, node.settings.server.path, identity)
-    steps = node.admission.explain(attempt, monotonic())
+    steps = [_page_step(node, query), *node.admission.explain(attempt, monotonic())]
     return Explanation(
         outcome=outcome(steps),
         by=next((step.name for step in steps if not step.passed), None),
@@ -83,6 +115,24 @@ def explain(node: Parts, query: ExplainQuery) -> Explanation:
             ExplainStep(step.name, step.passed, step.detail, dict(step.numbers)) for step in steps
         ],
     )
+
+
+def _page_step(node: Parts, query: ExplainQuery) -> Step:
+    settings, origin = node.settings, query.origin
+    if origin is None:
+        return Step(ORIGIN.name, True, "there is no page: the request has no Origin", {})
+    secure = settings.tls.certificate is not None
+    problem = Pages(settings.server).problem(origin, query.host, query.ip, secure=secure)
+    detail = problem or "pages of this origin may connect"
+    return Step(ORIGIN.name, problem is None, detail, {"origin": origin, "host": query.host})
+
+
+def refused_reasons(node: Parts) -> dict[str, RefusedReason]:
+    """Return the reasons for which attempts were refused."""
+    return {
+        last.reason.name: RefusedReason(node.stats.rejected[last.reason.name], refused_row(last))
+        for last in node.refusals.reasons()
+    }
 
 
 def refused_row(refused: Refused) -> RefusedRow:
@@ -96,4 +146,10 @@ def refused_row(refused: Refused) -> RefusedRow:
         message=refused.reason.message,
         retry_after=refused.retry_after,
         limit=refused.limit,
+        path=refused.path,
+        host=refused.host,
+        origin=refused.origin,
+        subprotocols=refused.subprotocols,
+        user_agent=refused.user_agent,
+        detail=refused.detail,
     )
