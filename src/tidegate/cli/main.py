@@ -9,6 +9,7 @@ from importlib.metadata import version
 
 from cyclopts import App, CycloptsError
 
+from tidegate.engine.standard_streams import open_missing_streams
 from tidegate.errors import ConfigError, TidegateError, UsageError
 
 __all__ = ["app", "main", "run"]
@@ -38,6 +39,7 @@ app.command("tidegate.cli.token:app", name="token", help="Create and check token
 
 def main() -> None:
     """Run the command line of this process, and end the process."""
+    open_missing_streams()
     sys.exit(run(sys.argv[1:]))
 
 

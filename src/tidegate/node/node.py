@@ -28,6 +28,7 @@ from tidegate.core.settings.changes import differences, merged, only
 from tidegate.core.stats import Stats
 from tidegate.engine.connection import Connection
 from tidegate.engine.engine import Engine
+from tidegate.engine.standard_streams import open_missing_descriptors
 from tidegate.errors import UsageError
 from tidegate.gate.gate import Gate
 from tidegate.gate.identity import TokenIdentifier
@@ -92,6 +93,7 @@ class Node:
         on_zone_change: ZoneHandler | None = None,
         passed: Sequence[Endpoint] = (),
     ) -> None:
+        open_missing_descriptors()  # first, because the parts below open descriptors
         self.settings = settings
         self.control = Control(self)
         """What everything above a node sees of it."""
