@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from functools import partial
 from itertools import chain, combinations
 from pathlib import Path
@@ -58,7 +57,7 @@ async def drains(server: Process) -> None:
 
 @pytest.mark.parametrize("prepare", PREPARATIONS, ids=name)
 def test_serve_without_streams_serves_and_ends_with_0_after_a_drain(
-    serve: Start, prepare: Callable[[], None]
+    serve: Start, prepare: partial[None]
 ) -> None:
     server = serve({"drain": {"window": 0}}, prepare=prepare)
     aio.run(drains(server))

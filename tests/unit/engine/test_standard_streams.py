@@ -41,7 +41,7 @@ def test_open_missing_streams_opens_what_is_closed_and_no_more(closed: tuple[int
         capture_output=True,
         text=True,
         pass_fds=[writing],
-        preexec_fn=lambda: [os.close(number) for number in closed],
+        preexec_fn=lambda: list(map(os.close, closed)),
         timeout=20,
     )
     os.close(writing)
