@@ -427,7 +427,7 @@ def test_the_metrics_follow(serve: Start) -> None:
         assert found['websocket_connections_total{result="accepted"}'] == 1
         assert found['websocket_connections_total{result="rejected"}'] == 1
         assert found['websocket_rejections_total{reason="ip_limit"}'] == 1
-        assert found["websocket_utilization_percent"] == 25
+        assert found["websocket_utilization_ratio"] == 0.25
         assert found["websocket_messages_sent_total"] == 1
         assert found["websocket_handshake_duration_seconds_count"] >= 1
         first.send_close()

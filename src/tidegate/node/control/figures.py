@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from time import monotonic
-from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias
 
 from msgspec import Struct
 
@@ -56,6 +56,8 @@ class Description(NamedTuple):
     text: str
     read: Callable[[Parts], _Number | Mapping[str, _Number] | Mapping[str, int] | None]
 
+
+_LIMITS: Final = ("connections", "per_ip", "per_user", "per_room", "rooms_per_connection")
 
 METRICS = (
     Description(
@@ -136,11 +138,46 @@ METRICS = (
         lambda node: node.stats.duration,
     ),
     Description(
-        "websocket_utilization_percent",
+        "websocket_utilization_ratio",
         "gauge",
         "",
-        "Open connections as a share of limits.connections, 0 to 100.",
-        lambda node: node.tracker.utilization * 100,
+        "Open connections as a share of limits.connections, 0 to 1.",
+        lambda node: node.tracker.utilization,
+    ),
+    Description(
+        "websocket_limit",
+        "gauge",
+        "setting",
+        "The limits in force, by the name of their setting in [limits].",
+        lambda node: {name: getattr(node.settings.limits, name) for name in _LIMITS},
+    ),
+    Description(
+        "websocket_addresses",
+        "gauge",
+        "",
+        "Addresses that open connections come from; an IPv6 network (limits.ipv6_prefix) is one.",
+        lambda node: node.tracker.unique_ips,
+    ),
+    Description(
+        "websocket_users",
+        "gauge",
+        "",
+        "Users that open connections belong to.",
+        lambda node: node.tracker.unique_users,
+    ),
+    Description(
+        "websocket_rooms",
+        "gauge",
+        "",
+        "Rooms that have members.",
+        lambda node: len(node.rooms),
+    ),
+    Description(
+        "websocket_outbox_bytes",
+        "gauge",
+        "",
+        "Bytes that wait for slow connections to take them; see outbox.max_bytes.",
+        lambda node: node.engine.buffered,
     ),
     Description(
         "websocket_messages_received_total",

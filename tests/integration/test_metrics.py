@@ -1,0 +1,26 @@
+"""The metrics page, looked at by the real promtool."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+
+from tests.conftest import Start
+from tests.support.tokens import SECRET, bearer
+
+
+def test_metrics_follow_the_conventions_of_prometheus(
+    serve: Start, tool: Callable[[str], str]
+) -> None:
+    promtool = tool("promtool")
+    tiers = {"free": {"connections": 5}}
+    server = serve({"auth": {"secret": SECRET}, "tiers": tiers})
+    with server.connect() as client, server.connect() as other:
+        client.open(headers=[bearer("ann"), ("Sec-WebSocket-Protocol", "tidegate.v1.json")])
+        assert other.ask(path="/nothing").status == 404
+        status, text = server.get("/metrics")
+        assert status == 200
+        found = subprocess.run(
+            [promtool, "check", "metrics"], input=text, capture_output=True, text=True, timeout=60
+        )
+    assert (found.returncode, found.stdout, found.stderr) == (0, "", "")
