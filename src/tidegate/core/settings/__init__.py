@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from tidegate.core.settings.admission import BreakerSettings, PacingSettings, WaitingRoomSettings
 from tidegate.core.settings.auth import ALGORITHMS, AuthSettings
-from tidegate.core.settings.fields import Setting, SettingError
+from tidegate.core.settings.fields import Setting, SettingError, SettingErrors
 from tidegate.core.settings.lifetime import DrainSettings, HeartbeatSettings
 from tidegate.core.settings.limits import POLICIES, LimitsSettings, Tier
 from tidegate.core.settings.messages import DeflateSettings, MessagesSettings, OutboxSettings
@@ -40,6 +40,7 @@ __all__ = [
     "ServerSettings",
     "Setting",
     "SettingError",
+    "SettingErrors",
     "Settings",
     "SheddingSettings",
     "Tier",

@@ -9,17 +9,22 @@ import math
 import re
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
+from tidegate.core.settings.quantities import examples, quantity
 from tidegate.errors import ConfigError
 
 __all__ = [
     "Section",
     "Setting",
     "SettingError",
+    "SettingErrors",
+    "collecting",
     "make",
+    "raise_all",
     "setting",
     "settings_of",
     "shown",
@@ -43,6 +48,39 @@ class SettingError(ConfigError):
         self.key = key
         self.problem = problem
         self.value = value
+
+    @property
+    def errors(self) -> tuple[SettingError, ...]:
+        """This error alone; `SettingErrors` has several."""
+        return (self,)
+
+
+class SettingErrors(ConfigError):
+    """Several settings are wrong; the text has a line for each."""
+
+    def __init__(self, errors: Iterable[SettingError]) -> None:
+        self.errors = tuple(errors)
+        super().__init__("\n".join(map(str, self.errors)))
+
+
+@contextmanager
+def collecting(errors: list[SettingError]) -> Iterator[None]:
+    """Collect the errors of the settings that the context raises, and go on after it."""
+    try:
+        yield
+    except (SettingError, SettingErrors) as error:
+        errors.extend(error.errors)
+
+
+def raise_all(errors: Sequence[SettingError]) -> None:
+    """Raise what was collected, if it is anything.
+
+    Raises:
+        SettingError: there is one.
+        SettingErrors: there are several.
+    """
+    if errors:
+        raise errors[0] if len(errors) == 1 else SettingErrors(errors)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +150,10 @@ class Setting:
         return f"{size}, each {one}"
 
     def check(self, value: Any) -> Any:
-        """Return the value, a whole number as a float and a list as a tuple where asked for.
+        """Return the value as the type that the setting has.
+
+        A whole number may stand for a float, a list for a tuple, and a text such as "30s" or
+        "64KB" for a number of seconds or bytes.
 
         Raises:
             SettingError: the value is not what the setting allows.
@@ -132,10 +173,17 @@ class Setting:
     def error(self, value: Any, problem: str = "") -> SettingError:
         """The error that says that this value is wrong; a secret is not shown."""
         seen = None if self.secret else shown(value)
-        return SettingError(self.name, problem or f"must be {self.allowed}", seen)
+        if not problem:
+            unit = examples(self.unit)
+            problem = f"must be {self.allowed}" + (f" {unit}" if unit else "")
+        return SettingError(self.name, problem, seen)
 
     def _one(self, item: Any, whole: Any) -> Any:
         kind = self.kind
+        if isinstance(item, str) and kind in (int, float):
+            number = quantity(item, self.unit)
+            if number is not None:
+                item = int(number) if number.is_integer() else number
         # A bool is an int to Python, but "per_ip = true" is a mistake.
         good = isinstance(item, kind) and (kind is bool or not isinstance(item, bool))
         if kind is float and isinstance(item, int) and not isinstance(item, bool):
@@ -194,11 +242,14 @@ class Section:
     section: ClassVar[str]
 
     def __post_init__(self) -> None:
+        errors: list[SettingError] = []
         for known in settings_of(type(self)):
-            value = getattr(self, known.key)
-            checked = known.check(value)
-            if checked is not value:
-                object.__setattr__(self, known.key, checked)
+            with collecting(errors):
+                value = getattr(self, known.key)
+                checked = known.check(value)
+                if checked is not value:
+                    object.__setattr__(self, known.key, checked)
+        raise_all(errors)
         self._check()
 
     def _check(self) -> None:
@@ -233,18 +284,22 @@ def make(section: type[_S], prefix: str, values: object) -> _S:
 
     Raises:
         SettingError: a value is wrong, or the section does not have such a name.
+        SettingErrors: this is so of several.
     """
     if not isinstance(values, Mapping):
         raise SettingError(prefix, "must be a section with settings in it", shown(values))
-    names = [f"{prefix}.{known.key}" for known in settings_of(section)]
-    for key in values:
-        if f"{prefix}.{key}" not in names:
-            raise unknown(f"{prefix}.{key}", "setting", names)
+    keys = [known.key for known in settings_of(section)]
+    names = [f"{prefix}.{key}" for key in keys]
+    errors = [unknown(f"{prefix}.{key}", "setting", names) for key in values if key not in keys]
     try:
-        return section(**values)
-    except SettingError as error:
-        key = error.key.replace(section.section, prefix, 1)
-        raise SettingError(key, error.problem, error.value) from None
+        made = section(**{key: value for key, value in values.items() if key in keys})
+    except (SettingError, SettingErrors) as error:
+        errors += [
+            SettingError(one.key.replace(section.section, prefix, 1), one.problem, one.value)
+            for one in error.errors
+        ]
+    raise_all(errors)
+    return made
 
 
 def unknown(name: str, kind: str, names: Sequence[str]) -> SettingError:

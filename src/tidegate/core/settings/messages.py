@@ -40,6 +40,7 @@ class MessagesSettings(Section):
     bytes_per_second: int = setting(
         0,
         "Bytes per second from one connection; off, because TCP slows down a fast sender.",
+        unit="bytes/s",
         low=0,
         high=_GIB,
         live=True,

@@ -15,7 +15,9 @@ from tidegate.core.settings.fields import (
     Section,
     Setting,
     SettingError,
+    collecting,
     make,
+    raise_all,
     settings_of,
     shown,
     unknown,
@@ -83,29 +85,53 @@ class Settings:
     def from_mapping(cls, data: Mapping[str, Mapping[str, object]]) -> Settings:
         """Build settings from plain nested mappings, as TOML has them; the rest are defaults.
 
-        Lists may stand for tuples and whole numbers for fractions; nothing else is converted.
+        Lists may stand for tuples, whole numbers for fractions, and texts such as "30s" or "64KB"
+        for seconds or bytes; nothing else is converted.
 
         Raises:
             SettingError: a value is wrong, or a name does not exist; the text has the nearest
                 names that do.
+            SettingErrors: this is so of several.
         """
         made: dict[str, Any] = {}
+        errors: list[SettingError] = []
         for name, values in data.items():
-            if name == "tiers":
-                if not isinstance(values, Mapping):
-                    raise SettingError(name, "must be a section of tiers", shown(values))
-                made[name] = {tier: make(Tier, f"tiers.{tier}", of) for tier, of in values.items()}
-            elif name in _SECTIONS:
-                made[name] = make(_SECTIONS[name], name, values)
-            else:
-                raise unknown(name, "section", [*_SECTIONS, "tiers"])
+            with collecting(errors):
+                if name == "tiers":
+                    made[name] = _tiers(values)
+                elif name in _SECTIONS:
+                    made[name] = make(_SECTIONS[name], name, values)
+                else:
+                    raise unknown(name, "section", [*_SECTIONS, "tiers"])
+        raise_all(errors)
         return cls(**made)
+
+    def items(self) -> Iterator[tuple[str, Setting, Any]]:
+        """Every setting with its full name and its value, secrets too, tiers at the end."""
+        for known in Settings.fields():
+            if known.section != Tier.section:
+                yield known.name, known, getattr(getattr(self, known.section), known.key)
+        for name, tier in self.tiers.items():
+            for known in settings_of(Tier):
+                yield f"tiers.{name}.{known.key}", known, getattr(tier, known.key)
 
     @staticmethod
     def fields() -> Iterator[Setting]:
         """Every setting there is, by section; the section of a tier's settings is `tiers.*`."""
         for section in (*_SECTIONS.values(), Tier):
             yield from settings_of(section)
+
+
+def _tiers(values: object) -> dict[str, Tier]:
+    if not isinstance(values, Mapping):
+        raise SettingError("tiers", "must be a section of tiers", shown(values))
+    tiers: dict[str, Tier] = {}
+    errors: list[SettingError] = []
+    for name, given in values.items():
+        with collecting(errors):
+            tiers[name] = make(Tier, f"tiers.{name}", given)
+    raise_all(errors)
+    return tiers
 
 
 _SECTIONS: Final[Mapping[str, type[Section]]] = {

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from msgspec import Struct
 
-from tidegate.core.settings import Settings, Tier
-
 if TYPE_CHECKING:
-    from tidegate.core.settings import Setting
+    from tidegate.core.settings import Settings
 
-__all__ = ["MASK", "Applied", "EffectiveSetting", "SettingsView", "effective", "settings_view"]
+__all__ = ["MASK", "Applied", "EffectiveSetting", "SettingsView", "settings_view"]
 
 MASK: Final = "********"
 """Stands for a secret that is set."""
@@ -41,22 +38,11 @@ class Applied(Struct, frozen=True, rename="camel"):
     restart: list[str]
 
 
-def effective(settings: Settings) -> Iterator[tuple[str, Setting, Any]]:
-    """Yield the full name, the declaration and the value of every setting. Nothing is masked."""
-    for known in Settings.fields():
-        if known.section != Tier.section:
-            yield known.name, known, getattr(getattr(settings, known.section), known.key)
-    for name, tier in settings.tiers.items():
-        for known in Settings.fields():
-            if known.section == Tier.section:
-                yield f"tiers.{name}.{known.key}", known, getattr(tier, known.key)
-
-
 def settings_view(settings: Settings) -> SettingsView:
     """Return all settings as data."""
     return SettingsView(
         {
             name: EffectiveSetting(MASK if known.secret and value else value, known.live)
-            for name, known, value in effective(settings)
+            for name, known, value in settings.items()
         }
     )

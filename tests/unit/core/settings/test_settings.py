@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tidegate.core.settings import Setting, SettingError, Settings, Tier
+from tidegate.core.settings import Setting, SettingError, SettingErrors, Settings, Tier
 from tidegate.errors import ConfigError
 
 SECRET = "a" * 32
@@ -15,6 +15,7 @@ NAN = float("nan")
 INFINITY = float("inf")
 FIELDS = list(Settings.fields())
 NAMES = [field.name for field in FIELDS]
+TIMES = ' seconds, or a time such as "500ms", "30s", "5m" or "1h"'
 
 
 def refused(data: Any) -> str:
@@ -71,23 +72,23 @@ def test_defaults() -> None:
         ),
         (
             {"heartbeat": {"interval": 0}},
-            "heartbeat.interval = 0: must be a number from 0.1 to 86,400",
+            "heartbeat.interval = 0: must be a number from 0.1 to 86,400" + TIMES,
         ),
         (
             {"heartbeat": {"interval": NAN}},
-            "heartbeat.interval = nan: must be a number from 0.1 to 86,400",
+            "heartbeat.interval = nan: must be a number from 0.1 to 86,400" + TIMES,
         ),
         (
             {"heartbeat": {"interval": INFINITY}},
-            "heartbeat.interval = inf: must be a number from 0.1 to 86,400",
+            "heartbeat.interval = inf: must be a number from 0.1 to 86,400" + TIMES,
         ),
         (
             {"heartbeat": {"interval": False}},
-            "heartbeat.interval = false: must be a number from 0.1 to 86,400",
+            "heartbeat.interval = false: must be a number from 0.1 to 86,400" + TIMES,
         ),
         (
             {"heartbeat": {"interval": True}},
-            "heartbeat.interval = true: must be a number from 0.1 to 86,400",
+            "heartbeat.interval = true: must be a number from 0.1 to 86,400" + TIMES,
         ),
         ({"deflate": {"enabled": 1}}, "deflate.enabled = 1: must be true or false"),
         (
@@ -370,7 +371,7 @@ class TestEveryField:
         assert field.doc.endswith(".")
         assert field.allowed
         assert field.kind in (bool, int, float, str)
-        assert (field.unit in ("s", "bytes", "bits")) or not field.unit
+        assert (field.unit in ("s", "bytes", "bytes/s", "bits")) or not field.unit
 
     def test_has_a_default_that_it_allows(self, field: Setting) -> None:
         assert field.check(field.default) == field.default
@@ -421,3 +422,79 @@ def test_any_value_is_taken_or_refused_with_the_name_of_a_setting(
     except SettingError as caught:
         error = caught
     assert error is None or error.key.replace("tiers.x.", "tiers.*.") in NAMES
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("heartbeat.interval", "30s", 30.0),
+        ("heartbeat.interval", "1.5 h", 5400.0),
+        ("heartbeat.interval", "500ms", 0.5),
+        ("heartbeat.interval", "5M", 300.0),
+        ("heartbeat.idle_timeout", "1d", 86_400.0),
+        ("heartbeat.interval", "45", 45.0),
+        ("messages.max_size", "1MiB", 1 << 20),
+        ("messages.max_size", "64KB", 64_000),
+        ("messages.max_size", "1.5kib", 1536),
+        ("messages.max_size", "512B", 512),
+        ("messages.bytes_per_second", "2MB", 2_000_000),
+    ],
+)
+def test_times_and_sizes_may_be_texts(name: str, text: str, value: float) -> None:
+    section, _, key = name.partition(".")
+    found = getattr(getattr(Settings.from_mapping({section: {key: text}}), section), key)
+    assert found == value
+    assert type(found) is type(value)
+
+
+def test_times_and_sizes_in_lists_may_be_texts() -> None:
+    made = Settings.from_mapping(
+        {
+            "shedding": {"loop_lag": ["50ms", 0.5], "buffered": ["64MiB", "1GiB"]},
+            "zones": {"ping_interval": ["45s", "1m", "2m"]},
+        }
+    )
+    assert made.shedding.loop_lag == (0.05, 0.5)
+    assert made.shedding.buffered == (64 << 20, 1 << 30)
+    assert made.zones.ping_interval == (45.0, 60.0, 120.0)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"heartbeat": {"interval": "-5m"}},
+        {"heartbeat": {"interval": "1MiB"}},
+        {"heartbeat": {"interval": "soon"}},
+        {"heartbeat": {"interval": "1h30m"}},
+        {"heartbeat": {"interval": "2d"}},
+        {"messages": {"max_size": "0.5B"}},
+        {"messages": {"max_size": "30s"}},
+        {"messages": {"max_size": "-1MiB"}},
+        {"limits": {"per_ip": "30s"}},
+        {"deflate": {"window_bits": "12"}},
+    ],
+)
+def test_texts_that_are_no_time_or_size_are_refused(data: Any) -> None:
+    (text,) = (value for section in data.values() for value in section.values())
+    assert f' = "{text}": must be ' in refused(data)
+
+
+def test_all_mistakes_are_told_at_once() -> None:
+    data = {
+        "limits": {"per_ip": -1, "peruser": 2, "per_room": "x"},
+        "tiers": {"a": {"reserved": 2}, "b": 5},
+        "limit": {},
+        "admin": {"host": "0.0.0.0"},
+    }
+    with pytest.raises(SettingErrors) as caught:
+        Settings.from_mapping(data)
+    assert [one.key for one in caught.value.errors] == [
+        "limits.peruser",
+        "limits.per_ip",
+        "limits.per_room",
+        "tiers.a.reserved",
+        "tiers.b",
+        "limit",
+        "admin.token",
+    ]
+    assert str(caught.value).count("\n") == 6

@@ -38,7 +38,8 @@ from tidegate.errors import ConfigError
         (
             {"shedding": {"buffered": [1, 2.5]}},
             "shedding.buffered = [1, 2.5]: must be empty, or a list of 2, "
-            "each a whole number from 0 to 1,099,511,627,776",
+            "each a whole number from 0 to 1,099,511,627,776 bytes, or a size such as "
+            '"64KB" or "1MiB"',
         ),
         (
             {"zones": {"broadcast": [True, False]}},
@@ -47,7 +48,8 @@ from tidegate.errors import ConfigError
         (
             {"zones": {"ping_interval": [30, 60, 120, 240]}},
             "zones.ping_interval = [30, 60, 120, 240]: must be empty, or a list of 3, "
-            "each a number from 0.1 to 86,400",
+            "each a number from 0.1 to 86,400 seconds, or a time such as "
+            '"500ms", "30s", "5m" or "1h"',
         ),
         (
             {"outbox": {"policy": "drop"}},
