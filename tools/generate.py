@@ -18,8 +18,8 @@ from tidegate.core.codes import REASONS, Close, Fault, Reason, Refusal
 from tidegate.core.settings import Settings
 from tidegate.engine import states as connection_states
 from tidegate.node.control import METRICS
-from tidegate.server.config import environment_name
 from tidegate.server.config_text import section_doc, toml_value
+from tidegate.server.environment import environment_name
 from tidegate.server.metrics import LOST_LINES
 
 __all__ = ["PAGES", "main"]
@@ -33,16 +33,35 @@ def settings() -> str:
     lines = [
         "# Settings",
         "",
-        "From a TOML file (`tidegate serve --config tidegate.toml`), the environment and the",
-        "command line; what comes later in this list wins. `limits.per_ip` is:",
+        "From a TOML file, the environment and the command line; what comes later in this list",
+        "wins. `limits.per_ip` is:",
         "",
         "- in the file: `per_ip = 5` below `[limits]`",
-        f"- in the environment: `{environment_name('limits.per_ip')}=5`; lists as JSON or with",
-        "  commas. `PORT` sets `server.port` where `TIDEGATE_SERVER_PORT` does not.",
+        f"- in the environment: `{environment_name('limits.per_ip')}=5`. `PORT` sets `server.port`",
+        "  where `TIDEGATE_SERVER_PORT` does not.",
         "- on the command line: `--set limits.per_ip=5`",
         "",
-        "`tidegate config default` prints a file to start from, `tidegate config show` what is in",
-        "force and where it comes from. Durations are in seconds (s).",
+        "The file is the one that `--config` or `TIDEGATE_CONFIG` names, or else `tidegate.toml`",
+        "in the working directory, if there is one.",
+        "",
+        "In the environment and in `--set`:",
+        "",
+        "- Lists have commas between the items (`TIDEGATE_SHEDDING_CPU=0.5,0.9`) or are JSON; `[]`",
+        "  is the empty list.",
+        "- `true`, `yes`, `on` and `1` are true; `false`, `no`, `off` and `0` are false.",
+        "- An empty variable is not set.",
+        "",
+        "Times are in seconds (s), sizes in bytes. Everywhere a text with a unit may stand",
+        'for them: `"500ms"`, `"30s"`, `"5m"`, `"1h"` or `"1d"`; `"64KB"` (64,000 bytes) or',
+        '`"1MiB"` (1,048,576 bytes).',
+        "",
+        "A variable that begins with `TIDEGATE_` and is no setting stops the start, with the names",
+        "that may have been meant. Those that Kubernetes and Docker make for a service called",
+        "`tidegate`, or `tidegate-` and more, are left alone: `TIDEGATE_SERVICE_HOST`,",
+        "`TIDEGATE_PORT=tcp://10.96.0.7:8000`, `TIDEGATE_ENV_…` and the like.",
+        "",
+        "`tidegate init` writes a file to start from, `tidegate config default` prints all",
+        "settings, `tidegate config show` what is in force and where it comes from.",
         "",
         "Settings marked *live* can change while the server runs, with",
         "`tidegate config apply tidegate.toml` or `PATCH /settings`",

@@ -109,7 +109,8 @@ def test_help(
         (("serve", "--bogus"), "--bogus"),
         (("serve", "extra"), "extra"),
         (("serve", "--set"), "--set"),
-        (("serve", "--log-format", "xml"), '"text", "json"'),
+        (("serve", "--log-format", "xml"), 'log.format = "xml" (--log-format): must be one of'),
+        (("serve", "--log-level", "loud"), 'log.level = "loud" (--log-level): must be one of'),
         (("serve", "--port", "99999"), "server.port = 99999 (--port): must be a whole number"),
         (("serve", "--host", "a b"), 'server.host = "a b" (--host): must be a host name'),
         (("serve", "--set", "limits.per_ip"), "must be section.key=value"),
@@ -117,9 +118,14 @@ def test_help(
         (("serve", "--config", "missing.toml"), "missing.toml: the file cannot be read"),
         (("serve", "--set", "admin.host=0.0.0.0"), "admin.token: must be set, because admin.host"),
         (("serve", "--set", "tls.key=k", "--set", "tls.certificate=c"), "tls.certificate = "),
-        (("config", "check"), "FILE"),
         (("config", "check", "missing.toml"), "missing.toml: the file cannot be read"),
-        (("token", "create"), "--user"),
+        (("token", "create"), "See `tidegate token create --help`"),
+        (("token", "create", "ann", "--expires=1y"), "--expires 1y: must be a number"),
+        (("drain", "--window", "-5m"), "--window -5m: must be a number from 0 to 3,600 seconds"),
+        (("drain", "--window", "2h"), "--window 2h: must be a number from 0 to 3,600 seconds"),
+        (("drain", "--timeout", "soon"), "--timeout soon: must be a number"),
+        (("drain", "--timeout", "5s", "--no-wait"), "--no-wait"),
+        (("drain", "--admin", "ftp://a"), "--admin ftp://a: must be like 127.0.0.1:8001"),
         (("token", "create", "--user", "ann"), "auth.secret is not set"),
     ],
 )
@@ -142,6 +148,109 @@ def test_wrong_environment_exits_with_2(
     tidegate: Callable[..., Result], variable: str, value: str, said: str
 ) -> None:
     failed(tidegate("serve", **{variable: value}), 2, said)
+
+
+def test_all_mistakes_are_told_at_once(tidegate: Callable[..., Result]) -> None:
+    result = tidegate(
+        *("serve", "--set", "limits.perip=1", "--port", "http"), TIDEGATE_LIMITS_PER_USER="-1"
+    )
+    assert result.returncode == 2
+    starts = ("--set limits.perip: ", 'server.port = "http" (--port): ', "limits.per_user = -1 (")
+    for line, start in zip(result.stderr.splitlines(), sorted(starts), strict=True):
+        assert any(line.startswith(f"tidegate: {each}") for each in starts), (line, start)
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        ("config default", 1),
+        ("config show", 1),
+        ("config check", 1),
+        ("token create ann", 1),
+        ("--help", 1),
+        ("serve --help", 1),
+        ("--version", 1),
+    ],
+)
+def test_a_full_disk_is_one_line_and_exit_code_1(
+    tidegate: Callable[..., Result], command: str, code: int
+) -> None:
+    done = subprocess.run(
+        f"{COMMAND} {command} >/dev/full",
+        shell=True,
+        capture_output=True,
+        text=True,
+        timeout=20,
+        env={"PATH": os.environ["PATH"], "TIDEGATE_AUTH_SECRET": SECRET},
+    )
+    line = "tidegate: standard output cannot be written: No space left on device\n"
+    assert done.stderr.removeprefix("warning: ").endswith(line)
+    assert "Traceback" not in done.stderr
+    assert done.returncode == code
+
+
+def test_an_error_that_cannot_be_written_leaves_its_exit_code() -> None:
+    done = subprocess.run(f"{COMMAND} serve --bogus 2>/dev/full", shell=True, timeout=20)
+    assert done.returncode == 2
+
+
+def test_help_of_the_whole_names_every_command_with_its_first_sentence(
+    tidegate: Callable[..., Result],
+) -> None:
+    said = " ".join(tidegate("--help", COLUMNS="200").stdout.split())
+    for sentence in (
+        "Run the server until SIGTERM, which drains it",
+        "Drain a running server, and wait until it has ended.",
+        "Ask a running server what its gate would decide",
+        "Write a short file of settings with fresh secrets",
+    ):
+        assert sentence in said
+
+
+# init
+
+
+def test_init_writes_a_file_that_serve_reads(
+    tidegate: Callable[..., Result], tmp_path: Path
+) -> None:
+    done = tidegate("init")
+    assert (done.returncode, done.stderr) == (0, "")
+    file = tmp_path / "tidegate.toml"
+    assert file.stat().st_mode & 0o777 == 0o600
+    checked = tidegate("config", "check")
+    assert (checked.returncode, checked.stderr) == (0, "")
+    assert checked.stdout == f"{file}: the settings are valid\n"
+    token = tidegate("token", "create", "ann")
+    assert tidegate("token", "check", stdin=token.stdout).returncode == 0
+    shown = tidegate("config", "show").stdout
+    assert "tidegate.toml:" in shown
+
+
+def test_init_refuses_to_overwrite(tidegate: Callable[..., Result], tmp_path: Path) -> None:
+    assert tidegate("init", "a.toml").returncode == 0
+    (tmp_path / "a.toml").chmod(0o644)
+    before = (tmp_path / "a.toml").read_text()
+    failed(tidegate("init", "a.toml"), 1, "a.toml exists already; --force replaces it")
+    assert (tmp_path / "a.toml").read_text() == before
+    assert tidegate("init", "a.toml", "--force").returncode == 0
+    assert (tmp_path / "a.toml").read_text() != before
+    assert (tmp_path / "a.toml").stat().st_mode & 0o777 == 0o600
+    assert [path.name for path in tmp_path.iterdir()] == ["a.toml"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("nowhere/a.toml",), "nowhere/a.toml cannot be written: No such file or directory"),
+        ((".",), ". exists already"),
+        ((".", "--force"), ". is not a file"),
+        (("/dev/full", "--force"), "/dev/full is not a file"),
+    ],
+)
+def test_init_where_it_cannot_write(
+    tidegate: Callable[..., Result], arguments: tuple[str, ...], said: str
+) -> None:
+    failed(tidegate("init", *arguments), 1, said)
 
 
 def test_a_reader_that_leaves_early_is_no_error(tmp_path: Path) -> None:
@@ -234,7 +343,21 @@ def test_a_token_that_is_not_accepted_exits_with_1(
     assert not token or token not in result.stderr
 
 
-@pytest.mark.parametrize("expires", ["1y", "", "h", "-1h", "0", "1h30m", "inf", "1e9"])
+def test_a_user_may_be_named_without_the_option(tidegate: Callable[..., Result]) -> None:
+    created = tidegate("token", "create", "ann", TIDEGATE_AUTH_SECRET=SECRET)
+    checked = tidegate("token", "check", stdin=created.stdout, TIDEGATE_AUTH_SECRET=SECRET)
+    assert json.loads(checked.stdout)["sub"] == "ann"
+
+
+@pytest.mark.parametrize("expires", [["--expires", "-5m"], ["--expires=-1d"], ["--expires", "0"]])
+def test_a_token_may_have_expired(tidegate: Callable[..., Result], expires: list[str]) -> None:
+    created = tidegate("token", "create", "ann", *expires, TIDEGATE_AUTH_SECRET=SECRET)
+    assert (created.returncode, created.stderr) == (0, "")
+    checked = tidegate("token", "check", stdin=created.stdout, TIDEGATE_AUTH_SECRET=SECRET)
+    failed(checked, 1, "expired")
+
+
+@pytest.mark.parametrize("expires", ["1y", "", "h", "1h30m", "inf", "1e9", "1MiB"])
 def test_an_expiry_that_is_none(tidegate: Callable[..., Result], expires: str) -> None:
     result = tidegate(
         *("token", "create", "--user", "ann", f"--expires={expires}"), TIDEGATE_AUTH_SECRET=SECRET
@@ -269,6 +392,30 @@ def test_options_go_before_the_environment_and_that_before_the_file(program: Sta
         },
     )
     assert "3 per IP, 2 per user" in server.log
+
+
+def test_the_start_says_which_file_and_variables_are_in_force(
+    program: Start, tmp_path: Path
+) -> None:
+    server = program(
+        "-m tidegate serve --set limits.per_ip=3",
+        environment={
+            "TIDEGATE_LIMITS_PER_USER": "2",
+            "TIDEGATE_LIMITS_PER_ROOM": "",
+            "TIDEGATE_SERVICE_HOST": "10.96.0.7",
+            "TIDEGATE_PORT": "tcp://10.96.0.7:8000",
+        },
+    )
+    said = "settings  .*/tidegate-\\d+.toml, TIDEGATE_LIMITS_PER_USER, --set limits.per_ip\n"
+    assert re.search(said, server.log)
+    assert "ignored  TIDEGATE_PORT, TIDEGATE_SERVICE_HOST (of Kubernetes or Docker)\n" in server.log
+
+
+def test_a_level_of_the_log_leaves_out_what_is_less_important(program: Start) -> None:
+    server = program("-m tidegate serve --log-level error --set server.host=0.0.0.0")
+    assert server.stop() == 0
+    assert "warning" not in server.log
+    assert "stopped" not in server.log
 
 
 def test_a_platform_s_port(serve: Start) -> None:

@@ -403,8 +403,9 @@ def test_the_command_says_what_is_wrong(serve: Start) -> None:
         (("--admin", address), 1, "this needs the admin token"),
         (("--admin", nobody), 1, f"{nobody} does not answer: Connection refused"),
         (("--admin", f"http://127.0.0.1:{server.port}"), 1, "answered 404"),
-        (("--admin", "127.0.0.1:8001"), 2, "must be like http://127.0.0.1:8001"),
-        (("--window", "-1"), 2, "--window -1: must be from 0 to 3600"),
+        (("--admin", f"127.0.0.1:{server.admin_port}"), 1, "this needs the admin token"),
+        (("--admin", "127.0.0.1:port"), 2, "must be like 127.0.0.1:8001, http://127.0.0.1:8001"),
+        (("--window", "-1"), 2, "--window -1: must be a number from 0 to 3,600 seconds"),
     ):
         drain = command(*arguments)
         out, error = drain.communicate(timeout=10)
@@ -412,6 +413,22 @@ def test_the_command_says_what_is_wrong(serve: Start) -> None:
         assert said in error
         assert error.count("\n") == 1
     assert server.get("/ready")[0] == 200
+
+
+def test_the_command_stops_waiting_after_a_timeout_and_the_drain_goes_on(serve: Start) -> None:
+    server = serve(settings(60))
+    with server.connect() as client:
+        client.open()
+        address = f"127.0.0.1:{server.admin_port}"
+        begun = command("--admin", address, "--no-wait", "--window", "30s")
+        out, error = begun.communicate(timeout=10)
+        assert (begun.returncode, error) == (0, "")
+        assert out.startswith("0 of 1 connections gone after 0 s, at most ")
+        waits = command("--admin", address, "--timeout", "300ms")
+        out, error = waits.communicate(timeout=10)
+        assert waits.returncode == 1
+        assert error.startswith("tidegate: not drained within 0.3 s; it goes on: 0 of 1 ")
+        assert server.get("/ready")[0] == 503
 
 
 def test_the_command_notices_when_the_server_is_ended_before(serve: Start) -> None:

@@ -11,7 +11,7 @@ from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from tidegate.addresses import authority, unbracketed, unix_path
+from tidegate.addresses import authority, parse, unbracketed, unix_path
 from tidegate.core.settings import AdminSettings
 from tidegate.errors import ConfigError, TidegateError, UsageError
 
@@ -40,14 +40,14 @@ class Admin:
 
     Args:
         settings: the token, and where the API is unless `url` says it.
-        url: where the API is.
+        url: where the API is; the scheme may be left out, and the port beside it.
 
     Raises:
         UsageError: `url` is no URL of an API.
     """
 
     def __init__(self, settings: AdminSettings, url: str | None = None) -> None:
-        self.url = (url or _default_url(settings)).rstrip("/")
+        self.url = (_url(url, settings.port) if url else _default_url(settings)).rstrip("/")
         self._token = settings.token
         self._prefix = ""
         self._connection: Callable[[], http.client.HTTPConnection]
@@ -62,7 +62,8 @@ class Admin:
             parts, port = urlsplit(""), None
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise UsageError(
-                f"--admin {url}: must be like http://127.0.0.1:8001 or unix:/run/admin.sock"
+                f"--admin {url}: must be like 127.0.0.1:8001, http://127.0.0.1:8001 or "
+                f"unix:/run/admin.sock"
             )
         secure = parts.scheme == "https"
         kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
@@ -112,6 +113,15 @@ class Admin:
             raise WrongRequestError(f"{self.url}{path} answered {status}: {said}")
         hint = " (admin.token, TIDEGATE_ADMIN_TOKEN)" if status == HTTPStatus.UNAUTHORIZED else ""
         raise AdminError(f"{self.url}{path} answered {status}: {said}{hint}")
+
+
+def _url(given: str, port: int) -> str:
+    """The URL that an address such as 127.0.0.1:8001 stands for; a URL stays as it is."""
+    if "://" in given or unix_path(given) is not None:
+        return given
+    if parse(unbracketed(given)) is not None or (":" not in given and "/" not in given):
+        return f"http://{authority(unbracketed(given), port)}"
+    return f"http://{given}"
 
 
 def _default_url(settings: AdminSettings) -> str:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import Annotated
 
-from cyclopts import App
+from cyclopts import App, Parameter
 
-from tidegate.cli.options import Assignments, ConfigFile, load_settings
+from tidegate.cli.options import AdminUrl, Assignments, ConfigFile, load_settings
 
 __all__ = ["app"]
 
@@ -44,25 +45,31 @@ def show(*, config: ConfigFile = None, set_: Assignments = ()) -> None:
 
 
 @app.command
-def check(file: Path, /) -> None:
-    """Check a file, together with the environment, as `tidegate serve` reads it.
+def check(
+    file: Annotated[Path | None, Parameter(show_default=False)] = None,
+    /,
+    *,
+    set_: Assignments = (),
+) -> None:
+    """Check the settings, those of the environment too, as `tidegate serve` reads them.
 
     Parameters
     ----------
     file
-        The TOML file.
+        The TOML file. [default: TIDEGATE_CONFIG, or ./tidegate.toml if it exists]
     """
     from tidegate.node.pressure.descriptors import raise_descriptor_limit
     from tidegate.server.checks import warnings
+    from tidegate.server.config_text import in_force
 
-    loaded = load_settings(file)
+    loaded = load_settings(file, set_)
     for warning in warnings(loaded.settings, raise_descriptor_limit()):
         print(f"warning: {warning}", file=sys.stderr)
-    print(f"{file}: the settings are valid")
+    print(f"{file or in_force(loaded)}: the settings are valid")
 
 
 @app.command
-def apply(file: Path, /, *, admin: str | None = None) -> int:
+def apply(file: Path, /, *, admin: AdminUrl = None) -> int:
     """Change the settings of a running server to those of a file, without the environment.
 
     The server checks the whole file first: if one setting is wrong, nothing changes. The exit code
@@ -71,14 +78,13 @@ def apply(file: Path, /, *, admin: str | None = None) -> int:
     Parameters
     ----------
     file
-        The TOML file. Settings that it does not set stay as they are.
-    admin
-        Where the admin API is. [default: from admin.host and admin.port of TIDEGATE_CONFIG, or of
-        the file]
+        The TOML file. Settings that it does not set stay as they are. Without --admin the server
+        is where TIDEGATE_CONFIG says, or else this file.
     """
     from tidegate.cli.admin import Admin
-    from tidegate.server.config import CONFIG_VARIABLE, load
+    from tidegate.server.config import load
     from tidegate.server.config_text import effective
+    from tidegate.server.environment import CONFIG_VARIABLE
 
     loaded = load(file)
     where = load_settings(None if os.environ.get(CONFIG_VARIABLE) else file)

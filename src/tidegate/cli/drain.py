@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
-from tidegate.cli.admin import Admin, UnreachableError
-from tidegate.cli.options import ConfigFile, load_settings
+from cyclopts import Parameter
+
+from tidegate.cli.options import AdminUrl, ConfigFile, Time, load_settings, parse_seconds
 from tidegate.errors import TidegateError, UsageError
 
 __all__ = ["drain"]
@@ -18,29 +20,50 @@ _LINES_SECONDS = 1.0
 
 
 def drain(
-    *, admin: str | None = None, window: float | None = None, config: ConfigFile = None
+    *,
+    window: Annotated[str | None, Time] = None,
+    timeout: Annotated[str | None, Time] = None,
+    wait: Annotated[bool, Parameter(negative="--no-wait", show_default=False)] = True,
+    admin: AdminUrl = None,
+    config: ConfigFile = None,
 ) -> None:
     """Drain a running server, and wait until it has ended.
 
     The server refuses attempts, tells every client when to come back, closes all connections
-    spread over a window, and ends. The exit code is 0 when it has ended. Ctrl-C stops only the
-    watching.
+    spread over a window, and ends. The exit code is 0 when it has ended, or with --no-wait when
+    it has begun to drain. Ctrl-C stops only the waiting; the drain goes on.
 
     Parameters
     ----------
-    admin
-        Where the admin API is. [default: from admin.host and admin.port]
     window
-        Seconds over which connections are closed. [default: drain.window of the server]
+        Time over which connections are closed, such as 60s or 5m. [default: drain.window of the
+        server]
+    timeout
+        Time to wait for the end. After it the drain goes on, and the exit code is 1. [default: as
+        long as it takes]
+    wait
+        Whether to wait until the server has ended. [default: --wait]
     """
-    if window is not None and not 0 <= window <= 3600:
-        raise UsageError(f"--window {window:g}: must be from 0 to 3600")
+    if timeout is not None and not wait:
+        raise UsageError("--timeout: is how long to wait, and --no-wait says not to")
+    from tidegate.cli.admin import Admin, UnreachableError
+
+    over = None if window is None else parse_seconds("--window", window, 0, 3600)
+    limit = None if timeout is None else parse_seconds("--timeout", timeout, 0, 86_400)
     api = Admin(load_settings(config).settings.admin, admin)
-    seen = api.ask("/drain" if window is None else f"/drain?window={window!r}", "POST")
+    # How long ago it began says nothing of how long this command has waited.
+    end = math.inf if limit is None else time.monotonic() + limit
+    seen = api.ask("/drain" if over is None else f"/drain?window={over!r}", "POST")
     shown = _Progress()
+    if not wait:
+        shown.show(_text(seen), last=True)
+        return
     try:
         while not seen["over"]:
             shown.show(_text(seen))
+            if time.monotonic() >= end:
+                shown.end()
+                raise TidegateError(f"not drained within {limit:g} s; it goes on: {_text(seen)}")
             time.sleep(_LOOKS_SECONDS)
             seen = api.ask("/drain")
     except UnreachableError:

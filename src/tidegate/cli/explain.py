@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import urlencode
 
-from tidegate.cli.admin import Admin
-from tidegate.cli.options import ConfigFile, load_settings
+from tidegate.cli.options import AdminUrl, ConfigFile, load_settings
 
 __all__ = ["explain"]
 
@@ -18,7 +17,7 @@ def explain(
     priority: int | None = None,
     origin: str | None = None,
     host: str | None = None,
-    admin: str | None = None,
+    admin: AdminUrl = None,
     config: ConfigFile = None,
 ) -> int:
     """Ask a running server what its gate would decide about an attempt now. Nothing is taken.
@@ -39,9 +38,9 @@ def explain(
         Where the page comes from, as in https://app.example.com; without it, there is no page.
     host
         Host that the page asks for. [default: localhost]
-    admin
-        Where the admin API is. [default: from admin.host and admin.port]
     """
+    from tidegate.cli.admin import Admin
+
     api = Admin(load_settings(config).settings.admin, admin)
     given = {
         "ip": ip,

@@ -2,39 +2,45 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
+from typing import Final, TextIO
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, MissingArgumentError, UnusedCliTokensError
 
+from tidegate.cli import config, token
+from tidegate.cli.drain import drain
+from tidegate.cli.explain import explain
+from tidegate.cli.init import init
+from tidegate.cli.serve import serve
 from tidegate.engine.standard_streams import open_missing_streams
 from tidegate.errors import ConfigError, TidegateError, UsageError
 
 __all__ = ["app", "main", "run"]
 
-# Commands are imported when they are called: --help and --version answer at once.
 app = App(
     name="tidegate",
     help=(
         "The connection gate for WebSockets: exact limits, honest refusals.\n\n"
-        "Settings come from a TOML file, the environment (TIDEGATE_LIMITS_PER_IP=5) and "
-        "--set limits.per_ip=5; what comes later wins. "
+        "Settings come from a TOML file (`tidegate init` writes one), the environment "
+        "(TIDEGATE_LIMITS_PER_IP=5) and --set limits.per_ip=5; what comes later wins. "
         "Exit codes: 0 done, 1 failed, 2 wrong usage or a wrong setting."
     ),
     help_format="markdown",
     version=lambda: version("tidegate"),
 )
-app.command("tidegate.cli.serve:serve", name="serve", help="Run the server.", sort_key=0)
-app.command("tidegate.cli.drain:drain", name="drain", help="Drain a running server.")
-app.command(
-    "tidegate.cli.explain:explain",
-    name="explain",
-    help="Ask a running server what it would decide about an attempt.",
-)
-app.command("tidegate.cli.config:app", name="config", help="Show, check and apply settings.")
-app.command("tidegate.cli.token:app", name="token", help="Create and check tokens of users.")
+app.command(serve, sort_key=0)
+app.command(init, sort_key=1)
+app.command(drain)
+app.command(explain)
+app.command(config.app)
+app.command(token.app)
+
+# What a write to standard output fails with when the disk behind it is full or gone.
+_CANNOT_WRITE: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
 
 
 def main() -> None:
@@ -44,7 +50,9 @@ def main() -> None:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run one command line, and return the exit code. Errors are one line, without a traceback.
+    """Run one command line, and return the exit code.
+
+    Errors have a line for each mistake, and no traceback.
 
     0 is success, 1 failure (an address in use, a token that is not valid), 2 wrong usage or a
     wrong setting.
@@ -57,17 +65,37 @@ def run(arguments: Sequence[str]) -> int:
             result_action="return_value",
         )
         sys.stdout.flush()
+    except UnusedCliTokensError as error:
+        return _failed(f"there is no argument {' '.join(error.unused_tokens or ())} here", 2)
+    except MissingArgumentError as error:
+        command = " ".join(("tidegate", *(error.command_chain or ())))
+        return _failed(f"{error} See `{command} --help`.", 2)
     except (CycloptsError, ConfigError, UsageError) as error:
         return _failed(error, 2)
     except TidegateError as error:
         return _failed(error, 1)
     except BrokenPipeError:
-        # What read the output has gone. Python would flush again, and fail again, at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # What read the output has gone.
+        _discard(sys.stdout)
         return 1
+    except OSError as error:
+        if error.errno not in _CANNOT_WRITE or error.filename is not None:
+            raise
+        _discard(sys.stdout)
+        return _failed(f"standard output cannot be written: {error.strerror}", 1)
     return result if isinstance(result, int) else 0
 
 
-def _failed(error: Exception, code: int) -> int:
-    print(f"tidegate: {error}", file=sys.stderr)
+def _failed(error: object, code: int) -> int:
+    lines = "".join(f"tidegate: {line}\n" for line in str(error).splitlines())
+    try:
+        sys.stderr.write(lines)
+        sys.stderr.flush()
+    except OSError:  # the exit code still says it
+        _discard(sys.stderr)
     return code
+
+
+def _discard(stream: TextIO) -> None:
+    """Write what waits in a stream nowhere: Python would try again, and fail again, at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -9,23 +9,41 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from tidegate.server.config import Loaded, load
+from tidegate.core.settings.quantities import examples, seconds
+from tidegate.errors import UsageError
+from tidegate.server.config import Loaded, find_file, load
 
-__all__ = ["Assignments", "ConfigFile", "load_settings"]
+__all__ = ["AdminUrl", "Assignments", "ConfigFile", "Time", "load_settings", "parse_seconds"]
 
 ConfigFile = Annotated[
     Path | None,
-    Parameter(name=["--config", "-c"], help="TOML file with settings. [env: TIDEGATE_CONFIG]"),
+    Parameter(
+        name=["--config", "-c"],
+        metavar="FILE",
+        help="TOML file with settings. [default: TIDEGATE_CONFIG, or ./tidegate.toml if it exists]",
+    ),
 ]
 Assignments = Annotated[
     tuple[str, ...],
     Parameter(
         name="--set",
+        metavar="NAME=VALUE",
         help="One setting, as section.key=value; may be given several times.",
         negative=(),
         show_default=False,
     ),
 ]
+AdminUrl = Annotated[
+    str | None,
+    Parameter(
+        name="--admin",
+        metavar="URL",
+        help="Where the admin API is: 127.0.0.1:8001, a URL, or unix:/path. "
+        "[default: from admin.host and admin.port]",
+    ),
+]
+# A hyphen in front is for a negative number, which the command refuses with the reason.
+Time = Parameter(metavar="TIME", allow_leading_hyphen=True)
 
 
 def load_settings(
@@ -35,4 +53,18 @@ def load_settings(
 ) -> Loaded:
     """The settings for a command; `shortcuts` are options that stand for one setting each."""
     options = [("--set", assignment) for assignment in assignments]
-    return load(config, os.environ, [*options, *shortcuts])
+    return load(find_file(config, os.environ), os.environ, [*options, *shortcuts])
+
+
+def parse_seconds(option: str, text: str, low: float, high: float) -> float:
+    """The seconds that the value of an option stands for, such as 90, 90s or 15m.
+
+    Raises:
+        UsageError: it is no time, or not from `low` to `high` seconds.
+    """
+    value = seconds(text)
+    if value is None or not low <= value <= high:
+        raise UsageError(
+            f"{option} {text}: must be a number from {low:,.0f} to {high:,.0f} {examples('s')}"
+        )
+    return value

@@ -3,32 +3,31 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 import time
+from typing import Annotated
 
 from cyclopts import App
 
-from tidegate.cli.options import ConfigFile, load_settings
-from tidegate.errors import UsageError
+from tidegate.cli.options import ConfigFile, Time, load_settings, parse_seconds
 
-__all__ = ["app", "seconds"]
+__all__ = ["app"]
 
 app = App(name="token", help="Create and check tokens of users.")
 
-_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
+_LONGEST = 100 * 365 * 86_400
 
 
 @app.command
 def create(
-    *,
     user: str,
+    *,
     tier: str | None = None,
     priority: int = 0,
-    expires: str = "1h",
+    expires: Annotated[str, Time] = "1h",
     config: ConfigFile = None,
 ) -> None:
-    """Print a token for a user.
+    """Print a token for a user, as in `tidegate token create ann`.
 
     It is signed with auth.secret, from the file or from TIDEGATE_AUTH_SECRET.
 
@@ -41,12 +40,13 @@ def create(
     priority
         0 to 100; more is more important.
     expires
-        When it ends: a number with s, m, h or d.
+        When it ends, such as 90s, 15m, 1h or 7d from now. A time in the past, such as -5m, makes a
+        token that has expired, to try out what a client does then.
     """
     from tidegate.gate.tokens import create_token
 
     now = time.time()
-    lifetime = seconds(expires)
+    lifetime = parse_seconds("--expires", expires, -_LONGEST, _LONGEST)
     auth = load_settings(config).settings.auth
     print(
         create_token(
@@ -85,15 +85,3 @@ def check(token: str | None = None, /, *, config: ConfigFile = None) -> int:
     if "exp" in claims:
         print(f"valid for {claims['exp'] - time.time():.0f} s more", file=sys.stderr)
     return 0
-
-
-def seconds(text: str) -> float:
-    """The seconds that a duration such as 90s, 15m, 1h or 7d stands for.
-
-    Raises:
-        UsageError: it is no duration.
-    """
-    match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)([smhd]?)", text)
-    if match is None or not float(match[1]):
-        raise UsageError(f"--expires {text}: must be a number with s, m, h or d, such as 15m")
-    return float(match[1]) * _UNITS[match[2]]

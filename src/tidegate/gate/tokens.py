@@ -188,7 +188,9 @@ def create_token(
     lifetime_seconds: float,
     now: float,
 ) -> str:
-    """Sign a token that a gate with the same settings accepts. `now` is in Unix seconds.
+    """Sign a token that a gate with the same settings accepts until it ends.
+
+    `now` is in Unix seconds; with a negative lifetime the token has ended before it.
 
     Raises:
         UsageError: the gate would refuse these values, or the settings hold no secret to sign
@@ -202,8 +204,6 @@ def create_token(
         )
     if auth.secret is None:
         raise UsageError("auth.secret is not set, so there is nothing to sign a token with")
-    if lifetime_seconds <= 0:
-        raise UsageError(f"the lifetime of a token must be more than 0 s, not {lifetime_seconds}")
     claims: dict[str, Any] = {"sub": user, "iat": int(now), "exp": int(now + lifetime_seconds)}
     if tier is not None:
         claims["tier"] = tier

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from tidegate.addresses import authority, unix_path
 from tidegate.core.settings import Settings, Tier
+from tidegate.server.config_text import in_force
 
-__all__ = ["facts"]
+if TYPE_CHECKING:
+    from tidegate.server.config import Loaded
+
+__all__ = ["facts", "origin"]
 
 
 def facts(
@@ -31,6 +36,14 @@ def facts(
     if settings.tiers:
         told["tiers"] = "; ".join(_tier(name, tier) for name, tier in settings.tiers.items())
     told["clients"] = _clients(settings)
+    return told
+
+
+def origin(loaded: Loaded) -> dict[str, str]:
+    """Where the settings come from, and which variables are none although they begin as ours."""
+    told = {"settings": in_force(loaded)}
+    if loaded.injected:
+        told["ignored"] = f"{', '.join(loaded.injected)} (of Kubernetes or Docker)"
     return told
 
 

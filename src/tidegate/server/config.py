@@ -9,30 +9,39 @@ allowed.
 from __future__ import annotations
 
 import contextlib
-import difflib
 import json
+import os
 import re
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from tidegate.core.settings import Settings
-from tidegate.core.settings.fields import Setting, SettingError, shown
+from tidegate.core.settings.fields import Setting, SettingError, SettingErrors
 from tidegate.errors import ConfigError
+from tidegate.server.environment import (
+    CONFIG_VARIABLE,
+    PREFIX,
+    is_injected,
+    nearest,
+    no_such,
+    setting_of,
+    unknown_variable,
+)
 
-__all__ = ["CONFIG_VARIABLE", "Loaded", "environment_name", "load"]
+__all__ = ["FILE", "Loaded", "find_file", "load"]
 
-CONFIG_VARIABLE = "TIDEGATE_CONFIG"
-"""The environment variable that names the file, where the command line names none."""
+FILE: Final = "tidegate.toml"
+"""The file that is read in the working directory, where neither an option nor the environment
+names one."""
 
-_PREFIX = "TIDEGATE_"
-_TIERS = "tiers"
-_KNOWN: Mapping[str, Setting] = {known.name: known for known in Settings.fields()}
-_TRUE = ("true", "yes", "on", "1")
-_FALSE = ("false", "no", "off", "0")
+_TIERS: Final = "tiers"
+_KNOWN: Final[Mapping[str, Setting]] = {known.name: known for known in Settings.fields()}
+_TRUE: Final = ("true", "yes", "on", "1")
+_FALSE: Final = ("false", "no", "off", "0")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +53,18 @@ class Loaded:
     """What is set, as plain values by section; secrets too."""
     sources: Mapping[str, str]
     """By full name: `tidegate.toml:12`, a variable of the environment, or an option."""
+    file: Path | None = None
+    """The file that was read."""
+    injected: tuple[str, ...] = ()
+    """Variables that Kubernetes or Docker made for a service whose name begins as ours."""
+
+
+def find_file(path: Path | None, environment: Mapping[str, str]) -> Path | None:
+    """The file to read: the one given, that of `TIDEGATE_CONFIG`, or `./tidegate.toml`."""
+    named = environment.get(CONFIG_VARIABLE, "").strip()
+    if path is not None or named:
+        return path or Path(named)
+    return Path(FILE) if os.path.isfile(FILE) else None
 
 
 def load(
@@ -51,46 +72,50 @@ def load(
     environment: Mapping[str, str] | None = None,
     options: Sequence[tuple[str, str]] = (),
 ) -> Loaded:
-    """Read the settings from everywhere; what comes later wins.
+    """Read the settings from everywhere; what comes later wins before an earlier value is read.
 
     Args:
-        path: a TOML file, by default the one that `TIDEGATE_CONFIG` of the environment names.
+        path: a TOML file.
+        environment: its variables; an empty one is not set.
         options: pairs of an option of the command line and its `section.key=value`.
 
     Raises:
-        ConfigError: a setting is wrong or does not exist, or the file cannot be read.
+        ConfigError: a setting is wrong or does not exist, or the file cannot be read. The text
+            has a line for each mistake.
     """
-    environment = environment or {}
-    path = path or environment.get(CONFIG_VARIABLE)
     layers = _Layers()
+    if path is not None:
+        layers.add_file(Path(path))
+    layers.add_environment(environment or {})
+    for option, assignment in options:
+        layers.add_option(option, assignment)
+    data = layers.merged()
+    problems = layers.problems
     try:
-        if path:
-            layers.add_file(Path(path))
-        layers.add_environment(environment)
-        for option, assignment in options:
-            layers.add_option(option, assignment)
-        settings = Settings.from_mapping(layers.data)
-    except SettingError as error:
-        raise ConfigError(_with_source(error, layers.sources)) from None
-    return Loaded(settings, layers.data, layers.sources)
-
-
-def environment_name(name: str) -> str:
-    """The variable of the environment for a setting: `TIDEGATE_LIMITS_PER_IP`."""
-    return _PREFIX + name.replace(".", "_").upper()
+        settings = Settings.from_mapping(data)
+    except (SettingError, SettingErrors) as error:
+        problems += [_with_source(one, layers.sources) for one in error.errors]
+    if problems:
+        raise ConfigError("\n".join(problems))
+    file = Path(path) if path is not None else None
+    return Loaded(settings, data, layers.sources, file, tuple(layers.injected))
 
 
 class _Layers:
     """Gathers values from one source after the other, and remembers where each came from."""
 
     def __init__(self) -> None:
-        self.data: dict[str, Any] = {}
         self.sources: dict[str, str] = {}
+        self.problems: list[str] = []
+        """Names that do not exist."""
+        self.injected: list[str] = []
+        self._file: dict[str, Any] = {}
+        self._texts: dict[str, str] = {}
 
     def add_file(self, path: Path) -> None:
         try:
-            text = path.read_text(encoding="utf-8")
-            self.data = tomllib.loads(text)
+            text = path.read_text(encoding="utf-8-sig")
+            self._file = tomllib.loads(text)
         except OSError as error:
             raise ConfigError(f"{path}: the file cannot be read: {error.strerror}") from None
         except UnicodeDecodeError:
@@ -98,40 +123,57 @@ class _Layers:
         except tomllib.TOMLDecodeError as error:
             raise ConfigError(f"{path}: this is not TOML: {error}") from None
         lines = _lines(text)
-        for name in _names(self.data):
+        for name in _names(self._file):
             line = lines.get(name)
             self.sources[name] = f"{path}:{line}" if line else str(path)
 
     def add_environment(self, environment: Mapping[str, str]) -> None:
         # Hosting platforms say where to listen with PORT; our own name is more explicit.
-        if environment.get("PORT"):
+        if environment.get("PORT", "").strip():
             self._put("server.port", environment["PORT"], "PORT")
         for variable in sorted(environment):
-            if variable.startswith(_PREFIX) and variable != CONFIG_VARIABLE:
-                self._put(_name_of(variable), environment[variable], variable)
+            if not variable.startswith(PREFIX) or variable == CONFIG_VARIABLE:
+                continue
+            text = environment[variable]
+            if is_injected(variable, text):
+                self.injected.append(variable)
+                continue
+            name = setting_of(variable)
+            if name is None:
+                self.problems.append(unknown_variable(variable))
+            elif text.strip():
+                self._put(name, text, variable)
 
     def add_option(self, option: str, assignment: str) -> None:
         name, found, text = assignment.partition("=")
         name = name.strip()
         if not (found and name):
-            raise ConfigError(f"{option} {assignment}: must be section.key=value")
-        if _known(name) is None:
-            near = _nearest(name, (known.replace("*", "NAME") for known in _KNOWN))
-            raise ConfigError(f"{option} {name}: {_no_such(near)}")
-        self._put(name, text.strip(), option)
+            self.problems.append(f"{option} {assignment}: must be section.key=value")
+        elif _known(name) is None:
+            near = nearest(name, (known.replace("*", "NAME") for known in _KNOWN))
+            self.problems.append(f"{option} {name}: {no_such(near)}")
+        else:
+            self._put(name, text.strip(), option)
+
+    def merged(self) -> dict[str, Any]:
+        """All values, by section."""
+        data = self._file
+        for name, text in self._texts.items():
+            *path, key = name.split(".")
+            section: Any = data
+            for part in path:
+                section = section.setdefault(part, {})
+                if not isinstance(section, dict):
+                    break  # the settings say that it must be a section
+            else:
+                known = _known(name)
+                assert known is not None
+                section[key] = _value(known, text)
+        return data
 
     def _put(self, name: str, text: str, source: str) -> None:
-        known = _known(name)
-        assert known is not None
         self.sources[name] = source
-        *path, key = name.split(".")
-        section = self.data
-        for depth, part in enumerate(path, 1):
-            section = section.setdefault(part, {})
-            if not isinstance(section, dict):
-                name = ".".join(path[:depth])
-                raise SettingError(name, "must be a section with settings in it", shown(section))
-        section[key] = _value(known, name, text)
+        self._texts[name] = text
 
 
 def _known(name: str) -> Setting | None:
@@ -142,50 +184,24 @@ def _known(name: str) -> Setting | None:
     return _KNOWN.get(name) if "*" not in name else None
 
 
-def _name_of(variable: str) -> str:
-    """The setting that a variable of the environment stands for."""
-    names = {environment_name(name): name for name in _KNOWN if "*" not in name}
-    if variable in names:
-        return names[variable]
-    for known in _KNOWN.values():
-        pattern = environment_name(f"{_TIERS}.*.{known.key}").replace("*", "(.+)")
-        if known.section == f"{_TIERS}.*" and (match := re.fullmatch(pattern, variable)):
-            return f"{_TIERS}.{match[1].lower()}.{known.key}"
-    near = _nearest(variable.removeprefix(_PREFIX), (name.removeprefix(_PREFIX) for name in names))
-    raise ConfigError(f"{variable}: {_no_such(_PREFIX + name for name in near)}")
+def _value(known: Setting, text: str) -> Any:
+    """The value that a text stands for; the text itself, for the check to refuse, if it is none."""
+    if not known.many:
+        return None if known.optional and not text else _one(known, text)
+    items = [_one(known, item) for item in _items(text)]
+    return items[0] if known.alone and len(items) == 1 else items
 
 
-def _nearest(name: str, names: Iterable[str]) -> list[str]:
-    """The names that may have been meant by one that does not exist, at most three."""
-    names = list(names)
-    without_section = [known for known in names if known.endswith((f".{name}", f"_{name}"))]
-    return (without_section or difflib.get_close_matches(name, names, cutoff=0.7))[:3]
-
-
-def _no_such(near: Iterable[str]) -> str:
-    hint = " or ".join(near)
-    hint = f"did you mean {hint}?" if hint else "`tidegate config default` lists all"
-    return f"there is no such setting; {hint}"
-
-
-def _value(known: Setting, name: str, text: str) -> Any:
-    """The value that a text stands for.
-
-    Raises:
-        SettingError: it stands for none.
-    """
+def _one(known: Setting, item: Any) -> Any:
+    if not isinstance(item, str):
+        return item
+    if known.kind is bool:
+        word = item.strip().lower()
+        return True if word in _TRUE else False if word in _FALSE else item
     try:
-        if known.many:
-            items = _items(text)
-            return items[0] if known.alone and len(items) == 1 else items
-        if known.optional and not text:
-            return None
-        if known.kind is bool:
-            return _truth(text)
-        return known.kind(text)
+        return known.kind(item)
     except ValueError:
-        seen = None if known.secret else shown(text)
-        raise SettingError(name, f"must be {known.allowed}", seen) from None
+        return item
 
 
 def _items(text: str) -> list[Any]:
@@ -196,14 +212,6 @@ def _items(text: str) -> list[Any]:
             assert isinstance(items, list)
             return items
     return [item.strip() for item in text.split(",") if item.strip()]
-
-
-def _truth(text: str) -> bool:
-    if text.lower() in _TRUE:
-        return True
-    if text.lower() in _FALSE:
-        return False
-    raise ValueError
 
 
 def _names(data: Mapping[str, Any]) -> Iterator[str]:

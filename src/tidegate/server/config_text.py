@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -10,7 +11,15 @@ from tidegate.core.settings import Settings, Tier
 from tidegate.core.settings.fields import Setting
 from tidegate.server.config import Loaded
 
-__all__ = ["Shown", "default_toml", "effective", "section_doc", "toml_value"]
+__all__ = [
+    "Shown",
+    "default_toml",
+    "effective",
+    "in_force",
+    "section_doc",
+    "starting_toml",
+    "toml_value",
+]
 
 _MASK = '"********"'
 
@@ -44,18 +53,46 @@ def default_toml() -> str:
     return "\n".join(lines) + "\n"
 
 
+def starting_toml() -> str:
+    """A short file to start from, with fresh secrets: clients and operators need tokens."""
+    return f"""\
+# Settings of Tidegate. `tidegate config default` prints all of them.
+# This file holds secrets: keep it out of version control.
+
+[server]
+host = "127.0.0.1"  # "0.0.0.0" is for clients on other machines
+port = 8000
+origins = []  # web pages that may connect, such as "https://app.example.com"; the same host always
+
+[auth]
+secret = "{secrets.token_urlsafe(32)}"  # signs tokens: tidegate token create ann
+anonymous = false  # true: clients may connect without a token
+
+[admin]
+token = "{secrets.token_urlsafe(32)}"  # for metrics, stats and commands
+
+[limits]
+connections = 10000
+per_ip = 100
+"""
+
+
 def effective(loaded: Loaded) -> Iterator[Shown]:
     """All settings as they are in force, in the order of the reference."""
-    settings = loaded.settings
-    for known in Settings.fields():
-        if known.section != Tier.section:
-            section = getattr(settings, known.section)
-            yield _shown(known, known.name, getattr(section, known.key), loaded)
-    for name, tier in settings.tiers.items():
-        for known in Settings.fields():
-            if known.section == Tier.section:
-                full = f"tiers.{name}.{known.key}"
-                yield _shown(known, full, getattr(tier, known.key), loaded)
+    for name, known, value in loaded.settings.items():
+        yield _shown(known, name, value, loaded)
+
+
+def in_force(loaded: Loaded) -> str:
+    """The file, the variables and the options that settings come from, in one line."""
+    file = str(loaded.file)
+    told = ["no file" if loaded.file is None else str(loaded.file.absolute())]
+    for name, source in loaded.sources.items():
+        if source == "--set":
+            told.append(f"--set {name}")
+        elif loaded.file is None or not (source == file or source.startswith(f"{file}:")):
+            told.append(source)
+    return ", ".join(told)
 
 
 def section_doc(section: str) -> str:

@@ -16,15 +16,14 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator, MutableMapping
-from typing import Any, Final, Literal, TextIO
+from typing import Any, Final, TextIO
 
 import structlog
 
+from tidegate.core.settings import LogSettings
 from tidegate.server.log_writer import LogWriter, write_all
 
-__all__ = ["LogFormat", "render_text", "running"]
-
-LogFormat = Literal["text", "json"]
+__all__ = ["render_text", "running"]
 
 _log = logging.getLogger("tidegate")
 
@@ -37,9 +36,9 @@ _PLAIN = re.compile(r"[^\s\"=]+")
 
 @contextlib.contextmanager
 def running(
-    log_format: LogFormat = "text", write: Callable[[bytes], object] | None = None
+    settings: LogSettings, write: Callable[[bytes], object] | None = None
 ) -> Iterator[LogWriter]:
-    """Write every log record of this process, while the context lasts.
+    """Write the log records of this process, while the context lasts.
 
     At its end what is queued is written, for a second at the most.
 
@@ -53,7 +52,7 @@ def running(
         structlog.processors.format_exc_info,
     ]
     renderer: Any = render_text
-    if log_format == "json":
+    if settings.format == "json":
         renderer = structlog.processors.JSONRenderer()
     writer = LogWriter(write or write_all(sys.stderr.fileno()))
     writer.setFormatter(
@@ -72,7 +71,7 @@ def running(
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
-    with _installed(writer):
+    with _installed(writer, logging.getLevelNamesMapping()[settings.level.upper()]):
         writer.start()
         try:
             yield writer
@@ -81,23 +80,23 @@ def running(
 
 
 @contextlib.contextmanager
-def _installed(writer: LogWriter) -> Iterator[None]:
-    """Let a handler have everything, and put back what there was."""
+def _installed(writer: LogWriter, level: int) -> Iterator[None]:
+    """Let a handler have everything from a level on, and put back what there was."""
     root, uvicorn = logging.getLogger(), logging.getLogger("uvicorn")
     before = root.handlers[:], root.level, uvicorn.level
     hooks = threading.excepthook, sys.unraisablehook, warnings.showwarning
     root.handlers[:] = [writer]
-    root.setLevel(logging.INFO)
+    root.setLevel(level)
     # Start and stop of the admin listener are part of ours; only its troubles are news.
-    uvicorn.setLevel(logging.WARNING)
+    uvicorn.setLevel(max(level, logging.WARNING))
     threading.excepthook, sys.unraisablehook = _thread_failed, _unraisable
     warnings.showwarning = _warned
     try:
         yield
     finally:
         threading.excepthook, sys.unraisablehook, warnings.showwarning = hooks
-        root.handlers[:], level, uvicorn_level = before
-        root.setLevel(level)
+        root.handlers[:], root_level, uvicorn_level = before
+        root.setLevel(root_level)
         uvicorn.setLevel(uvicorn_level)
         structlog.reset_defaults()
 

@@ -7,7 +7,7 @@ import contextlib
 import os
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -29,6 +29,7 @@ from tidegate.server.reloading import Reloading
 if TYPE_CHECKING:
     from tidegate.core.settings import Settings
     from tidegate.engine.endpoints import Endpoint
+    from tidegate.server.config import Loaded
     from tidegate.server.log_writer import LogWriter
 
 __all__ = ["run", "serve"]
@@ -38,12 +39,8 @@ _log = structlog.get_logger("tidegate")
 _LAST_LOOK_SECONDS: Final = 0.5  # so that a client that watches a drain sees its end
 
 
-def serve(
-    settings: Settings,
-    log_format: logs.LogFormat = "text",
-    load: Callable[[], Settings] | None = None,
-) -> None:
-    """Run a node of the native protocol, as `run` does.
+def serve(loaded: Loaded, load: Callable[[], Loaded] | None = None) -> None:
+    """Run a node of the native protocol, as `run` does, and say where its settings come from.
 
     Args:
         load: reads the settings anew, at SIGHUP.
@@ -53,19 +50,19 @@ def serve(
         StartError: it cannot listen.
     """
     passed = passed_sockets(os.environ)
-    settings = passed.located(settings)
+    settings = passed.located(loaded.settings)
     if passed.admin and not settings.admin.enabled:
         raise ConfigError("admin.enabled = false: a socket named admin was passed (LISTEN_FDNAMES)")
     node = Node(settings, NativeApplication, passed=passed.public)
-    again = None if load is None else lambda: passed.located(load())
-    run(node, log_format, passed.admin, again)
+    again = None if load is None else lambda: passed.located(load().settings)
+    run(node, passed.admin, again, banner.origin(loaded))
 
 
 def run(
     node: Node,
-    log_format: logs.LogFormat = "text",
     sockets: Sequence[Endpoint] = (),
     load: Callable[[], Settings] | None = None,
+    origin: Mapping[str, str] | None = None,
 ) -> None:
     """Serve until the node is drained, by SIGTERM or the admin API, or stopped, by SIGINT.
 
@@ -74,23 +71,24 @@ def run(
     Args:
         sockets: for the admin API, in place of the addresses in the settings.
         load: reads the settings anew, at SIGHUP.
+        origin: what the banner says of where the settings come from.
 
     Raises:
         StartError: it cannot listen.
     """
     with (
-        logs.running(log_format) as log,
+        logs.running(node.settings.log) as log,
         asyncio.Runner(loop_factory=loop_factory()) as runner,
     ):
-        runner.run(_serve(node, log, log_format, sockets, Reloading(node, load)))
+        runner.run(_serve(node, log, sockets, Reloading(node, load), origin or {}))
 
 
 async def _serve(
     node: Node,
     log: LogWriter,
-    log_format: logs.LogFormat,
     sockets: Sequence[Endpoint],
     reloading: Reloading,
+    origin: Mapping[str, str],
 ) -> None:
     descriptors = raise_descriptor_limit()
     settings, control = node.settings, node.control
@@ -111,7 +109,8 @@ async def _serve(
         except ConfigError as error:
             raise StartError(str(error)) from None
         running.push_async_callback(node.stop)
-        _announce(banner.facts(settings, control.status().addresses, admin), log_format)
+        facts = banner.facts(settings, control.status().addresses, admin)
+        _announce({**facts, **origin}, settings.log.format)
         for warning in checks.warnings(settings, descriptors):
             _log.warning(warning)
         await running.enter_async_context(reporting(os.environ, node.shutdown, lambda: node.status))
@@ -121,7 +120,7 @@ async def _serve(
     _log.info("stopped")
 
 
-def _announce(facts: dict[str, str], log_format: logs.LogFormat) -> None:
+def _announce(facts: dict[str, str], log_format: str) -> None:
     if log_format == "json":
         _log.info("started", **facts)
         return

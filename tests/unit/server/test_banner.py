@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from tidegate.core.settings import Settings
-from tidegate.server.banner import facts
+from tidegate.server.banner import facts, origin
+from tidegate.server.config import load
 
 SECRET = "0123456789abcdef0123456789abcdef"
 ADMIN = [("127.0.0.1", 8001)]
@@ -91,3 +92,12 @@ def test_who_may_connect(auth: dict[str, Any], expected: str) -> None:
     found = told(auth=auth)
     assert found["clients"] == expected
     assert SECRET not in str(found)
+
+
+def test_where_settings_come_from_and_what_is_ignored() -> None:
+    assert origin(load()) == {"settings": "no file"}
+    environment = {"TIDEGATE_LIMITS_PER_IP": "5", "TIDEGATE_PORT": "tcp://10.96.0.7:8000"}
+    assert origin(load(None, environment)) == {
+        "settings": "no file, TIDEGATE_LIMITS_PER_IP",
+        "ignored": "TIDEGATE_PORT (of Kubernetes or Docker)",
+    }

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from tidegate.core.settings import Settings, Tier
 from tidegate.errors import ConfigError
-from tidegate.server.config import environment_name, load
+from tidegate.server.config import find_file, load
+from tidegate.server.environment import environment_name
 
 SECRET = "not-for-anybody-else-to-see-at-all-0123"
 
@@ -49,7 +50,16 @@ def test_what_is_given_is_kept_as_it_was(tmp_path: Path) -> None:
     [
         ("limits.per_ip", "5", 5),
         ("limits.connections", "20_000", 20_000),
-        ("server.path", "", ""),
+        ("shedding.cpu", "0.5,0.9", (0.5, 0.9)),
+        ("shedding.cpu", "[0.5, 1]", (0.5, 1.0)),
+        ("shedding.loop_lag", "50ms, 0.5", (0.05, 0.5)),
+        ("shedding.buffered", "64MiB,1GiB", (64 << 20, 1 << 30)),
+        ("zones.broadcast", "true,no,0", (True, False, False)),
+        ("zones.broadcast", "[true, true, false]", (True, True, False)),
+        ("zones.max_message_size", "64KB,16KB,1024", (64_000, 16_000, 1024)),
+        ("heartbeat.interval", "1m", 60.0),
+        ("messages.max_size", "1MiB", 1 << 20),
+        ("log.level", "debug", "debug"),
         ("server.host", "::1", ("::1",)),
         ("server.host", "[::1]", ("[::1]",)),
         ("server.host", "[::1], 127.0.0.1", ("[::1]", "127.0.0.1")),
@@ -69,7 +79,6 @@ def test_what_is_given_is_kept_as_it_was(tmp_path: Path) -> None:
             ("https://a.example", "https://b.example"),
         ),
         ("server.origins", "[]", ()),
-        ("server.origins", "", ()),
         ("admin.enabled", "false", False),
         ("admin.enabled", "OFF", False),
         ("admin.enabled", "0", False),
@@ -77,7 +86,6 @@ def test_what_is_given_is_kept_as_it_was(tmp_path: Path) -> None:
         ("deflate.enabled", "Yes", True),
         ("deflate.enabled", "1", True),
         ("auth.issuer", "me", "me"),
-        ("auth.issuer", "", None),
         ("auth.secret", SECRET, SECRET),
     ],
 )
@@ -135,8 +143,83 @@ def test_the_environment_names_the_file(tmp_path: Path) -> None:
     named.write_text("limits.per_ip = 1\n")
     given.write_text("limits.per_ip = 2\n")
     environment = {"TIDEGATE_CONFIG": str(named)}
-    assert load(None, environment).settings.limits.per_ip == 1
-    assert load(given, environment).settings.limits.per_ip == 2
+    assert find_file(None, environment) == named
+    assert find_file(given, environment) == given
+    loaded = load(find_file(None, environment), environment)
+    assert loaded.settings.limits.per_ip == 1
+    assert loaded.file == named
+
+
+def test_a_file_in_the_working_directory_is_read_when_none_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert find_file(None, {}) is None
+    (tmp_path / "tidegate.toml").mkdir()
+    assert find_file(None, {}) is None
+    (tmp_path / "tidegate.toml").rmdir()
+    (tmp_path / "tidegate.toml").write_text("")
+    assert find_file(None, {}) == Path("tidegate.toml")
+    assert find_file(None, {"TIDEGATE_CONFIG": ""}) == Path("tidegate.toml")
+    assert find_file(None, {"TIDEGATE_CONFIG": "/dev/null"}) == Path("/dev/null")
+    assert load("/dev/null").settings == Settings()
+
+
+def test_a_byte_order_mark_is_no_part_of_a_file(tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_bytes(b"\xef\xbb\xbflimits.per_ip = 5\r\n")
+    assert load(tmp_path / "a.toml").settings.limits.per_ip == 5
+
+
+@pytest.mark.parametrize("known", list(Settings.fields()), ids=lambda known: known.name)
+@pytest.mark.parametrize("text", ["", " "])
+def test_an_empty_variable_is_not_set(tmp_path: Path, known: Any, text: str) -> None:
+    variable = environment_name(known.name.replace("*", "free"))
+    (tmp_path / "a.toml").write_text('limits.per_ip = 5\nauth.issuer = "me"\n')
+    loaded = load(tmp_path / "a.toml", {variable: text})
+    assert loaded.settings == load(tmp_path / "a.toml").settings
+    assert variable not in loaded.sources.values()
+
+
+def test_an_empty_value_of_an_option_is_a_value() -> None:
+    environment = {"TIDEGATE_AUTH_ISSUER": "me", "TIDEGATE_SERVER_ORIGINS": "https://a.example"}
+    assert value("auth.issuer", environment, "auth.issuer=") is None
+    assert value("server.origins", environment, "server.origins=") == ()
+    assert value("server.path", {}, "server.path=") == ""
+
+
+def test_a_later_source_wins_before_an_earlier_value_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "a.toml"
+    file.write_text('[limits]\nper_ip = "many"\nper_user = -1\n')
+    loaded = load(
+        file,
+        {"TIDEGATE_LIMITS_PER_IP": "some", "TIDEGATE_LIMITS_PER_USER": "2", "PORT": "http"},
+        [("--set", "limits.per_ip=few"), ("--set", "limits.per_ip=3"), ("--port", "server.port=1")],
+    )
+    limits = loaded.settings.limits
+    assert (limits.per_ip, limits.per_user) == (3, 2)
+    assert loaded.settings.server.port == 1
+
+
+def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
+    file = tmp_path / "a.toml"
+    file.write_text("[limits]\nper_ip = -1\nperuser = 1\n[limit]\n")
+    lines = refused(
+        file,
+        {"TIDEGATE_LIMIT_PER_IP": "1", "TIDEGATE_SERVER_PORT": "http"},
+        [("--set", "per_ip"), ("--set", "limits.perip=1"), ("--set", "drain.window=-5m")],
+    ).splitlines()
+    assert [
+        line.partition(":")[0] if "(" not in line else line.partition(" (")[0] for line in lines
+    ] == [
+        "TIDEGATE_LIMIT_PER_IP",
+        "--set per_ip",
+        "--set limits.perip",
+        "limits.peruser",
+        "limits.per_ip = -1",
+        "limit",
+        'server.port = "http"',
+        'drain.window = "-5m"',
+    ]
 
 
 def test_tiers_from_everywhere(tmp_path: Path) -> None:
@@ -297,4 +380,5 @@ def test_any_environment_gives_settings_or_a_config_error(environment: dict[str,
         loaded = load(None, environment)
     except ConfigError:
         return
-    assert set(loaded.sources.values()) == set(environment)
+    given = {variable for variable, text in environment.items() if text.strip()}
+    assert set(loaded.sources.values()) | set(loaded.injected) == given

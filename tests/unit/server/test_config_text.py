@@ -8,7 +8,13 @@ import pytest
 
 from tidegate.core.settings import Settings
 from tidegate.server.config import load
-from tidegate.server.config_text import default_toml, effective, toml_value
+from tidegate.server.config_text import (
+    default_toml,
+    effective,
+    in_force,
+    starting_toml,
+    toml_value,
+)
 
 
 def test_the_default_file_loads_as_the_defaults(tmp_path: Path) -> None:
@@ -61,3 +67,27 @@ def test_effective_settings_come_with_their_sources() -> None:
 def test_values_are_written_as_toml_reads_them(value: object) -> None:
     found = tomllib.loads(f"x = {toml_value(value)}")["x"]
     assert found == (list(value) if isinstance(value, tuple) else value)
+
+
+def test_in_force_names_the_file_the_variables_and_the_options(tmp_path: Path) -> None:
+    file = tmp_path / "a.toml"
+    file.write_text("[limits]\nper_ip = 1\nper_user = 1\n[server]\nport = 1\n")
+    loaded = load(
+        file,
+        {"TIDEGATE_LIMITS_PER_USER": "2", "TIDEGATE_SERVER_PORT": "2", "PORT": "9"},
+        [("--set", "drain.window=5s"), ("--port", "server.port=3")],
+    )
+    assert in_force(loaded) == f"{file}, TIDEGATE_LIMITS_PER_USER, --port, --set drain.window"
+    assert in_force(load()) == "no file"
+
+
+def test_the_starting_file_has_fresh_secrets_and_asks_for_tokens(tmp_path: Path) -> None:
+    first, second = starting_toml(), starting_toml()
+    secrets = re.findall(r'"([\w-]{43})"', first + second)
+    assert len(set(secrets)) == 4
+    assert len(first.splitlines()) <= 20
+    (tmp_path / "a.toml").write_text(first)
+    settings = load(tmp_path / "a.toml").settings
+    assert not settings.auth.anonymous
+    assert settings.auth.secret in secrets
+    assert settings.admin.token in secrets

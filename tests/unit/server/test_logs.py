@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import structlog
 
+from tidegate.core.settings import LogSettings
 from tidegate.server import logs
 
 
@@ -36,10 +37,10 @@ class Written:
 
 
 @contextlib.contextmanager
-def logging_as(log_format: logs.LogFormat = "text") -> Iterator[Written]:
+def logging_as(log_format: str = "text", level: str = "info") -> Iterator[Written]:
     """What is logged in this context is there after it."""
     written = Written()
-    with logs.running(log_format, written):
+    with logs.running(LogSettings(level=level, format=log_format), written):
         yield written
 
 
@@ -106,6 +107,23 @@ def test_json_is_one_object_a_line() -> None:
     assert found[0] == {"event": "started", "level": "info", "url": "ws://x/ws", "odd": "a\nb\x1b"}
     assert found[1]["exception"].endswith("ValueError: no")
     assert "\x1b" not in log.text
+
+
+@pytest.mark.parametrize(
+    ("level", "logged"),
+    [
+        ("debug", ["debug", "info", "warning", "error"]),
+        ("warning", ["warning", "error"]),
+        ("error", ["error"]),
+    ],
+)
+def test_a_level_leaves_out_what_is_less_important(level: str, logged: list[str]) -> None:
+    with logging_as(level=level) as log:
+        for name in ("debug", "info", "warning", "error"):
+            getattr(structlog.get_logger("a"), name)("event")
+            logging.getLogger("b").log(logging.getLevelNamesMapping()[name.upper()], "event")
+        logging.getLogger("uvicorn").info("chatter")
+    assert [line.split()[0] for line in log.lines] == [name for name in logged for _ in range(2)]
 
 
 def test_debug_and_uvicorn_s_chatter_are_left_out() -> None:

@@ -13,6 +13,7 @@ from tidegate.core.settings.auth import ALGORITHMS, AuthSettings
 from tidegate.core.settings.fields import Setting, SettingError, SettingErrors
 from tidegate.core.settings.lifetime import DrainSettings, HeartbeatSettings
 from tidegate.core.settings.limits import POLICIES, LimitsSettings, Tier
+from tidegate.core.settings.log import LogSettings
 from tidegate.core.settings.messages import DeflateSettings, MessagesSettings, OutboxSettings
 from tidegate.core.settings.pressure import SheddingSettings, ZonesSettings
 from tidegate.core.settings.server import (
@@ -33,6 +34,7 @@ __all__ = [
     "DrainSettings",
     "HeartbeatSettings",
     "LimitsSettings",
+    "LogSettings",
     "MessagesSettings",
     "OutboxSettings",
     "PacingSettings",

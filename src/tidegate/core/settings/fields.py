@@ -55,7 +55,7 @@ class SettingError(ConfigError):
         return (self,)
 
 
-class SettingErrors(ConfigError):
+class SettingErrors(ConfigError):  # noqa: N818 - it holds several
     """Several settings are wrong; the text has a line for each."""
 
     def __init__(self, errors: Iterable[SettingError]) -> None:

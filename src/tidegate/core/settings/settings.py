@@ -24,6 +24,7 @@ from tidegate.core.settings.fields import (
 )
 from tidegate.core.settings.lifetime import DrainSettings, HeartbeatSettings
 from tidegate.core.settings.limits import LimitsSettings, Tier
+from tidegate.core.settings.log import LogSettings
 from tidegate.core.settings.messages import DeflateSettings, MessagesSettings, OutboxSettings
 from tidegate.core.settings.pressure import SheddingSettings, ZonesSettings
 from tidegate.core.settings.server import (
@@ -60,6 +61,7 @@ class Settings:
     auth: AuthSettings = field(default_factory=AuthSettings)
     anonymous: AnonymousSettings = field(default_factory=AnonymousSettings)
     drain: DrainSettings = field(default_factory=DrainSettings)
+    log: LogSettings = field(default_factory=LogSettings)
 
     def __post_init__(self) -> None:
         for name in self.tiers:

@@ -480,7 +480,7 @@ def test_texts_that_are_no_time_or_size_are_refused(data: Any) -> None:
 
 
 def test_all_mistakes_are_told_at_once() -> None:
-    data = {
+    data: dict[str, Any] = {
         "limits": {"per_ip": -1, "peruser": 2, "per_room": "x"},
         "tiers": {"a": {"reserved": 2}, "b": 5},
         "limit": {},
