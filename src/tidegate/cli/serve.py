@@ -24,8 +24,8 @@ def serve(
     """Run the server until SIGTERM, which drains it, or Ctrl-C; a second one ends it at once.
 
     Settings come from a TOML file, the environment (TIDEGATE_LIMITS_PER_IP=5) and the options;
-    what comes later wins. `tidegate config show` prints what is in force. SIGHUP reloads those that can
-    change, and certificate and keys.
+    what comes later wins. `tidegate config show` prints what is in force. SIGHUP reloads those
+    that can change, and certificate and keys.
 
     Parameters
     ----------

@@ -61,10 +61,13 @@ class Loaded:
 
 def find_file(path: Path | None, environment: Mapping[str, str]) -> Path | None:
     """The file to read: the one given, that of `TIDEGATE_CONFIG`, or `./tidegate.toml`."""
+    named = path or _named(environment)
+    return named or (Path(FILE) if os.path.isfile(FILE) else None)
+
+
+def _named(environment: Mapping[str, str]) -> Path | None:
     named = environment.get(CONFIG_VARIABLE, "").strip()
-    if path is not None or named:
-        return path or Path(named)
-    return Path(FILE) if os.path.isfile(FILE) else None
+    return Path(named) if named else None
 
 
 def load(
@@ -75,7 +78,7 @@ def load(
     """Read the settings from everywhere; what comes later wins before an earlier value is read.
 
     Args:
-        path: a TOML file.
+        path: a TOML file, by default the one that `TIDEGATE_CONFIG` names.
         environment: its variables; an empty one is not set.
         options: pairs of an option of the command line and its `section.key=value`.
 
@@ -83,10 +86,12 @@ def load(
         ConfigError: a setting is wrong or does not exist, or the file cannot be read. The text
             has a line for each mistake.
     """
+    environment = environment or {}
+    file = _named(environment) if path is None else Path(path)
     layers = _Layers()
-    if path is not None:
-        layers.add_file(Path(path))
-    layers.add_environment(environment or {})
+    if file is not None:
+        layers.add_file(file)
+    layers.add_environment(environment)
     for option, assignment in options:
         layers.add_option(option, assignment)
     data = layers.merged()
@@ -97,7 +102,6 @@ def load(
         problems += [_with_source(one, layers.sources) for one in error.errors]
     if problems:
         raise ConfigError("\n".join(problems))
-    file = Path(path) if path is not None else None
     return Loaded(settings, data, layers.sources, file, tuple(layers.injected))
 
 
