@@ -20,7 +20,7 @@ from tidegate.engine import states as connection_states
 from tidegate.node.control import METRICS
 from tidegate.server.config_text import section_doc, toml_value
 from tidegate.server.environment import environment_name
-from tidegate.server.metrics import LOST_LINES
+from tidegate.server.metrics import PROCESS_COUNTERS
 
 __all__ = ["PAGES", "main"]
 
@@ -197,8 +197,7 @@ def metrics() -> str:
         (f"`{metric.name}`", metric.kind, metric.label and f"`{metric.label}`", metric.text)
         for metric in METRICS
     ]
-    name, text = LOST_LINES
-    rows.append((f"`{name}`", "counter", "", text))
+    rows += [(f"`{name}`", "counter", "", text) for name, text in PROCESS_COUNTERS]
     lines += _table(("metric", "type", "label", "what it is"), rows)
     lines += [
         "",

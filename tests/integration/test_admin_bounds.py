@@ -40,6 +40,14 @@ def server(shared_serve: Start) -> Process:
     return shared_serve(SETTINGS)
 
 
+def bad_requests(server: Process) -> int:
+    """What the metric says of requests that were refused before any look at a token."""
+    status, text = server.get("/metrics", TOKEN)
+    assert status == 200
+    (line,) = [x for x in text.splitlines() if x.startswith("tidegate_admin_bad_requests_total ")]
+    return int(float(line.split()[1]))
+
+
 def pour(server: Process, head: bytes, block: bytes, most: int) -> tuple[Response | None, int]:
     """Send a request whose end never comes; what was answered, and how much was taken."""
     with Raw(server.admin_port) as raw:
@@ -112,6 +120,7 @@ def test_a_request_for_an_upgrade_is_answered_and_not_logged(
     server: Process, upgrade: bytes
 ) -> None:
     lines = server.log.count("\n")
+    before = bad_requests(server)
     with Raw(server.admin_port) as raw:
         raw.send(
             b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\n"
@@ -125,6 +134,7 @@ def test_a_request_for_an_upgrade_is_answered_and_not_logged(
         raw.send(b"\x16\x03\x01\x02\x00")
         assert raw.response().status == 400
     assert server.log.count("\n") == lines
+    assert bad_requests(server) == before + 2
 
 
 def test_a_client_that_leaves_within_its_body_is_not_logged(server: Process) -> None:

@@ -6,7 +6,7 @@ What a request asks for becomes a value, `Control` is called with it, and the re
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -33,13 +33,13 @@ if TYPE_CHECKING:
 __all__ = ["admin_app"]
 
 
-def admin_app(control: Control, settings: Settings, lost_lines: Callable[[], int]) -> ASGIApp:
+def admin_app(control: Control, settings: Settings, counts: Callable[[], Sequence[int]]) -> ASGIApp:
     """The admin API of one node as an ASGI application.
 
     Args:
-        lost_lines: returns how many lines of the log were lost.
+        counts: returns the numbers of `PROCESS_COUNTERS`, in their order.
     """
-    api = _Api(control, lost_lines)
+    api = _Api(control, counts)
     app = Starlette(
         routes=[
             Route("/metrics", api.metrics),
@@ -80,9 +80,9 @@ class _Disconnect(Struct, forbid_unknown_fields=True):
 class _Api:
     """What each path does."""
 
-    def __init__(self, control: Control, lost_lines: Callable[[], int]) -> None:
+    def __init__(self, control: Control, counts: Callable[[], Sequence[int]]) -> None:
         self._control = control
-        self._collector = MetricsCollector(control, lost_lines)
+        self._collector = MetricsCollector(control, counts)
 
     async def metrics(self, request: Request) -> Response:
         accepted = ",".join(request.headers.getlist("accept"))

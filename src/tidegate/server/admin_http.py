@@ -21,7 +21,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from tidegate.server.requests import MAX_BODY
 
-__all__ = ["MAX_HEAD", "BoundedHttp"]
+__all__ = ["MAX_HEAD", "BadRequests", "BoundedHttp"]
 
 MAX_HEAD: Final = 32 * 1024
 """The largest head of a request with its trailer, in bytes."""
@@ -37,16 +37,31 @@ class _HeadTooLargeError(Exception):
     """A head, with its trailer, is larger than it may be."""
 
 
+class BadRequests:
+    """How many requests were no valid HTTP, or too large. They are counted, and not logged."""
+
+    __slots__ = ("count",)
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def add(self) -> None:
+        """Count one."""
+        self.count += 1
+
+
 class BoundedHttp(HttpToolsProtocol):
     """One connection to the admin listener.
 
     Args:
+        bad: counts the requests that are refused here.
         most: how many connections there may be. One more ends the one that has waited longest
             without a request; where all have one, it is closed itself.
     """
 
-    def __init__(self, *args: Any, most: int, **options: Any) -> None:
+    def __init__(self, *args: Any, most: int, bad: BadRequests, **options: Any) -> None:
         super().__init__(*args, **options)
+        self._bad = bad
         self._most = most
         self._received = 0
         self._head = 0
@@ -167,6 +182,7 @@ class BoundedHttp(HttpToolsProtocol):
         )
 
     def _refuse(self, status: HTTPStatus, text: str) -> None:
+        self._bad.add()
         self._ended = True
         if self._idle or not self.cycle.response_started:
             body = json.encode({"error": text})

@@ -12,7 +12,7 @@ import uvicorn
 
 from tidegate.engine.endpoints import listen
 from tidegate.errors import ConfigError, TidegateError
-from tidegate.server.admin_http import BoundedHttp
+from tidegate.server.admin_http import BadRequests, BoundedHttp
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -44,6 +44,7 @@ class _Guest(uvicorn.Server):
 async def serve_admin(
     app: ASGIApp,
     settings: AdminSettings,
+    bad: BadRequests,
     descriptors: int = 64,
     passed: Sequence[Endpoint] = (),
 ) -> AsyncIterator[Sequence[tuple[str, int]]]:
@@ -52,6 +53,7 @@ async def serve_admin(
     Requests under way are cut off at the end.
 
     Args:
+        bad: counts the requests that are no valid HTTP.
         descriptors: how many file descriptors its connections may have.
         passed: sockets to listen on in place of the addresses in the settings.
 
@@ -64,7 +66,7 @@ async def serve_admin(
         )
     except ConfigError as error:
         raise StartError(str(error)) from None
-    protocol: Any = functools.partial(BoundedHttp, most=max(1, descriptors * 3 // 4))
+    protocol: Any = functools.partial(BoundedHttp, most=max(1, descriptors * 3 // 4), bad=bad)
     server = _Guest(
         uvicorn.Config(
             app,

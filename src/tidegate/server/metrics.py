@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from math import inf
 from typing import TYPE_CHECKING, Final
@@ -25,30 +25,36 @@ from tidegate.node.control import METRICS, Description, Distribution
 if TYPE_CHECKING:
     from tidegate.node.control import Control
 
-__all__ = ["LOST_LINES", "MetricsCollector", "exposition"]
+__all__ = ["PROCESS_COUNTERS", "MetricsCollector", "exposition"]
 
 _openmetrics: Callable[[Collector], bytes] = openmetrics.generate_latest
 _TEXT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 _OPENMETRICS_TYPE: Final = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 _WEIGHT: Final = re.compile(r"0(\.[0-9]{0,3})?|1(\.0{0,3})?")  # RFC 9110, section 12.4.2
 
-LOST_LINES: Final = (
-    "tidegate_log_lines_lost_total",
-    "Lines of the log that were lost, because what reads it was too slow or its disk was full.",
+PROCESS_COUNTERS: Final = (
+    (
+        "tidegate_log_lines_lost_total",
+        "Lines of the log that were lost, because what reads it was too slow or its disk was full.",
+    ),
+    (
+        "tidegate_admin_bad_requests_total",
+        "Requests to the admin listener that were no valid HTTP, or larger than it takes.",
+    ),
 )
-"""Name and text of the one metric that is not the node's."""
+"""Names and texts of the counters that are not the node's."""
 
 
 class MetricsCollector(Collector):
     """Gives the metrics of one process and its node their format. Costs nothing between scrapes.
 
     Args:
-        lost_lines: returns how many lines of the log were lost.
+        counts: returns the numbers of `PROCESS_COUNTERS`, in their order.
     """
 
-    def __init__(self, control: Control, lost_lines: Callable[[], int]) -> None:
+    def __init__(self, control: Control, counts: Callable[[], Sequence[int]]) -> None:
         self._control = control
-        self._lost_lines = lost_lines
+        self._counts = counts
         # Made without a registry: the global one would be the same for every node of a process.
         self._sources = ProcessCollector(registry=None), PlatformCollector(registry=None)
         self._process: list[Metric] = []
@@ -63,7 +69,8 @@ class MetricsCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """All metrics as they are now."""
         yield from self._node()
-        yield CounterMetricFamily(*LOST_LINES, value=self._lost_lines())
+        for (name, text), count in zip(PROCESS_COUNTERS, self._counts(), strict=True):
+            yield CounterMetricFamily(name, text, value=count)
         yield from self._process
 
     def _node(self) -> Iterator[Metric]:

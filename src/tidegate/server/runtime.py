@@ -22,6 +22,7 @@ from tidegate.node.shutdown import on_signals
 from tidegate.node.systemd import passed_sockets, reporting
 from tidegate.server import banner, checks, logs
 from tidegate.server.admin import admin_app
+from tidegate.server.admin_http import BadRequests
 from tidegate.server.listener import StartError, serve_admin
 from tidegate.server.log_writer import write_all
 from tidegate.server.reloading import Reloading
@@ -96,9 +97,10 @@ async def _serve(
         # The admin listener starts first and ends last, so it shows how the rest starts and stops.
         admin: Sequence[tuple[str, int]] = ()
         if settings.admin.enabled:
-            app = admin_app(control, settings, lambda: log.lost)
+            bad = BadRequests()
+            app = admin_app(control, settings, lambda: (log.lost, bad.count))
             admin = await running.enter_async_context(
-                serve_admin(app, settings.admin, Shares.of(descriptors).others, sockets)
+                serve_admin(app, settings.admin, bad, Shares.of(descriptors).others, sockets)
             )
         # Before it listens, because a client that sees it serve may send the signal.
         running.enter_context(on_signals(node.shutdown, reloading.reload))

@@ -39,7 +39,7 @@ def ask(
         node = node_of() if control is None else None
         asked = control or node.control  # type: ignore[union-attr]
         settings = Settings.from_mapping({"admin": {"token": token}, "server": {"hosts": hosts}})
-        app = admin_app(asked, settings, lambda: 3)
+        app = admin_app(asked, settings, lambda: (3, 0))
         try:
             transport = httpx.ASGITransport(app)
             async with httpx.AsyncClient(transport=transport, base_url=base) as client:

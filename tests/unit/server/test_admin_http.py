@@ -12,6 +12,7 @@ import uvloop
 
 from tidegate.core.settings import AdminSettings
 from tidegate.server import admin_http
+from tidegate.server.admin_http import BadRequests
 from tidegate.server.listener import serve_admin
 
 SECONDS = 5.0
@@ -84,7 +85,7 @@ def test_a_connection_ends_in_time_whatever_its_client_does(
 
     async def main() -> None:
         async with (
-            serve_admin(application, LOCAL) as [(_, port)],
+            serve_admin(application, LOCAL, BadRequests()) as [(_, port)],
             client(port) as (reader, writer),
         ):
             writer.write(said)
@@ -106,7 +107,7 @@ def test_a_client_that_takes_its_time_with_each_request_is_served_again_and_agai
 
     async def main() -> None:
         async with (
-            serve_admin(application, LOCAL) as [(_, port)],
+            serve_admin(application, LOCAL, BadRequests()) as [(_, port)],
             client(port) as (reader, writer),
         ):
             for _ in range(4):
@@ -125,7 +126,7 @@ def test_one_connection_too_many_ends_the_one_that_has_waited_longest(
     async def main() -> None:
         async with (
             contextlib.AsyncExitStack() as stack,
-            serve_admin(application, LOCAL, descriptors=4) as [(_, port)],
+            serve_admin(application, LOCAL, BadRequests(), descriptors=4) as [(_, port)],
         ):
             busy, busy_writer = await stack.enter_async_context(client(port))
             busy_writer.write(b"GET /never HTTP/1.1\r\n" + HEAD)

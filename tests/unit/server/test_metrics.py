@@ -17,7 +17,7 @@ from tidegate.core.codes import REASONS, Close, Refusal
 from tidegate.core.settings import Settings
 from tidegate.core.stats import Stats
 from tidegate.node.control import METRICS, Control, figures
-from tidegate.server.metrics import LOST_LINES, MetricsCollector
+from tidegate.server.metrics import PROCESS_COUNTERS, MetricsCollector
 
 # The names are a promise to dashboards and alerts that others have built.
 NAMES = {
@@ -79,7 +79,7 @@ def node() -> Any:
 
 
 def collector(node: Any) -> MetricsCollector:
-    found = MetricsCollector(Control(node), lambda: 6)
+    found = MetricsCollector(Control(node), lambda: (6, 7))
     found.measure()
     return found
 
@@ -109,7 +109,7 @@ def test_what_is_exposed_is_what_is_described(node: Any) -> None:
         and not sample.name.startswith(("process_", "python_"))
     }
     expected = {metric.name + suffix[metric.kind]: {metric.label} - {""} for metric in METRICS}
-    assert samples == {**expected, LOST_LINES[0]: set()}
+    assert samples == {**expected, **{name: set() for name, _ in PROCESS_COUNTERS}}
 
 
 def test_before_anything_happens_known_reasons_are_zero(node: Any) -> None:
@@ -143,6 +143,7 @@ def test_the_values(node: Any) -> None:
     expected = {
         "tidegate_build_info{1.2.3}": 1,
         "tidegate_log_lines_lost_total": 6,
+        "tidegate_admin_bad_requests_total": 7,
         "websocket_connections_current{open}": 2,
         "websocket_connections_current{opening}": 2,
         "websocket_connections_peak": 3,
