@@ -35,7 +35,7 @@ def main() -> None:
             "control_per_second": 0,
         },
         "outbox": {"max_bytes": 64 << 20},
-        "deflate": {"enabled": options.deflate},
+        "deflate": {"enabled": options.deflate, "max_ratio": 2000},
     }
     server = Server(settings, on_message=echo)
     print(f"echo on ws://{options.host}:{options.port}", flush=True)

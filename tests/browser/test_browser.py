@@ -44,7 +44,8 @@ ECHO = """async (url) => {
 
 @pytest.mark.parametrize("deflate", [False, True], ids=["plain", "deflate"])
 def test_echo(program: Start, visit: Visit, deflate: bool) -> None:
-    server = program("-m tests.support.handlers", {"deflate": {"enabled": deflate}})
+    settings = {"deflate": {"enabled": deflate, "max_ratio": 2000}}
+    server = program("-m tests.support.handlers", settings)
     result = visit(page_of(server)).evaluate(ECHO, server.url)
     assert all(result["results"]), result
     assert ("permessage-deflate" in result["extensions"]) == deflate

@@ -33,7 +33,12 @@ def server(shared_program: Start, request: pytest.FixtureRequest) -> Process:
     return shared_program(
         "-m tests.support.handlers",
         {
-            "deflate": {"enabled": True, "context_takeover": request.param, "min_size": 100},
+            "deflate": {
+                "enabled": True,
+                "context_takeover": request.param,
+                "min_size": 100,
+                "max_ratio": 2000,  # zeros inflate a thousandfold
+            },
             "messages": {"max_size": MAX_SIZE, "per_second": 0, "bytes_per_second": 0},
             "outbox": {"max_bytes": 16 << 20},
         },

@@ -38,7 +38,7 @@ def test_echo(program: Start, play: Play, deflate: bool) -> None:
     server = program(
         HANDLERS,
         {
-            "deflate": {"enabled": deflate},
+            "deflate": {"enabled": deflate, "max_ratio": 2000},
             "messages": {"max_size": 2 << 20},
             "outbox": {"max_bytes": 4 << 20},
         },
