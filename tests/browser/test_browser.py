@@ -14,6 +14,7 @@ import pytest
 from tests.browser.conftest import Visit
 from tests.conftest import Start
 from tests.support.certificates import make_certificate
+from tests.support.net import wait_until
 from tests.support.process import Process
 from tests.support.tokens import SECRET, token
 
@@ -123,7 +124,7 @@ def test_a_page_with_a_token_in_a_server_without_subprotocols(program: Start, vi
     assert [row["user"] for row in server.connections()] == ["ann"]
     # A server may agree only to what is offered, and to send the token back would show it around.
     assert page.evaluate(FAILED, [server.url, [own]]) == "refused"
-    assert "offer tidegate.v1 as well" in server.log
+    wait_until(lambda: "offer tidegate.v1 as well" in server.log, 5, "the log says what to offer")
     assert own not in server.log
     close = page.evaluate(CLOSED, [server.url, ["tidegate.v1", "tidegate.token.wrong"]])
     assert close["code"] == 4501
