@@ -119,7 +119,8 @@ def test_help(
         (("serve", "--set", "admin.host=0.0.0.0"), "admin.token: must be set, because admin.host"),
         (("serve", "--set", "tls.key=k", "--set", "tls.certificate=c"), "tls.certificate = "),
         (("config", "check", "missing.toml"), "missing.toml: the file cannot be read"),
-        (("token", "create"), "See `tidegate token create --help`"),
+        (("token", "create"), "USER is missing. See `tidegate token create --help`"),
+        (("token", "create", "ann", "--expires"), "--expires requires an argument. See"),
         (("token", "create", "ann", "--expires=1y"), "--expires 1y: must be a number"),
         (("drain", "--window", "-5m"), "--window -5m: must be a number from 0 to 3,600 seconds"),
         (("drain", "--window", "2h"), "--window 2h: must be a number from 0 to 3,600 seconds"),
@@ -236,6 +237,16 @@ def test_init_refuses_to_overwrite(tidegate: Callable[..., Result], tmp_path: Pa
     assert (tmp_path / "a.toml").read_text() != before
     assert (tmp_path / "a.toml").stat().st_mode & 0o777 == 0o600
     assert [path.name for path in tmp_path.iterdir()] == ["a.toml"]
+
+
+def test_init_replaces_a_link_and_not_what_it_leads_to(
+    tidegate: Callable[..., Result], tmp_path: Path
+) -> None:
+    (tmp_path / "a.toml").symlink_to("nowhere")
+    failed(tidegate("init", "a.toml"), 1, "a.toml exists already")
+    assert tidegate("init", "a.toml", "--force").returncode == 0
+    assert not (tmp_path / "a.toml").is_symlink()
+    assert not (tmp_path / "nowhere").exists()
 
 
 @pytest.mark.parametrize(

@@ -39,9 +39,10 @@ def _write(file: Path, content: bytes, force: bool) -> None:
     Raises:
         TidegateError: it is there already, or cannot be written.
     """
-    if force and file.exists() and not file.is_file():
+    replaced = force and os.path.lexists(file)
+    if replaced and not (file.is_file() or file.is_symlink()):
         raise TidegateError(f"{file} is not a file")
-    target = file.with_name(f".{file.name}.new") if force and file.exists() else file
+    target = file.with_name(f".{file.name}.new") if replaced else file
     try:
         descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:

@@ -69,7 +69,10 @@ def run(arguments: Sequence[str]) -> int:
         return _failed(f"there is no argument {' '.join(error.unused_tokens or ())} here", 2)
     except MissingArgumentError as error:
         command = " ".join(("tidegate", *(error.command_chain or ())))
-        return _failed(f"{error} See `{command} --help`.", 2)
+        said = str(error)
+        if error.argument is not None and not error.argument.tokens and error.keyword is None:
+            said = f"{error.argument.name.lstrip('-').upper()} is missing."
+        return _failed(f"{said} See `{command} --help`.", 2)
     except (CycloptsError, ConfigError, UsageError) as error:
         return _failed(error, 2)
     except TidegateError as error:

@@ -38,6 +38,8 @@ FILE: Final = "tidegate.toml"
 """The file that is read in the working directory, where neither an option nor the environment
 names one."""
 
+# What is larger is no file of settings; a device may have no end.
+_LARGEST_FILE: Final = 1 << 20
 _TIERS: Final = "tiers"
 _KNOWN: Final[Mapping[str, Setting]] = {known.name: known for known in Settings.fields()}
 _TRUE: Final = ("true", "yes", "on", "1")
@@ -62,7 +64,9 @@ class Loaded:
 def find_file(path: Path | None, environment: Mapping[str, str]) -> Path | None:
     """The file to read: the one given, that of `TIDEGATE_CONFIG`, or `./tidegate.toml`."""
     named = path or _named(environment)
-    return named or (Path(FILE) if os.path.isfile(FILE) else None)
+    # A link that leads nowhere is a mistake, which reading it tells.
+    there = os.path.lexists(FILE) and not os.path.isdir(FILE)
+    return named or (Path(FILE) if there else None)
 
 
 def _named(environment: Mapping[str, str]) -> Path | None:
@@ -118,7 +122,11 @@ class _Layers:
 
     def add_file(self, path: Path) -> None:
         try:
-            text = path.read_text(encoding="utf-8-sig")
+            with path.open("rb") as file:
+                content = file.read(_LARGEST_FILE + 1)
+            text = content.decode("utf-8-sig")
+            if len(content) > _LARGEST_FILE:
+                raise ConfigError(f"{path}: the file is larger than {_LARGEST_FILE >> 20} MiB")
             self._file = tomllib.loads(text)
         except OSError as error:
             raise ConfigError(f"{path}: the file cannot be read: {error.strerror}") from None

@@ -158,6 +158,11 @@ def test_a_file_in_the_working_directory_is_read_when_none_is_named(
     (tmp_path / "tidegate.toml").mkdir()
     assert find_file(None, {}) is None
     (tmp_path / "tidegate.toml").rmdir()
+    (tmp_path / "tidegate.toml").symlink_to("nowhere")
+    assert refused(find_file(None, {})) == (
+        "tidegate.toml: the file cannot be read: No such file or directory"
+    )
+    (tmp_path / "tidegate.toml").unlink()
     (tmp_path / "tidegate.toml").write_text("")
     assert find_file(None, {}) == Path("tidegate.toml")
     assert find_file(None, {"TIDEGATE_CONFIG": ""}) == Path("tidegate.toml")
@@ -338,6 +343,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     binary.write_bytes(b"\xff")
     assert refused(missing) == f"{missing}: the file cannot be read: No such file or directory"
     assert refused(tmp_path).startswith(f"{tmp_path}: the file cannot be read: ")
+    assert refused("/dev/zero") == "/dev/zero: the file is larger than 1 MiB"
     assert refused(binary) == f"{binary}: the file is not UTF-8"
 
 
