@@ -56,7 +56,8 @@ def test_ninety_clients_and_sixty_four_descriptors(serve: Start) -> None:
     assert answers["server_limit"] > CLIENTS - 64 + 10
     assert answers.total() == answers["open"] + answers["server_limit"], answers
     assert processor_time(server) - used < 0.05 * seconds
-    assert server.log.count("\n") - lines <= seconds + 1
+    # One line a second for the descriptors, and one for the refusals.
+    assert server.log.count("\n") - lines <= 2 * (seconds + 1)
 
     # Those who got in are served all the time, and places are free again when some leave.
     stays = [raw for raw in raws if raw.sock.fileno() >= 0 and is_open(raw)]
