@@ -15,7 +15,8 @@ from typing import TypeVar
 
 from tidegate.cli.main import app
 from tidegate.core.codes import REASONS, Close, Fault, Reason, Refusal
-from tidegate.core.settings import Settings
+from tidegate.core.settings import Setting, Settings
+from tidegate.core.settings.fields import settings_of
 from tidegate.engine import states as connection_states
 from tidegate.node.control import METRICS
 from tidegate.server.config_text import section_doc, toml_value
@@ -70,16 +71,24 @@ def settings() -> str:
     sections = dict.fromkeys(known.section for known in Settings.fields())
     for section in sections:
         title = section.replace("*", "NAME")
-        lines += ["", f"## `[{title}]`", "", section_doc(section), ""]
-        rows = []
-        for known in Settings.fields():
-            if known.section == section:
-                default = "not set" if known.default is None else f"`{toml_value(known.default)}`"
-                unit = f" ({known.unit})" if known.unit else ""
-                live = "yes" if known.live else ""
-                rows.append((f"`{known.key}`", default, known.allowed + unit, live, known.doc))
-        lines += _table(("setting", "default", "allowed", "live", "what it is"), rows)
+        own = [known for known in Settings.fields() if known.section == section]
+        lines += ["", f"## `[{title}]`", "", section_doc(section), "", *_settings_table(own)]
+        for known in own:
+            if known.sections:
+                doc = " ".join((known.kind.__doc__ or "").split())
+                lines += ["", f"### `[[{known.name}]]`", "", doc, ""]
+                lines += _settings_table(settings_of(known.kind))
     return _page(lines)
+
+
+def _settings_table(settings: Iterable[Setting]) -> list[str]:
+    rows = []
+    for known in settings:
+        default = f"`{toml_value(known.default)}`" if known.default not in (None, "") else "not set"
+        unit = f" ({known.unit})" if known.unit else ""
+        live = "yes" if known.live else ""
+        rows.append((f"`{known.key}`", default, known.allowed + unit, live, known.doc))
+    return _table(("setting", "default", "allowed", "live", "what it is"), rows)
 
 
 def codes() -> str:

@@ -25,11 +25,13 @@ def create(
     tier: str | None = None,
     priority: int = 0,
     expires: Annotated[str, Time] = "1h",
+    kid: str | None = None,
     config: ConfigFile = None,
 ) -> None:
     """Print a token for a user, as in `tidegate token create ann`.
 
-    It is signed with auth.secret, from the file or from TIDEGATE_AUTH_SECRET.
+    It is signed with auth.secret, from the file or from TIDEGATE_AUTH_SECRET, or else with the
+    first secret of auth.keys.
 
     Parameters
     ----------
@@ -42,6 +44,8 @@ def create(
     expires
         When it ends, such as 90s, 15m, 1h or 7d from now. A time in the past, such as -5m, makes a
         token that has expired, to try out what a client does then.
+    kid
+        Name of the key in auth.keys to sign with.
     """
     from tidegate.gate.tokens import create_token
 
@@ -50,7 +54,13 @@ def create(
     auth = load_settings(config).settings.auth
     print(
         create_token(
-            auth, user=user, tier=tier, priority=priority, lifetime_seconds=lifetime, now=now
+            auth,
+            user=user,
+            tier=tier,
+            priority=priority,
+            lifetime_seconds=lifetime,
+            now=now,
+            kid=kid,
         )
     )
 
@@ -59,8 +69,8 @@ def create(
 def check(token: str | None = None, /, *, config: ConfigFile = None) -> int:
     """Print what a token holds, or why it is not accepted (exit code 1).
 
-    It is checked as the server would: with auth.secret or auth.public_key, from the file or from
-    TIDEGATE_AUTH_SECRET and TIDEGATE_AUTH_PUBLIC_KEY.
+    It is checked as the server would: with auth.secret, auth.public_key and auth.keys, from the
+    file or from TIDEGATE_AUTH_SECRET, TIDEGATE_AUTH_PUBLIC_KEY and TIDEGATE_AUTH_KEYS.
 
     Parameters
     ----------

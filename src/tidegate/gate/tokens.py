@@ -6,32 +6,29 @@ nor their causes contain the token or a part of it.
 
 from __future__ import annotations
 
-from base64 import urlsafe_b64encode
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
 import jwt
-from jwt.algorithms import HMACAlgorithm
 from jwt.exceptions import InvalidSubjectError
 
 from tidegate.core.admission.attempt import Identity
 from tidegate.core.settings import AuthSettings
-from tidegate.errors import ConfigError, PeerError, UsageError
+from tidegate.core.settings.fields import shown
+from tidegate.errors import PeerError, UsageError
+from tidegate.gate.keys import Keys, load_keys
 from tidegate.wire.codecs import TOKEN_PREFIX
 from tidegate.wire.messages import MAX_TOKEN, MAX_USER, is_name
 
 __all__ = [
     "MAX_PRIORITY",
     "MAX_TIER",
-    "MIN_RSA_BITS",
     "QUERY_KEY",
     "Authenticator",
     "Unauthorized",
     "check_token",
     "create_token",
-    "load_key",
     "token_of",
 ]
 
@@ -39,16 +36,20 @@ MAX_TIER = 64
 """The longest name of a tier in a token, in characters."""
 MAX_PRIORITY = 100
 """The highest priority that a token may give; the lowest is 0."""
-MIN_RSA_BITS = 2048
-"""The shortest RSA key that tokens are verified with."""
 QUERY_KEY = "token"
 """The query parameter that holds a token, where that is switched on."""
 
+
+class _NoKeyError(jwt.PyJWTError):
+    """A token names a key that is not known, and there is none for such tokens."""
+
+
 _DETAILS: Mapping[type[jwt.PyJWTError], str] = {
+    _NoKeyError: "it names no key of auth.keys (kid), and auth.secret is not set",
     jwt.ExpiredSignatureError: "it has expired",
     jwt.ImmatureSignatureError: "it is not valid yet (nbf)",
     jwt.InvalidSignatureError: "the signature does not match",
-    jwt.InvalidAlgorithmError: "its algorithm is not one of auth.algorithms",
+    jwt.InvalidAlgorithmError: "its algorithm is not that of the key, or not in auth.algorithms",
     jwt.InvalidIssuerError: "the issuer (iss) is not auth.issuer",
     jwt.InvalidAudienceError: "the audience (aud) is not auth.audience",
     InvalidSubjectError: "the user (sub) is not a string",
@@ -81,11 +82,17 @@ class Authenticator:
     """
 
     def __init__(self, auth: AuthSettings, tiers: Iterable[str] = ()) -> None:
-        self._auth = auth
         # All connections of a tier share one string.
         self._tiers = {name: name for name in tiers}
-        self._algorithms = list(auth.algorithms)
-        self._key = load_key(auth)
+        self.apply(auth, load_keys(auth))
+
+    def apply(self, auth: AuthSettings, keys: Keys) -> None:
+        """Take over other settings, with the keys that `load_keys` returned for them.
+
+        Connections that are open keep the identity that their token gave them.
+        """
+        self._auth = auth
+        self._keys = keys
         self._jwt = jwt.PyJWT(
             {
                 "require": ["sub"],
@@ -95,14 +102,6 @@ class Authenticator:
                 "verify_aud": auth.audience is not None,
             }
         )
-
-    def apply(self, auth: AuthSettings, key: Any) -> None:
-        """Take over another key, as `load_key` returned it for these settings.
-
-        Connections that are open keep the identity that their token gave them.
-        """
-        self._auth = auth
-        self._key = key
 
     def identify(self, token: str) -> Identity:
         """Return the identity that a valid token stands for.
@@ -128,19 +127,12 @@ class Authenticator:
         Raises:
             Unauthorized: the token is not accepted.
         """
-        if self._key is None:
+        if not self._keys:
             raise Unauthorized("tokens are not accepted here", "neither key nor secret is set")
         if len(token) > MAX_TOKEN or not token.isascii():
             raise Unauthorized("token not valid", "it is too long, or not ASCII")
         try:
-            claims: dict[str, Any] = self._jwt.decode(
-                token,
-                self._key,
-                algorithms=self._algorithms,
-                audience=self._auth.audience,
-                issuer=self._auth.issuer,
-                leeway=self._auth.leeway,
-            )
+            claims = self._verified(token)
         # `from None`: the causes quote the token's header and keep its text.
         except jwt.ExpiredSignatureError as error:
             raise Unauthorized("token expired", _DETAILS[type(error)]) from None
@@ -151,6 +143,28 @@ class Authenticator:
         if wrong is not None:
             raise Unauthorized("token not valid", wrong)
         return claims
+
+    def _verified(self, token: str) -> dict[str, Any]:
+        """The claims, if one of the keys that may have signed the token has. Raises PyJWTError."""
+        wrong: jwt.PyJWTError = _NoKeyError()
+        for key in self._keys.of(token):
+            try:
+                claims: dict[str, Any] = self._jwt.decode(
+                    token,
+                    key.material,
+                    algorithms=key.algorithms,
+                    audience=self._auth.audience,
+                    issuer=self._auth.issuer,
+                    leeway=self._auth.leeway,
+                )
+            except jwt.InvalidSignatureError as error:
+                wrong = error
+            except jwt.InvalidAlgorithmError as error:
+                # What is wrong with the signature says more, where there is a key of the algorithm.
+                wrong = wrong if isinstance(wrong, jwt.InvalidSignatureError) else error
+            else:
+                return claims
+        raise wrong
 
 
 def token_of(
@@ -187,23 +201,21 @@ def create_token(
     priority: int,
     lifetime_seconds: float,
     now: float,
+    kid: str | None = None,
 ) -> str:
     """Sign a token that a gate with the same settings accepts until it ends.
 
-    `now` is in Unix seconds; with a negative lifetime the token has ended before it.
+    Args:
+        lifetime_seconds: until its end; negative for a token that has ended already.
+        now: in Unix seconds.
+        kid: the key of `auth.keys` to sign with; by default that is `auth.secret`, or else the
+            first of `auth.keys` that has a secret.
 
     Raises:
         UsageError: the gate would refuse these values, or the settings hold no secret to sign
             with.
     """
-    algorithm = auth.algorithms[0]
-    if not algorithm.startswith("HS"):
-        raise UsageError(
-            f"{algorithm} tokens are signed with a private key, which Tidegate never has; "
-            "create them where that key is"
-        )
-    if auth.secret is None:
-        raise UsageError("auth.secret is not set, so there is nothing to sign a token with")
+    secret, algorithm, kid = _signing(auth, kid)
     claims: dict[str, Any] = {"sub": user, "iat": int(now), "exp": int(now + lifetime_seconds)}
     if tier is not None:
         claims["tier"] = tier
@@ -216,7 +228,28 @@ def create_token(
     wrong = _wrong_claim(claims)
     if wrong is not None:
         raise UsageError(wrong)
-    return jwt.encode(claims, auth.secret, algorithm)
+    return jwt.encode(claims, secret, algorithm, None if kid is None else {"kid": kid})
+
+
+def _signing(auth: AuthSettings, kid: str | None) -> tuple[str, str, str | None]:
+    """Return the secret to sign with, its algorithm and its name, if it has one."""
+    if kid is None and auth.secret is not None:
+        return auth.secret, auth.algorithms[0], None
+    private = "" if auth.public_key is None else auth.algorithms[0]
+    for key in auth.keys:
+        if kid is not None and key.kid != kid:
+            continue
+        if key.secret is not None:
+            return key.secret, key.algorithm, key.kid
+        private = key.algorithm
+    if private:
+        raise UsageError(
+            f"{private} tokens are signed with a private key, which Tidegate never has; "
+            "create them where that key is"
+        )
+    if kid is not None:
+        raise UsageError(f"auth.keys has no key of kid {shown(kid)}")
+    raise UsageError("auth.secret is not set, so there is nothing to sign a token with")
 
 
 def check_token(auth: AuthSettings, token: str) -> Mapping[str, Any]:
@@ -247,65 +280,3 @@ def _wrong_claim(claims: Mapping[str, Any]) -> str | None:
     if expiry is not None and not (type(expiry) in (int, float) and expiry <= 2**53):
         return "the expiry (exp) must be a number of seconds"
     return None
-
-
-def load_key(auth: AuthSettings) -> Any:
-    """Return what PyJWT verifies with, ready for use; None when no tokens are accepted.
-
-    Raises:
-        ConfigError: the key cannot be read, or does not fit the algorithms.
-    """
-    symmetric = auth.algorithms[0].startswith("HS")
-    material = auth.secret if symmetric else auth.public_key
-    if material is None:
-        return None
-    setting = "auth.secret" if symmetric else "auth.public_key"
-    if not symmetric and "-----BEGIN" not in material:
-        try:
-            material = Path(material).read_text(encoding="ascii")
-        except (OSError, ValueError):
-            raise ConfigError(
-                f"{setting} is neither a public key in PEM form nor a file that can be read"
-            ) from None
-    key: Any = None
-    for name in auth.algorithms:
-        try:
-            algorithm = jwt.get_algorithm_by_name(name)
-        except NotImplementedError:
-            raise ConfigError(
-                f"auth.algorithms: {name} is not available; RS*, PS*, ES* and EdDSA need "
-                "`pip install tidegate[crypto]`"
-            ) from None
-        try:
-            key = algorithm.prepare_key(material)
-        except (jwt.InvalidKeyError, ValueError, TypeError):
-            raise ConfigError(f"{setting} is not a key for {name}") from None
-        # RFC 7518 sections 3.3 and 3.5. (Lengths of secrets are checked in the settings.)
-        if name[:2] in ("RS", "PS") and key.key_size < MIN_RSA_BITS:
-            raise ConfigError(f"{setting} has {key.key_size} bits; {name} needs {MIN_RSA_BITS}")
-    if hasattr(key, "private_bytes"):
-        raise ConfigError(f"{setting} holds a private key; give the public one")
-    if symmetric and len(auth.algorithms) == 1:
-        return _secret(key, auth.algorithms[0])
-    return key
-
-
-def _secret(key: bytes, algorithm: str) -> jwt.PyJWK:
-    """Return a secret for one algorithm that is not checked again for each token."""
-    encoded = urlsafe_b64encode(key).rstrip(b"=").decode()
-    secret = jwt.PyJWK.from_dict({"kty": "oct", "k": encoded, "alg": algorithm})
-    assert isinstance(secret.Algorithm, HMACAlgorithm)
-    secret.Algorithm = _Prepared(secret.Algorithm.hash_alg)
-    return secret
-
-
-class _Prepared(HMACAlgorithm):
-    """HMAC with a secret that `load_key` has checked.
-
-    PyJWT checks for every token whether its secret is a public key by mistake, which takes
-    nearly half of the time.
-    """
-
-    def prepare_key(self, key: str | bytes) -> bytes:
-        assert isinstance(key, bytes)
-        return key

@@ -32,8 +32,9 @@ from tidegate.engine.standard_streams import open_missing_descriptors
 from tidegate.errors import UsageError
 from tidegate.gate.gate import Gate
 from tidegate.gate.identity import TokenIdentifier
+from tidegate.gate.keys import load_keys
 from tidegate.gate.refusals import Refusals
-from tidegate.gate.tokens import Authenticator, load_key
+from tidegate.gate.tokens import Authenticator
 from tidegate.gate.waiting import WaitingClients
 from tidegate.node.control import Control
 from tidegate.node.delivery import Delivery
@@ -277,7 +278,7 @@ class Node:
         """
         live, restart = differences(self.settings, merged(self.settings, changes))
         wanted = merged(self.settings, only(changes, live))
-        self._authenticator.apply(wanted.auth, load_key(wanted.auth))  # may fail, so it is first
+        self._authenticator.apply(wanted.auth, load_keys(wanted.auth))  # may fail, so it is first
         self.settings = wanted
         self._gate.apply(wanted)
         self.tracker.apply(wanted.limits, wanted.tiers)
@@ -300,9 +301,9 @@ class Node:
             ConfigError: one of them cannot be used; what was in force stays so.
         """
         auth = self.settings.auth
-        key = load_key(auth)
+        keys = load_keys(auth)
         self.engine.reload_tls()
-        self._authenticator.apply(auth, key)
+        self._authenticator.apply(auth, keys)
 
     # What the engine tells (engine.application.Host).
 

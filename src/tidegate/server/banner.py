@@ -70,9 +70,11 @@ def _tier(name: str, tier: Tier) -> str:
 
 def _clients(settings: Settings) -> str:
     auth = settings.auth
-    if auth.secret is None and auth.public_key is None:
+    if not auth.has_keys:
         return "anonymous; tokens are not accepted"
-    tokens = f"with a token ({', '.join(auth.algorithms)})"
+    algorithms = [] if auth.secret is None and auth.public_key is None else [*auth.algorithms]
+    algorithms += [key.algorithm for key in auth.keys]
+    tokens = f"with a token ({', '.join(dict.fromkeys(algorithms))})"
     return f"{tokens}, or anonymous" if auth.anonymous else f"{tokens} only"
 
 

@@ -205,7 +205,7 @@ def _value(known: Setting, text: str) -> Any:
 
 
 def _one(known: Setting, item: Any) -> Any:
-    if not isinstance(item, str):
+    if not isinstance(item, str) or known.sections:
         return item
     if known.kind is bool:
         word = item.strip().lower()
@@ -235,7 +235,7 @@ def _names(data: Mapping[str, Any]) -> Iterator[str]:
             yield key
 
 
-_TABLE = re.compile(r"\s*\[\s*([\w.\-\"' ]+?)\s*\]")
+_TABLE = re.compile(r"\s*\[\[?\s*([\w.\-\"' ]+?)\s*\]")
 _ASSIGNMENT = re.compile(r"\s*([\w.\-\"' ]+?)\s*=")
 
 
@@ -246,6 +246,7 @@ def _lines(text: str) -> dict[str, int]:
     for number, line in enumerate(text.splitlines(), 1):
         if match := _TABLE.match(line):
             table = match[1] + "."
+            found.setdefault(re.sub(r"[\"' ]", "", match[1]), number)  # of a list of sections
         elif match := _ASSIGNMENT.match(line):
             name = re.sub(r"[\"' ]", "", table + match[1])
             found.setdefault(name, number)

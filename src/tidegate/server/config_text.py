@@ -47,9 +47,12 @@ def default_toml() -> str:
             header = "# [tiers.free]" if tier else f"[{section}]"
             lines += ["", f"# {section_doc(section)}", header]
         unit = f" [{known.unit}]" if known.unit else ""
-        unset = known.default is None
-        assignment = f"{known.key} =" if unset else f"{known.key} = {toml_value(known.default)}"
-        lines += [f"# {known.doc}{unit}", f"# {assignment}" if tier or unset else assignment]
+        assignment = f"{known.key} ="
+        if known.default is not None:
+            assignment += f" {toml_value(known.default)}"
+        # A list of sections is written further down, and must not be set here then.
+        aside = tier or known.default is None or known.sections
+        lines += [f"# {known.doc}{unit}", f"# {assignment}" if aside else assignment]
     return "\n".join(lines) + "\n"
 
 
@@ -113,7 +116,7 @@ def toml_value(value: Any) -> str:
 def _shown(known: Setting, name: str, value: Any, loaded: Loaded) -> Shown:
     if value is None:
         text = "not set"
-    elif known.secret:
+    elif known.secret and value:
         text = _MASK
     else:
         text = toml_value(value)

@@ -76,11 +76,9 @@ class Reloading:
             _log.info("certificate and keys reloaded")
 
     def _signature(self) -> _Signature:
-        settings = self._node.settings
-        return tuple(
-            _stat(path)
-            for path in (settings.tls.certificate, settings.tls.key, settings.auth.public_key)
-        )
+        tls, auth = self._node.settings.tls, self._node.settings.auth
+        keys = [key.public_key for key in auth.keys]
+        return tuple(map(_stat, (tls.certificate, tls.key, auth.public_key, *keys)))
 
 
 def _stat(path: str | None) -> tuple[int, int, int] | None:

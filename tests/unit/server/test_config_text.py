@@ -25,7 +25,7 @@ def test_the_default_file_loads_as_the_defaults(tmp_path: Path) -> None:
     assert set(loaded.sources) == {
         known.name
         for known in Settings.fields()
-        if known.default is not None and "*" not in known.section
+        if known.default is not None and "*" not in known.section and not known.sections
     }
 
 
@@ -60,7 +60,19 @@ def test_effective_settings_come_with_their_sources() -> None:
     assert rows["server.host"] == ('["::1"]', "--host")
     assert rows["auth.secret"] == ('"********"', "TIDEGATE_AUTH_SECRET")
     assert rows["admin.token"] == ("not set", "default")
+    assert rows["auth.keys"] == ("[]", "default")
     assert secret not in str(rows)
+
+
+def test_effective_keys_of_a_list_are_masked_and_come_with_their_line(tmp_path: Path) -> None:
+    file = tmp_path / "tidegate.toml"
+    file.write_text(
+        '[[auth.keys]]\nkid = "a"\nalgorithm = "HS256"\nsecret = "0123456789abcdef0123456789abcdef"\n'
+        '[auth]\nleeway = 1\n'
+    )
+    rows = {row.name: (row.value, row.source) for row in effective(load(file))}
+    assert rows["auth.keys"] == ('"********"', f"{file}:1")
+    assert rows["auth.leeway"] == ("1.0", f"{file}:6")
 
 
 @pytest.mark.parametrize("value", [(), ("a", 'b"\n\\é'), "", True, False, 0, 1.5, 1e22, 1 << 40])

@@ -9,7 +9,7 @@ can change while the server runs (`Setting.live`); `changes` has what differs an
 from __future__ import annotations
 
 from tidegate.core.settings.admission import BreakerSettings, PacingSettings, WaitingRoomSettings
-from tidegate.core.settings.auth import ALGORITHMS, AuthSettings
+from tidegate.core.settings.auth import ALGORITHMS, AuthKey, AuthSettings
 from tidegate.core.settings.fields import Setting, SettingError, SettingErrors
 from tidegate.core.settings.lifetime import DrainSettings, HeartbeatSettings
 from tidegate.core.settings.limits import POLICIES, LimitsSettings, Tier
@@ -28,6 +28,7 @@ __all__ = [
     "ALGORITHMS",
     "POLICIES",
     "AdminSettings",
+    "AuthKey",
     "AuthSettings",
     "BreakerSettings",
     "DeflateSettings",

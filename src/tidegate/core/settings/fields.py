@@ -114,7 +114,10 @@ class Setting:
 
     @property
     def kind(self) -> Any:
-        """The type without None and without the tuple around it: bool, int, float or str."""
+        """The type without None and without the tuple around it.
+
+        It is bool, int, float or str, or a `Section`: then the value is a list of sections.
+        """
         plain = [arm for arm in typing.get_args(self.type) if arm is not types.NoneType]
         return plain[0] if plain else self.type
 
@@ -122,6 +125,11 @@ class Setting:
     def many(self) -> bool:
         """Whether the value is a list."""
         return typing.get_origin(self.type) is tuple
+
+    @property
+    def sections(self) -> bool:
+        """Whether the value is a list of sections, such as `[[auth.keys]]`."""
+        return issubclass(self.kind, Section)
 
     @property
     def optional(self) -> bool:
@@ -168,15 +176,34 @@ class Setting:
             raise self.error(value)
         if self.length and len(value) not in (0, self.length):
             raise self.error(value)
+        if self.sections:
+            return self._parts(value)
         return tuple(self._one(item, value) for item in value)
 
     def error(self, value: Any, problem: str = "") -> SettingError:
         """The error that says that this value is wrong; a secret is not shown."""
-        seen = None if self.secret else shown(value)
+        hidden = self.secret or (value is None and self.optional)
+        seen = None if hidden else shown(value)
         if not problem:
             unit = examples(self.unit)
             problem = f"must be {self.allowed}" + (f" {unit}" if unit else "")
         return SettingError(self.name, problem, seen)
+
+    def _parts(self, items: Sequence[Any]) -> tuple[Any, ...]:
+        """A list of sections, from their plain values. An error names its section by number."""
+        parts: list[Any] = []
+        errors: list[SettingError] = []
+        for number, item in enumerate(items, 1):
+            if not isinstance(item, self.kind | Mapping):
+                raise self.error(items)
+            wrong: list[SettingError] = []
+            with collecting(wrong):
+                parts.append(item if isinstance(item, self.kind) else make(self.kind, self.name, item))
+            for one in wrong:
+                own = str(one).removeprefix(f"{self.name}.")
+                errors.append(SettingError(self.name, f"number {number}: {own}"))
+        raise_all(errors)
+        return tuple(parts)
 
     def _one(self, item: Any, whole: Any) -> Any:
         kind = self.kind

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import settings as profile
 from hypothesis import strategies as st
 
-from tidegate.core.settings import Setting, SettingError, Settings, Tier
+from tidegate.core.settings import AuthKey, Setting, SettingError, Settings, Tier
 from tidegate.core.settings.changes import differences, merged, only
 
 Changes = dict[str, dict[str, Any]]
@@ -22,6 +22,15 @@ BASE = Settings.from_mapping(
         "tiers": {"paid": {"per_user": 20, "reserved": 0.5}},
     }
 )
+
+NEW_KEY = {"kid": "new", "algorithm": "HS256", "secret": "n" * 32}
+
+
+def test_merged_replaces_a_list_of_sections_as_a_whole() -> None:
+    two = merged(BASE, {"auth": {"keys": [NEW_KEY, {**NEW_KEY, "kid": "old"}]}})
+    one = merged(two, {"auth": {"keys": [NEW_KEY]}})
+    assert one.auth.keys == two.auth.keys[:1]
+    assert merged(one, {"auth": {"leeway": 1}}).auth.keys == one.auth.keys
 
 
 def test_merged_changes_what_is_named_and_keeps_the_rest() -> None:
@@ -127,6 +136,7 @@ def test_merged_with_the_defaults_is_as_from_a_file(name: tuple[str, str], value
         ({"tiers": {"free": {"per_user": 1}}}, [], ["tiers.free"]),
         ({"limits": {"dry_run": ["all"]}}, [], ["limits.dry_run"]),
         ({"auth": {"secret": "t" * 32}}, ["auth.secret"], []),
+        ({"auth": {"keys": [NEW_KEY]}}, ["auth.keys"], []),
         (
             {"tiers": {"free": {"per_user": 1}, "paid": {"per_user": 2, "connections": 3}}},
             ["tiers.paid.per_user", "tiers.paid.connections"],
@@ -148,7 +158,13 @@ def test_a_tier_that_is_removed_needs_a_restart() -> None:
 
 @pytest.mark.parametrize("known", list(Settings.fields()), ids=lambda known: known.name)
 def test_a_difference_is_found_of_every_setting(known: Setting) -> None:
-    other = {bool: not known.default, int: known.high, float: known.high, str: "x"}[known.kind]
+    other: Any = {
+        bool: not known.default,
+        int: known.high,
+        float: known.high,
+        str: "x",
+        AuthKey: AuthKey(algorithm="HS256", secret="k" * 32),
+    }[known.kind]
     if known.many:
         other = () if known.default else (other,) * max(1, known.length)
     if known.section == Tier.section:
@@ -201,7 +217,7 @@ LIVE = {
     "outbox": "max_bytes max_age kernel_bytes policy",
     "drain": "on_sigterm window",
     "server": "origins handshake_timeout close_timeout shutdown_timeout",
-    "auth": "secret public_key timeout",
+    "auth": "algorithms secret public_key keys issuer audience timeout leeway",
     "anonymous": "join publish direct",
 }
 

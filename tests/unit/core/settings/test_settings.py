@@ -7,7 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tidegate.core.settings import Setting, SettingError, SettingErrors, Settings, Tier
+from tidegate.core.settings import (
+    AuthKey,
+    Setting,
+    SettingError,
+    SettingErrors,
+    Settings,
+    Tier,
+)
 from tidegate.errors import ConfigError
 
 SECRET = "a" * 32
@@ -197,7 +204,7 @@ def test_defaults() -> None:
         ),
         (
             {"auth": {"anonymous": False}},
-            "auth.anonymous = false: needs auth.secret or auth.public_key to let anyone in",
+            "auth.anonymous = false: needs auth.secret, auth.public_key or auth.keys to let anyone in",
         ),
     ],
 )
@@ -246,10 +253,50 @@ def test_a_short_secret_is_refused(algorithms: list[str], size: int, problem: st
     assert Settings.from_mapping({"auth": auth}).auth.secret == auth["secret"]
 
 
+KEY = {"kid": "new", "algorithm": "HS256", "secret": SECRET}
+
+
+@pytest.mark.parametrize(
+    ("keys", "problem"),
+    [
+        ([KEY, 5], "must be a list, each a section [[auth.keys]]"),
+        ({"kid": "new"}, "must be a list, each a section [[auth.keys]]"),
+        ([KEY, KEY], 'must not have two keys of kid "new"'),
+        ([KEY, {**KEY, "kid": 5}], "number 2: kid = 5: must be a text of one line, not empty"),
+        ([KEY, {"secret": SECRET}], 'number 2: algorithm = "": must be one of "HS256"'),
+        ([{"algorithm": "none"}], 'number 1: algorithm = "none": must be one of "HS256"'),
+        ([{"algorithm": "HS256"}], "number 1: secret: must be set for HS256"),
+        ([{"algorithm": "ES256"}], "number 1: public_key: must be set for ES256"),
+        ([{**KEY, "public_key": "k"}], 'number 1: public_key = "k": must not be set for HS256'),
+        ([{**KEY, "algorithm": "ES256"}], "number 1: secret: must not be set for ES256"),
+        ([{**KEY, "algorithm": "HS384"}], "number 1: secret: must be at least 48 bytes for HS384"),
+        ([{**KEY, "secrt": "x"}], "number 1: secrt: there is no such setting; did you mean"),
+    ],
+)
+def test_a_wrong_key_of_a_list_is_named_by_its_number(keys: object, problem: str) -> None:
+    assert refused({"auth": {"keys": keys}}).startswith(f"auth.keys: {problem}")
+
+
+def test_keys_of_a_list_may_be_of_several_families_and_need_no_kid() -> None:
+    keys = [KEY, {**KEY, "kid": None}, {"algorithm": "ES256", "public_key": "k.pem"}, {**KEY}]
+    keys[3] = {**KEY, "kid": "old", "secret": "x" * 32}
+    made = Settings.from_mapping({"auth": {"keys": keys, "anonymous": False}}).auth
+    assert made.has_keys
+    assert [key.kid for key in made.keys] == ["new", None, None, "old"]
+    assert made.keys[2] == AuthKey(algorithm="ES256", public_key="k.pem")
+    # What was made is taken as it is.
+    assert Settings.from_mapping({"auth": {"keys": made.keys}}).auth.keys == made.keys
+
+
 @pytest.mark.parametrize(
     "data",
     [
         {"auth": {"secret": "hush\n" * 20}},
+        {"auth": {"keys": "hush" * 10}},
+        {"auth": {"keys": ["hush" * 10]}},
+        {"auth": {"keys": [{"algorithm": "HS256", "secret": "hush"}]}},
+        {"auth": {"keys": [{"algorithm": "HS256", "secret": ["hush"]}]}},
+        {"auth": {"keys": [{"algorithm": "hs256", "secret": "hush" * 10}]}},
         {"auth": {"secret": "hush"}},
         {"auth": {"secret": ["hush"]}},
         {"auth": {"secret": "hush" * 10, "algorithms": ["ES256"], "public_key": "k"}},
@@ -261,7 +308,13 @@ def test_a_short_secret_is_refused(algorithms: list[str], size: int, problem: st
 def test_secrets_are_never_shown(data: Any) -> None:
     assert "hush" not in refused(data)
     shown = Settings.from_mapping(
-        {"auth": {"secret": "hush" * 10}, "admin": {"token": "hush" * 10}}
+        {
+            "auth": {
+                "secret": "hush" * 10,
+                "keys": [{"algorithm": "HS256", "secret": "hush" * 10}],
+            },
+            "admin": {"token": "hush" * 10},
+        }
     )
     assert "hush" not in repr(shown)
 
@@ -370,7 +423,7 @@ class TestEveryField:
     def test_is_documented(self, field: Setting) -> None:
         assert field.doc.endswith(".")
         assert field.allowed
-        assert field.kind in (bool, int, float, str)
+        assert field.kind in (bool, int, float, str) or field.sections
         assert (field.unit in ("s", "bytes", "bytes/s", "bits")) or not field.unit
 
     def test_has_a_default_that_it_allows(self, field: Setting) -> None:
@@ -399,6 +452,7 @@ def test_every_field_is_listed_once() -> None:
         "tls.key_password",
         "waiting_room.secret",
         "auth.secret",
+        "auth.keys",
     ]
 
 
