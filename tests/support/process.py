@@ -204,13 +204,18 @@ def to_toml(settings: Values) -> str:
     """Settings as a TOML file; a section within a section is written with a dotted name."""
     lines: list[str] = []
 
+    def toml(value: Any) -> str:
+        if isinstance(value, Mapping):
+            return "{" + ", ".join(f"{key} = {toml(own)}" for key, own in value.items()) + "}"
+        if isinstance(value, list):
+            return "[" + ", ".join(map(toml, value)) + "]"
+        # What JSON writes of strings, numbers and booleans is TOML as well.
+        return json.dumps(value)
+
     def section(name: str, values: Mapping[str, Any]) -> None:
         nested = {key: value for key, value in values.items() if isinstance(value, Mapping)}
         lines.append(f"[{name}]")
-        # What JSON writes of strings, numbers, booleans and lists is TOML as well.
-        lines.extend(
-            f"{key} = {json.dumps(value)}" for key, value in values.items() if key not in nested
-        )
+        lines.extend(f"{key} = {toml(value)}" for key, value in values.items() if key not in nested)
         for key, value in nested.items():
             section(f"{name}.{key}", value)
 

@@ -86,6 +86,14 @@ def test_tiers() -> None:
             {"public_key": "key.pem", "algorithms": ["ES256", "EdDSA"], "anonymous": False},
             "with a token (ES256, EdDSA) only",
         ),
+        (
+            {"keys": [{"algorithm": name, "public_key": "k"} for name in ("ES256", "EdDSA")] * 2},
+            "with a token (ES256, EdDSA), or anonymous",
+        ),
+        (
+            {"secret": SECRET, "keys": [{"algorithm": "ES256", "public_key": "k"}]},
+            "with a token (HS256, ES256), or anonymous",
+        ),
     ],
 )
 def test_who_may_connect(auth: dict[str, Any], expected: str) -> None:

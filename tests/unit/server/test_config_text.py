@@ -67,8 +67,9 @@ def test_effective_settings_come_with_their_sources() -> None:
 def test_effective_keys_of_a_list_are_masked_and_come_with_their_line(tmp_path: Path) -> None:
     file = tmp_path / "tidegate.toml"
     file.write_text(
-        '[[auth.keys]]\nkid = "a"\nalgorithm = "HS256"\nsecret = "0123456789abcdef0123456789abcdef"\n'
-        '[auth]\nleeway = 1\n'
+        '[[auth.keys]]\nkid = "a"\nalgorithm = "HS256"\n'
+        'secret = "0123456789abcdef0123456789abcdef"\n'
+        "[auth]\nleeway = 1\n"
     )
     rows = {row.name: (row.value, row.source) for row in effective(load(file))}
     assert rows["auth.keys"] == ('"********"', f"{file}:1")

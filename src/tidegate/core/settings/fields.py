@@ -198,7 +198,9 @@ class Setting:
                 raise self.error(items)
             wrong: list[SettingError] = []
             with collecting(wrong):
-                parts.append(item if isinstance(item, self.kind) else make(self.kind, self.name, item))
+                parts.append(
+                    item if isinstance(item, self.kind) else make(self.kind, self.name, item)
+                )
             for one in wrong:
                 own = str(one).removeprefix(f"{self.name}.")
                 errors.append(SettingError(self.name, f"number {number}: {own}"))

@@ -204,7 +204,8 @@ def test_defaults() -> None:
         ),
         (
             {"auth": {"anonymous": False}},
-            "auth.anonymous = false: needs auth.secret, auth.public_key or auth.keys to let anyone in",
+            "auth.anonymous = false: needs auth.secret, auth.public_key or auth.keys to let anyone"
+            " in",
         ),
     ],
 )
@@ -275,6 +276,15 @@ KEY = {"kid": "new", "algorithm": "HS256", "secret": SECRET}
 )
 def test_a_wrong_key_of_a_list_is_named_by_its_number(keys: object, problem: str) -> None:
     assert refused({"auth": {"keys": keys}}).startswith(f"auth.keys: {problem}")
+
+
+def test_all_mistakes_in_a_list_of_keys_are_named() -> None:
+    keys = [{**KEY, "kid": 5}, KEY, {"algorithm": "ES256", "publickey": "k"}]
+    assert [line.split(":")[1] for line in refused({"auth": {"keys": keys}}).splitlines()] == [
+        " number 1",
+        " number 3",
+        " number 3",
+    ]
 
 
 def test_keys_of_a_list_may_be_of_several_families_and_need_no_kid() -> None:
