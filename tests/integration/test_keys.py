@@ -88,16 +88,17 @@ def test_a_key_that_leaves_the_file_is_refused_after_hup(serve: Start) -> None:
 def test_the_command_signs_with_the_key_that_is_asked_for(tmp_path: Path) -> None:
     config = tmp_path / "tidegate.toml"
     config.write_text(to_toml(auth(NEW, OLD)))
-    command = [Path(sys.executable).with_name("tidegate"), "token"]
-    for kid, options in (("new", []), ("old", ["--kid", "old"])):
+    command = [str(Path(sys.executable).with_name("tidegate")), "token"]
+    cases: list[tuple[str, list[str]]] = [("new", []), ("old", ["--kid", "old"])]
+    for kid, options in cases:
         made = subprocess.run(
-            [*command, "create", "ann", *options, "--config", config],
+            [*command, "create", "ann", *options, "--config", str(config)],
             capture_output=True,
             text=True,
             check=True,
         )
         assert jwt.get_unverified_header(made.stdout.strip())["kid"] == kid
         checked = subprocess.run(
-            [*command, "check", "--config", config], input=made.stdout, text=True, timeout=20
+            [*command, "check", "--config", str(config)], input=made.stdout, text=True, timeout=20
         )
         assert checked.returncode == 0
