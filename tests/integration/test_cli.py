@@ -437,7 +437,7 @@ def test_a_platform_s_port(serve: Start) -> None:
 def test_json_logs(program: Start) -> None:
     server = program("-m tidegate serve --log-format json --set server.host=0.0.0.0")
     assert server.stop() == 0
-    events = [json.loads(line) for line in server.log.splitlines()]
+    events = [json.loads(line) for line in server.lines]
     assert [event["event"] for event in events if event["level"] == "info"] == [
         "started",
         "stopping",

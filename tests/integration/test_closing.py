@@ -40,7 +40,7 @@ def ended(server: Process, name: str) -> tuple[int, str]:
     """The code and reason of the one call of the close handler, once the count is 0 again."""
 
     def ends() -> list[dict[str, Any]]:
-        lines = [line for line in server.log.splitlines() if line.startswith("{")]
+        lines = [line for line in server.lines if line.startswith("{")]
         return [end for end in map(json.loads, lines) if end["id"] == name]
 
     wait_until(ends, 5, f"the end of {name}")

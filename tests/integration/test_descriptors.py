@@ -113,7 +113,7 @@ def test_the_soft_limit_on_open_files_is_raised(serve: Start) -> None:
 
     server = serve(prepare=lower)
     assert server.usage.rlimit(resource.RLIMIT_NOFILE)[0] == 1024
-    warnings = [line for line in server.log.splitlines() if "warning" in line]
+    warnings = [line for line in server.lines if "warning" in line]
     assert len(warnings) == 1
     assert "1024" in warnings[0]
     assert "limits.connections" in warnings[0]

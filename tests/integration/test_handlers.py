@@ -23,7 +23,7 @@ def server(shared_program: Start) -> Process:
 
 
 def ends(server: Process, name: str) -> list[dict[str, object]]:
-    lines = [json.loads(line) for line in server.log.splitlines() if line.startswith("{")]
+    lines = [json.loads(line) for line in server.lines if line.startswith("{")]
     return [end for end in lines if end["id"] == name]
 
 
@@ -43,7 +43,7 @@ def test_a_message_handler_raises(server: Process, command: str) -> None:
         other.send_frame(TEXT, "others go on")
         assert other.message() == "others go on"
     assert [end["code"] for end in ends(server, name)] == [1011]
-    logged = [line for line in server.log.splitlines() if name in line and "{" not in line]
+    logged = [line for line in server.lines if name in line and "{" not in line]
     assert len(logged) == 1, "logged once, with the id of the connection"
     assert SECRET_DETAIL in server.log
     server.wait_open(0)

@@ -24,7 +24,7 @@ def test_refusals_are_in_the_log_with_an_example(serve: Start) -> None:
         assert other.response().status == 400
 
     def lines(reason: str) -> list[str]:
-        return [line for line in server.log.splitlines() if f"refused reason={reason}" in line]
+        return [line for line in server.lines if f"refused reason={reason}" in line]
 
     wait_until(lambda: lines("origin") and lines("bad_request"), 20, "both are logged")
     last = lines("origin")[-1]

@@ -113,6 +113,12 @@ class Process:
         return self._log.read_text(errors="replace")
 
     @property
+    def lines(self) -> list[str]:
+        """The whole lines of it: the last one may be half written."""
+        whole, newline, _ = self.log.rpartition("\n")
+        return whole.split("\n") if newline else []
+
+    @property
     def usage(self) -> psutil.Process:
         """What it uses of the machine."""
         return psutil.Process(self.process.pid)
