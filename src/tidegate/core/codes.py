@@ -32,6 +32,7 @@ __all__ = [
     "BAD_REQUEST",
     "BREAKER",
     "BROADCAST_OFF",
+    "BUFFERS_FULL",
     "COMPRESSION_RATIO",
     "DECISION_TIMEOUT",
     "DRAINED",
@@ -224,6 +225,9 @@ TOKEN_EXPIRED: Final = _row(Close("token_expired", 4501, None, "The token has ex
 AUTH_TIMEOUT: Final = _row(Close("auth_timeout", 4501, None, "No token arrived in time"))
 KICKED: Final = _row(Close("kicked", 4500, None, "Disconnected by the operator"))
 SLOW_CONSUMER: Final = _row(Close("slow_consumer", 4008, 5, "Messages were not read fast enough"))
+BUFFERS_FULL: Final = _row(
+    Close("buffers_full", 1013, 10, "The server keeps too much that was not read or not finished")
+)
 
 # Ends without a close frame from this side.
 HEARTBEAT_TIMEOUT: Final = _row(Close("heartbeat_timeout", 1006, 1, "The peer stopped answering"))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tidegate.core.codes import (
     ABORTED,
+    BUFFERS_FULL,
     HEARTBEAT_TIMEOUT,
     NORMAL,
     UPGRADE_FAILED,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Connection"]
 
+_SMALL_REST = 65536  # of a frame that has begun, to be sent before a close frame
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, zero seconds: close with RST
 
 
@@ -185,6 +187,7 @@ class Connection(Receiver):
             return
         self._move(ENDING)
         self._reader = None
+        self._count_held()
         self.shared.fragments.discard(self)
         if self._outbox is None:
             self._half_close()
@@ -250,6 +253,21 @@ class Connection(Receiver):
         self.shared.poller.ready.append(self.abort)
         self.shared.poller.wake()
 
+    def relieve(self) -> None:
+        """Free what is kept for it, and close it for that (`buffers.Holder`)."""
+        outbox = self._outbox
+        if outbox is not None:
+            outbox.keep_begun_frame()
+        if self._state is OPEN and (
+            outbox is None or (self.shared.tls is None and outbox.size <= _SMALL_REST)
+        ):
+            self.fail(BUFFERS_FULL)
+            return
+        # No close frame fits in, or was taken.
+        if self._end is None:
+            self._end = (ABORTED.code, "", BUFFERS_FULL)
+        self.abort()
+
     def lost(self, reason: Close) -> None:
         """The socket ended without a closing handshake."""
         if self._end is None:
@@ -278,9 +296,11 @@ class Connection(Receiver):
         self._move(CLOSED)
         self.sink = DISCARD
         if self._outbox is not None:
+            self._outbox.discard()
             self._outbox = None
             self.shared.application.drained(self)
         self._reader = None
+        self._count_held()
         end = self._end = self._end or (ABORTED.code, "", ABORTED)
         shared = self.shared
         shared.poller.forget(self.sock.fileno())

@@ -249,6 +249,11 @@ class Engine:
         """Bytes in the outboxes of open connections; a look at those that had one lately."""
         return sum(sender.buffered for sender in self.shared.slow)
 
+    @property
+    def kept(self) -> int:
+        """Bytes that `buffers.max_bytes` bounds: unfinished messages, and outboxes."""
+        return self.shared.buffers.bytes
+
     def take_lag(self) -> float:
         """The longest that the loop was late since the last call, in seconds."""
         lag, self._worst_lag = self._worst_lag, 0.0

@@ -37,6 +37,10 @@ class Leftover:
     def __contains__(self, connection: object) -> bool:
         return connection in self._readers
 
+    def reader(self, connection: Any) -> Reader | None:
+        """The messages of a connection, if it has such."""
+        return self._readers.get(connection)
+
     def keep(self, connection: Any, reader: Reader) -> None:
         """Keep what was read for a connection; the oldest one's are dropped when it is too many."""
         if len(self._readers) >= _MOST:
@@ -48,7 +52,10 @@ class Leftover:
 
     def drop(self, connection: Any) -> None:
         """Handle no more messages of a connection; tell the application if it has ended."""
-        if self._readers.pop(connection, None) is not None and connection.closed:
+        if self._readers.pop(connection, None) is None:
+            return
+        connection._count_held()
+        if connection.closed:
             poller = connection.shared.poller
             poller.ready.append(connection._announce_close)
             poller.wake()

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from tidegate.engine.buffers import Buffers
 
 __all__ = ["DISCARD", "LOOKS", "Outbox", "RoomFrames", "Sink"]
 
@@ -22,6 +25,17 @@ class RoomFrames(bytes):
     """
 
     messages: int
+    _buffers: Buffers | None = None  # that count it, once some outbox keeps it
+
+    def keep_in(self, buffers: Buffers) -> None:
+        """Count it as long as it exists, which is as long as some outbox keeps it."""
+        if self._buffers is None:
+            self._buffers = buffers
+            buffers.count(len(self))
+
+    def __del__(self) -> None:
+        if self._buffers is not None:
+            self._buffers.count(-len(self))
 
     @classmethod
     def of(cls, frames: Iterable[bytes]) -> RoomFrames:
@@ -52,9 +66,12 @@ class Outbox:
     What is dropped is counted in ``dropped``, by policy. What is not of a room is never dropped;
     ``overflow`` is called when it does not fit in. The frame that the outbox began with may be
     larger than ``max_bytes``, so that a peer is not too slow for taking one large message in parts.
+
+    What it keeps is counted in ``buffers``; call ``discard`` before it is thrown away.
     """
 
     __slots__ = (
+        "_buffers",
         "_chunks",
         "_dropped",
         "_fixed",
@@ -68,6 +85,7 @@ class Outbox:
         "_taken_at_looks",
         "_urgent",
         "max_bytes",
+        "own",
         "size",
     )
 
@@ -77,6 +95,7 @@ class Outbox:
         overflow: Callable[[], None],
         policy: str,
         dropped: Counter[str],
+        buffers: Buffers,
     ) -> None:
         # What the socket was offered last and has not taken whole. Nothing may be put before its
         # rest: the peer has the beginning of it, or it is in a TLS record that waits to be sent.
@@ -88,6 +107,7 @@ class Outbox:
         self._overflow: Callable[[], None] | None = overflow
         self._policy = policy
         self._dropped = dropped
+        self._buffers = buffers
         # Chunks are numbered as they come. At each look the count is noted, so that the count of
         # some looks ago says which chunks are older than that, and no chunk needs a time.
         self._taken = 0
@@ -97,6 +117,8 @@ class Outbox:
         self.max_bytes = max_bytes
         self.size = 0
         """Bytes that wait."""
+        self.own = 0
+        """How many of them no other outbox keeps as well: all but the frames of rooms."""
 
     def send(self, data: bytes, /) -> int:
         """Keep ``data`` and return its length."""
@@ -125,6 +147,10 @@ class Outbox:
         self._head = data
         self._head_sent = sent
         self.size = len(data) - sent
+        if type(data) is RoomFrames:
+            data.keep_in(self._buffers)
+        else:
+            self._count(self.size)
 
     def push(self, data: bytes) -> None:
         """Keep ``data`` whatever the bound: for the close frame, the last one."""
@@ -144,6 +170,13 @@ class Outbox:
         self._fixed = 0
         self._urgent.clear()
         self.size = len(self._head) - self._head_sent
+        self._count((0 if type(self._head) is RoomFrames else self.size) - self.own)
+
+    def discard(self) -> None:
+        """Drop all that waits."""
+        self._head = b""
+        self._head_sent = 0
+        self.keep_begun_frame()
 
     def look(self) -> bool:
         """Call :data:`LOOKS` times in the greatest age; True when the peer is to be closed.
@@ -174,6 +207,8 @@ class Outbox:
                 return False
             self.size -= sent
             if sent:
+                if type(self._head) is not RoomFrames:
+                    self._count(-sent)
                 self._idle_looks = 0
             self._head_sent += sent
             if self._head_sent == len(self._head):
@@ -186,17 +221,22 @@ class Outbox:
     def _keep(self, data: bytes) -> None:
         chunks = self._chunks
         self.size += len(data)
+        if type(data) is RoomFrames:
+            data.keep_in(self._buffers)
+            chunks.append(data)
+            self._taken += 1
+            return
+        self._count(len(data))
         # A chunk costs more than a few bytes are worth, and what waits is to be bounded.
-        if (
-            chunks
-            and type(data) is bytes
-            and type(chunks[-1]) is bytes
-            and len(chunks[-1]) + len(data) <= _SMALL_BYTES
-        ):
+        if chunks and type(chunks[-1]) is bytes and len(chunks[-1]) + len(data) <= _SMALL_BYTES:
             chunks[-1] += data
         else:
             chunks.append(data)
             self._taken += 1
+
+    def _count(self, size: int) -> None:
+        self.own += size
+        self._buffers.count(size)
 
     def _next(self) -> bool:
         """Take up what comes next, small frames joined into one system call."""
@@ -204,13 +244,24 @@ class Outbox:
         self._urgent.clear()
         total = sum(map(len, parts))
         self.size += total
+        copied = total
         chunks = self._chunks
         while chunks and (not parts or total + len(chunks[0]) <= _JOIN_BYTES):
-            parts.append(chunks.popleft())
-            total += len(parts[-1])
+            part = chunks.popleft()
+            parts.append(part)
+            total += len(part)
+            if type(part) is RoomFrames:
+                copied += len(part)
             if self._fixed:
                 self._fixed -= 1
-        self._head = parts[0] if len(parts) == 1 else b"".join(parts)
+        if len(parts) == 1:
+            self._head = parts[0]
+            if type(self._head) is RoomFrames:
+                copied = 0
+        else:
+            self._head = b"".join(parts)
+        if copied:
+            self._count(copied)
         return bool(parts)
 
     def _number_of(self, place: int) -> int:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from tidegate.core.codes import EOF, MESSAGE_ABUSE, POLICY, REASONS, RESET, Close
 from tidegate.core.timing.rates import Meter
 from tidegate.engine.application import BLOCKED_SECONDS
+from tidegate.engine.buffers import SHARED_WEIGHT
 from tidegate.engine.handling import BACKLOG, EARLY, LONG, Handling
 from tidegate.engine.later import SERVED_SECONDS
 from tidegate.engine.poller import READ, WRITE
@@ -128,6 +129,16 @@ class Receiver(Handling):
             self._look_ahead(reader)
         elif reader.pending >= _READ_AHEAD:
             self._pause()
+        if self._reader is not None or self in self.shared.buffers.held:
+            self._count_held()
+
+    def _count_held(self) -> None:
+        """Count what has come and is not handled, after that has changed."""
+        shared = self.shared
+        reader = self._reader
+        if reader is None and shared.leftover:
+            reader = shared.leftover.reader(self)
+        shared.buffers.hold(self, 0 if reader is None else reader.held)
 
     def _look_ahead(self, reader: Reader) -> None:
         """Take control frames while messages wait: a ping is answered, and a close is seen.
@@ -154,6 +165,15 @@ class Receiver(Handling):
         self._reader = None
         if reader.pending and not self.shared.cancels:
             self.shared.leftover.keep(self, reader)
+
+    @property
+    def kept(self) -> float:
+        """What is kept for it, in bytes by weight (`buffers.Holder`)."""
+        outbox = self._outbox
+        kept: float = self.shared.buffers.held.get(self, 0)
+        if outbox is not None:
+            kept += outbox.own + SHARED_WEIGHT * (outbox.size - outbox.own)
+        return kept
 
     def _pump(self, light: int = LIGHT_BYTES) -> None:
         """Handle whole messages until none is left, or a handler or the time asks to wait.
@@ -235,6 +255,7 @@ class Receiver(Handling):
             return
         if self._reader is not None:
             self._pump(_ANY_SIZE)
+            self._count_held()
         if (
             self._paused
             and not self._held & BACKLOG
@@ -356,6 +377,10 @@ class Receiver(Handling):
     def _is_over(self) -> bool:
         """Whether nothing more is read."""
         return self._state is ENDING or self._state is CLOSED
+
+    @abstractmethod
+    def relieve(self) -> None:
+        """Free what is kept for it, and close it for that (`buffers.Holder`)."""
 
     @abstractmethod
     def fail(self, reason: Close, detail: str = "") -> None:

@@ -128,7 +128,11 @@ class Sender(Entry):
         shared = self.shared
         settings = shared.outbox
         outbox = self._outbox = Outbox(
-            settings.max_bytes, self._overflow, settings.policy, shared.stats.messages_dropped
+            settings.max_bytes,
+            self._overflow,
+            settings.policy,
+            shared.stats.messages_dropped,
+            shared.buffers,
         )
         outbox.begin(frame, sent)
         self.sink = outbox

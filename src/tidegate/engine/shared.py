@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from tidegate.core.timing.deadlines import Deadlines
+from tidegate.engine.buffers import Buffers
 from tidegate.engine.later import Later
 from tidegate.engine.leftover import Leftover
 
@@ -44,6 +45,7 @@ class Shared:
     __slots__ = (
         "application",
         "at_work",
+        "buffers",
         "cancels",
         "close_timeout",
         "closing",
@@ -133,6 +135,10 @@ class Shared:
         """Connections that have begun a message and not finished it."""
         self.slow: Deadlines[Any] = Deadlines()
         """Connections that have, or lately had, an outbox."""
+        self.buffers = Buffers(
+            settings.most_kept, self.later.add, self._relieved, (self.closing, self.slow)
+        )
+        """What all of them keep, counted and bounded."""
         self.deferred: dict[Any, Callable[[Any], Any]] = {}
         """Methods of the application to call when the one at work for a connection is done."""
         self.leftover = Leftover()
@@ -162,6 +168,10 @@ class Shared:
         self.unfinished.apply(settings.limits)
         self.lingerers.unfinished.apply(settings.limits)
         self.outbox = settings.outbox
+        self.buffers.apply(settings.most_kept)
         self.close_timeout = settings.server.close_timeout
         self.handshake_timeout = settings.server.handshake_timeout
         self.heartbeat_timeout = settings.heartbeat.timeout
+
+    def _relieved(self, ended: int) -> None:
+        self.host.warn(f"buffers.max_bytes is used up: closed those who used the most, {ended} now")

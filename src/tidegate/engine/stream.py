@@ -143,7 +143,7 @@ class Stream(Entry, asyncio.Transport):
         self._shared.stats.outgoing.other_bytes += sent
         if sent < len(data):
             self._waiting.append(data[sent:] if sent else data)
-            self._buffered += len(data) - sent
+            self._keep(self._buffered + len(data) - sent)
             self._watch()
             if self._buffered > self._high and not self._write_paused:
                 self._write_paused = True
@@ -254,6 +254,22 @@ class Stream(Entry, asyncio.Transport):
         self._release()
         self._listener.ask(self._sock, self._peer, request, self._shared.poller.now)
 
+    @property
+    def kept(self) -> float:
+        """What is kept for it, in bytes (`buffers.Holder`)."""
+        return self._buffered
+
+    def relieve(self) -> None:
+        """Free what is kept for it, and end it (`buffers.Holder`)."""
+        self._waiting.clear()
+        self._keep(0)
+        self._end_soon(None)
+
+    def _keep(self, size: int) -> None:
+        """Count the bytes that wait."""
+        self._buffered = size
+        self._shared.buffers.hold(self, size)
+
     def _release(self) -> None:
         """Leave the socket to others."""
         self._protocol = None
@@ -278,7 +294,7 @@ class Stream(Entry, asyncio.Transport):
                 data = waiting[0]
                 sent = self._sock.send(data)
                 self._progress = True
-                self._buffered -= sent
+                self._keep(self._buffered - sent)
                 self._shared.stats.outgoing.other_bytes += sent
                 if sent < len(data):
                     waiting[0] = data[sent:]
@@ -310,7 +326,7 @@ class Stream(Entry, asyncio.Transport):
             return
         self._closing = True
         self._waiting.clear()
-        self._buffered = 0
+        self._keep(0)
         self._shared.closing.discard(self)
         self._shared.poller.forget(self._sock.fileno())
         with contextlib.suppress(OSError):

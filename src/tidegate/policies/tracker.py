@@ -177,7 +177,7 @@ class ConnectionTracker:
             counts.open,
             counts.peak,
             counts.limit,
-            min(1.0, counts.utilization),
+            counts.utilization,
             counts.unique_ips,
             counts.unique_users,
         )

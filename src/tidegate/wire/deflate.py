@@ -100,6 +100,11 @@ class Inflation:
         self._rest = data + _TAIL
         self._most = max(RATIO_FROM, len(data) * deflate.max_ratio)
 
+    @property
+    def held(self) -> int:
+        """How many bytes are kept for it."""
+        return len(self._made) + len(self._rest)
+
     def more(self, size: int) -> bytes | None:
         """Inflate until there are `size` bytes; the whole message when it has no more than that.
 

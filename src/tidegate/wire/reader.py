@@ -40,6 +40,10 @@ _Utf8Decoder = codecs.getincrementaldecoder("utf-8")
 class Inflating(Protocol):
     """One compressed message that is being inflated."""
 
+    @property
+    def held(self) -> int:
+        """How many bytes are kept for it."""
+
     def more(self, size: int, /) -> bytes | None:
         """Inflate until there are `size` bytes; the whole message when it has no more than that.
 
@@ -54,6 +58,10 @@ class _Plain:
 
     def __init__(self, message: bytes) -> None:
         self._message = message
+
+    @property
+    def held(self) -> int:
+        return len(self._message)
 
     def more(self, size: int) -> bytes | None:
         return self._message if len(self._message) <= size else None
@@ -131,6 +139,13 @@ class Reader:
         return len(self._buffer) - self._at
 
     @property
+    def held(self) -> int:
+        """How many bytes are kept: those that were fed, and the message in progress."""
+        inflating = self._inflating
+        size = len(self._buffer) + len(self._message)
+        return size if inflating is None else size + inflating.held
+
+    @property
     def idle(self) -> bool:
         """Whether nothing is held: no unread bytes and no message in progress."""
         return self._opcode == 0 and len(self._buffer) == self._at
@@ -140,10 +155,13 @@ class Reader:
         if self._closed:
             return
         if self._at:
-            del self._buffer[: self._at]
-            self._ahead -= self._at
-            self._at = 0
+            self._drop_read()
         self._buffer += data
+
+    def _drop_read(self) -> None:
+        del self._buffer[: self._at]
+        self._ahead -= self._at
+        self._at = 0
 
     def next(self, light: int = 1 << 63) -> tuple[int, Any] | None:
         """Return the next message or control frame as (opcode, content), or None.
@@ -301,6 +319,7 @@ class Reader:
                 raise ProtocolError(_INVALID_DATA, "text is not UTF-8") from None
         self._message += piece
         if self._left:
+            self._drop_read()  # the next bytes may be a while in coming
             return None
         self._left = -1
         return self._finish(light) if self._final else None
@@ -310,6 +329,7 @@ class Reader:
             self._inflating = self._deflate.begin(bytes(self._message))
         else:
             self._inflating = _Plain(bytes(self._message))
+        self._message = bytearray()
         return self._inflate(light)
 
     def _inflate(self, light: int) -> tuple[int, Any]:
@@ -326,7 +346,6 @@ class Reader:
         opcode = self._opcode
         self._opcode = 0
         self._compressed = False
-        self._message = bytearray()
         self._fragments = 0
         self._checker = None
         return opcode, (text_of(message) if opcode == TEXT else message)

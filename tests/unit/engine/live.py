@@ -124,6 +124,7 @@ class Live:
         for waiting in (engine.heartbeat, engine.openings, engine.closing, engine.fragments):
             assert len(waiting) == 0
         assert len(engine.unfinished) == 0
+        assert engine.buffers.bytes == 0
         assert not engine.tasks
         numbers = [number for number, _, _ in self.recorder.ends]
         assert sorted(numbers) == sorted(

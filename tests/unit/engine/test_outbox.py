@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tidegate.engine.buffers import Buffers
 from tidegate.engine.outbox import DISCARD, Outbox
 from tidegate.wire.frames import BINARY, CLOSE, PING, PONG, encode, encode_close
 from tidegate.wire.reader import Reader
@@ -36,8 +37,12 @@ def never() -> None:
     raise AssertionError("overflow without need")
 
 
+def unbounded() -> Buffers:
+    return Buffers(1 << 40, lambda work: None, lambda ended: None)
+
+
 def outbox(first: bytes, sent: int = 0, max_bytes: int = BIG) -> Outbox:
-    box = Outbox(max_bytes, never, "disconnect", Counter())
+    box = Outbox(max_bytes, never, "disconnect", Counter(), unbounded())
     box.begin(first, sent)
     return box
 
@@ -110,7 +115,7 @@ def test_an_error_of_the_socket_comes_out() -> None:
 )
 def test_the_bound(first: bytes, sizes: list[int], over: bool) -> None:
     calls: list[int] = []
-    box = Outbox(10, lambda: calls.append(box.size), "disconnect", Counter())
+    box = Outbox(10, lambda: calls.append(box.size), "disconnect", Counter(), unbounded())
     box.begin(first, 0)
     for size in sizes:
         assert box.send(bytes(size)) == size
@@ -119,7 +124,7 @@ def test_the_bound(first: bytes, sizes: list[int], over: bool) -> None:
 
 def test_it_overflows_once_and_keeps_nothing_from_then_on() -> None:
     calls: list[None] = []
-    box = Outbox(10, lambda: calls.append(None), "disconnect", Counter())
+    box = Outbox(10, lambda: calls.append(None), "disconnect", Counter(), unbounded())
     box.begin(b"12345678", 0)
     for size in (3, 3, 1):
         assert box.send(bytes(size)) == size
@@ -300,7 +305,7 @@ def test_everything_arrives_once_in_order_and_whole(
 @settings(max_examples=60, deadline=None)
 def test_never_more_waits_than_the_bound(sizes: list[int], bound: int) -> None:
     overflows: list[int] = []
-    box = Outbox(bound, lambda: overflows.append(len(kept)), "disconnect", Counter())
+    box = Outbox(bound, lambda: overflows.append(len(kept)), "disconnect", Counter(), unbounded())
     kept: list[bytes] = []
     for number, size in enumerate(sizes):
         data = bytes([number]) * size

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tidegate.engine.buffers import Buffers
 from tidegate.engine.outbox import LOOKS, Outbox, RoomFrames
 
 POLICIES = ["disconnect", "drop_oldest", "drop_newest"]
@@ -35,7 +36,8 @@ class Box(Outbox):
     def __init__(self, policy: str, max_bytes: int = 11) -> None:
         self.overflows = 0
         self.dropped: Counter[str] = Counter()
-        super().__init__(max_bytes, self.overflowed, policy, self.dropped)
+        self.counted = Buffers(1 << 40, lambda work: None, lambda ended: None)
+        super().__init__(max_bytes, self.overflowed, policy, self.dropped, self.counted)
         self.begin(b"00", 1)
 
     def overflowed(self) -> None:
@@ -52,6 +54,7 @@ class Box(Outbox):
         peer = Peer()
         peer.takes = 1 << 20
         assert self.flush(peer)
+        assert self.counted.bytes == self.own == 0
         return peer.got[::2].decode()
 
 

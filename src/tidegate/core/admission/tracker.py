@@ -331,8 +331,8 @@ class ConnectionTracker:
 
     @property
     def utilization(self) -> float:
-        """`open` as a share of the limit; 1 when the limit is 0, above 1 after it was lowered."""
-        return self._open / self._limit if self._limit else 1.0
+        """`open` as a share of the limit, 0 to 1; 1 also after the limit was lowered below it."""
+        return min(1.0, self._open / self._limit) if self._limit else 1.0
 
     @property
     def unique_ips(self) -> int:

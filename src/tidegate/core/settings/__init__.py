@@ -14,7 +14,12 @@ from tidegate.core.settings.fields import Setting, SettingError, SettingErrors
 from tidegate.core.settings.lifetime import DrainSettings, HeartbeatSettings
 from tidegate.core.settings.limits import POLICIES, LimitsSettings, Tier
 from tidegate.core.settings.log import LogSettings
-from tidegate.core.settings.messages import DeflateSettings, MessagesSettings, OutboxSettings
+from tidegate.core.settings.messages import (
+    BuffersSettings,
+    DeflateSettings,
+    MessagesSettings,
+    OutboxSettings,
+)
 from tidegate.core.settings.pressure import SheddingSettings, ZonesSettings
 from tidegate.core.settings.server import (
     AdminSettings,
@@ -31,6 +36,7 @@ __all__ = [
     "AuthKey",
     "AuthSettings",
     "BreakerSettings",
+    "BuffersSettings",
     "DeflateSettings",
     "DrainSettings",
     "HeartbeatSettings",

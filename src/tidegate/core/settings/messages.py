@@ -7,7 +7,7 @@ from typing import ClassVar, Final
 
 from tidegate.core.settings.fields import Section, setting
 
-__all__ = ["DeflateSettings", "MessagesSettings", "OutboxSettings"]
+__all__ = ["BuffersSettings", "DeflateSettings", "MessagesSettings", "OutboxSettings"]
 
 _MOST: Final = 10_000_000
 _FASTEST: Final = 1_000_000
@@ -114,6 +114,21 @@ class OutboxSettings(Section):
         "disconnect",
         "What happens beyond these bounds; a client sees a disconnect, but not a gap in a room.",
         choices=("disconnect", "drop_oldest", "drop_newest"),
+        live=True,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class BuffersSettings(Section):
+    """What is kept for all connections together."""
+
+    section: ClassVar[str] = "buffers"
+    max_bytes: int = setting(
+        128 * _MIB,
+        "Unfinished messages and outboxes in all; beyond it, those who use the most are closed.",
+        unit="bytes",
+        low=_MIB,
+        high=1024 * _GIB,
         live=True,
     )
 

@@ -25,7 +25,12 @@ from tidegate.core.settings.fields import (
 from tidegate.core.settings.lifetime import DrainSettings, HeartbeatSettings
 from tidegate.core.settings.limits import LimitsSettings, Tier
 from tidegate.core.settings.log import LogSettings
-from tidegate.core.settings.messages import DeflateSettings, MessagesSettings, OutboxSettings
+from tidegate.core.settings.messages import (
+    BuffersSettings,
+    DeflateSettings,
+    MessagesSettings,
+    OutboxSettings,
+)
 from tidegate.core.settings.pressure import SheddingSettings, ZonesSettings
 from tidegate.core.settings.server import (
     AdminSettings,
@@ -56,6 +61,7 @@ class Settings:
     heartbeat: HeartbeatSettings = field(default_factory=HeartbeatSettings)
     messages: MessagesSettings = field(default_factory=MessagesSettings)
     outbox: OutboxSettings = field(default_factory=OutboxSettings)
+    buffers: BuffersSettings = field(default_factory=BuffersSettings)
     deflate: DeflateSettings = field(default_factory=DeflateSettings)
     proxies: ProxiesSettings = field(default_factory=ProxiesSettings)
     auth: AuthSettings = field(default_factory=AuthSettings)
@@ -82,6 +88,11 @@ class Settings:
                 raise admin.error("host", "must not be server.host as well")
             if admin.port and admin.port == server.port:
                 raise admin.error("port", "must not be server.port as well")
+
+    @property
+    def most_kept(self) -> int:
+        """`buffers.max_bytes` as it is in force: room for four messages of `max_size` at least."""
+        return max(self.buffers.max_bytes, 4 * self.messages.max_size)
 
     @classmethod
     def from_mapping(cls, data: Mapping[str, Mapping[str, object]]) -> Settings:

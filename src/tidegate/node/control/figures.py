@@ -180,6 +180,13 @@ METRICS = (
         lambda node: node.engine.buffered,
     ),
     Description(
+        "websocket_buffers_bytes",
+        "gauge",
+        "",
+        "Bytes of unfinished messages and outboxes, shared ones once; see buffers.max_bytes.",
+        lambda node: node.engine.kept,
+    ),
+    Description(
         "websocket_messages_received_total",
         "counter",
         "type",

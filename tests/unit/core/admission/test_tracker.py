@@ -143,6 +143,9 @@ def test_utilization() -> None:
     held(tracker.acquire("192.0.2.1"))
     assert tracker.utilization == 0.25
     assert make(connections=0).utilization == 1.0
+    held(tracker.acquire("192.0.2.1"))
+    tracker.apply(LimitsSettings(connections=1), {})
+    assert tracker.utilization == 1.0  # a share, though two are open
 
 
 class TestIdentify:

@@ -215,6 +215,7 @@ LIVE = {
     ),
     "heartbeat": "interval timeout idle_timeout",
     "outbox": "max_bytes max_age kernel_bytes policy",
+    "buffers": "max_bytes",
     "drain": "on_sigterm window",
     "server": "origins handshake_timeout close_timeout shutdown_timeout",
     "auth": "algorithms secret public_key keys issuer audience timeout leeway",
