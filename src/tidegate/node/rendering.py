@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 from math import ceil
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from tidegate.core.admission.attempt import Lease, Reject
 from tidegate.core.codes import UNAUTHORIZED, WAITING, Refusal, close_text, http_body
@@ -24,14 +24,20 @@ if TYPE_CHECKING:
     from tidegate.wire.handshake import Request
 
 __all__ = [
+    "Parts",
     "Terms",
     "grant",
     "http_refusal",
     "in_band_refusal",
     "refusal",
     "refusal_headers",
+    "refusal_parts",
     "waiting",
+    "waiting_parts",
 ]
+
+Parts: TypeAlias = tuple[int, bytes, tuple[tuple[str, str], ...]]
+"""Status, body and headers of an HTTP response."""
 
 _ADMITTED: Final = Admission.ADMITTED
 _UNIDENTIFIED: Final = Admission.UNIDENTIFIED
@@ -111,12 +117,17 @@ def waiting(wait: Wait, terms: Terms) -> Grant | bytes:
 
 
 def _sent_away(away: Away) -> bytes:
+    return http_response(*waiting_parts(away))
+
+
+def waiting_parts(away: Away) -> Parts:
+    """Return status, body and headers of the response that gives a client its ticket."""
     headers = (
         *refusal_headers(WAITING, away.retry_after, None),
         ("X-Queue-Ticket", away.ticket),
         ("X-Queue-Position", str(away.position)),
     )
-    return http_response(WAITING.status, http_body(WAITING, away.retry_after), headers)
+    return WAITING.status, http_body(WAITING, away.retry_after), headers
 
 
 def refusal_headers(
@@ -136,10 +147,15 @@ def refusal_headers(
 @lru_cache(maxsize=512)
 def http_refusal(reason: Refusal, retry_after: int | None, limit: int | None) -> bytes:
     """Return the HTTP response that refuses an attempt."""
+    return http_response(*refusal_parts(reason, retry_after, limit))
+
+
+def refusal_parts(reason: Refusal, retry_after: int | None, limit: int | None) -> Parts:
+    """Return status, body and headers of the response that refuses an attempt."""
     headers = refusal_headers(reason, retry_after, limit)
     if reason is UNAUTHORIZED:
         headers += _CHALLENGE
-    return http_response(reason.status, http_body(reason, retry_after), headers)
+    return reason.status, http_body(reason, retry_after), headers
 
 
 @lru_cache(maxsize=512)

@@ -12,7 +12,7 @@ from tidegate.core.admission.breaker import CircuitBreaker as Breaker
 from tidegate.core.admission.breaker import State
 from tidegate.core.codes import BREAKER
 from tidegate.core.settings import BreakerSettings
-from tidegate.policies.refusing import refused
+from tidegate.gate.refused import refused
 
 __all__ = ["BreakerStats", "CircuitBreaker"]
 

@@ -11,7 +11,7 @@ from typing import Final
 from tidegate.core.admission.pacing import Pacer as Slots
 from tidegate.core.codes import RATE_LIMITED
 from tidegate.core.settings import PacingSettings
-from tidegate.policies.refusing import refused
+from tidegate.gate.refused import refused
 
 __all__ = ["Pacer", "PacerStats"]
 

@@ -9,7 +9,7 @@ from typing import Final, Generic, TypeVar
 from tidegate.core.messaging.rooms import Rooms as Members
 from tidegate.core.settings import LimitsSettings
 from tidegate.errors import ConfigError
-from tidegate.policies.refusing import refused
+from tidegate.gate.refused import refused
 
 __all__ = ["Rooms"]
 

@@ -13,10 +13,10 @@ from tidegate.core.admission.shedding import Change, Signals, Zone
 from tidegate.core.admission.shedding import LoadShedder as Zones
 from tidegate.core.codes import SHEDDING
 from tidegate.core.settings import Settings, SheddingSettings
+from tidegate.gate.refused import refused
 from tidegate.node.pressure.descriptors import descriptors_used_ratio
 from tidegate.node.pressure.memory import Memory
 from tidegate.node.pressure.signals import Sparing
-from tidegate.policies.refusing import refused
 from tidegate.policies.ticking import Ticking
 from tidegate.policies.tracker import ConnectionTracker
 

@@ -10,7 +10,7 @@ from tidegate.addresses import counted
 from tidegate.core.admission import attempt as core
 from tidegate.core.admission.tracker import ConnectionTracker as Counts
 from tidegate.core.settings import LimitsSettings, Tier
-from tidegate.policies.refusing import rejected
+from tidegate.gate.refused import rejected
 
 __all__ = ["ConnectionTracker", "Lease", "TrackerStats"]
 

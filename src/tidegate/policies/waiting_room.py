@@ -14,8 +14,8 @@ from tidegate.core.admission.waiting_room import WaitingRoom as Queue
 from tidegate.core.codes import QUEUE_FULL, SERVER_LIMIT, WAIT_TIMEOUT
 from tidegate.core.settings import Settings, WaitingRoomSettings
 from tidegate.errors import Refused
+from tidegate.gate.refused import refused, rejected
 from tidegate.policies.pacer import Pacer
-from tidegate.policies.refusing import refused, rejected
 from tidegate.policies.shedder import LoadShedder, shedding_off
 from tidegate.policies.ticking import Ticking
 from tidegate.policies.tracker import ConnectionTracker, Lease

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 from msgspec import Struct, convert
 
 if TYPE_CHECKING:
-    from tidegate.node.control.parts import Parts
+    from tidegate.core.admission.shedding import LoadShedder
+    from tidegate.core.admission.tracker import ConnectionTracker
+    from tidegate.core.messaging.rooms import Rooms
+    from tidegate.core.stats import Stats
+    from tidegate.gate.waiting import WaitingClients
 
-__all__ = ["Connections", "Load", "Messages", "Snapshot", "Waiting", "snapshot"]
+__all__ = ["Connections", "Counted", "Load", "Messages", "Snapshot", "Waiting", "snapshot"]
 
 
 class Connections(Struct, frozen=True, rename="camel"):
@@ -82,8 +86,18 @@ class Snapshot(Struct, frozen=True, rename="camel"):
     waiting: Waiting
 
 
-def snapshot(node: Parts) -> Snapshot:
-    """Return the counters of a node, as they are now."""
+class Counted(Protocol):
+    """What has the counters: a node, or a gate without an engine."""
+
+    stats: Stats
+    tracker: ConnectionTracker
+    rooms: Rooms[Any]
+    shedder: LoadShedder
+    waiting: WaitingClients[Any]
+
+
+def snapshot(node: Counted, now: float | None = None) -> Snapshot:
+    """Return the counters of a node, as they are at `now` (monotonic seconds)."""
     stats, tracker = node.stats, node.tracker
     figures = {
         **stats.snapshot(),
@@ -98,7 +112,18 @@ def snapshot(node: Parts) -> Snapshot:
             rejected=sum(stats.rejected.values()),
         ),
         "rooms": len(node.rooms),
-        "load": node.zones.snapshot(monotonic()),
+        "load": _load(node.shedder, monotonic() if now is None else now),
         "waiting": Waiting(now=len(node.waiting), kept=node.waiting.kept),
     }
     return convert(figures, Snapshot)
+
+
+def _load(shedder: LoadShedder, now: float) -> Load:
+    return Load(
+        zone=shedder.zone.label,
+        since=round(now - shedder.since, 3),
+        pressure=round(shedder.pressure, 4),
+        driver=shedder.driver,
+        pressures={name: round(value, 4) for name, value in shedder.pressures.items()},
+        acts=shedder.acts,
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from time import perf_counter, process_time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from tidegate.core.admission.shedding import Signals
 from tidegate.node.pressure.descriptors import descriptors_used_ratio
@@ -12,9 +12,8 @@ from tidegate.node.pressure.memory import Memory
 
 if TYPE_CHECKING:
     from tidegate.core.admission.tracker import ConnectionTracker
-    from tidegate.engine.engine import Engine
 
-__all__ = ["Readings", "Sparing"]
+__all__ = ["Loop", "Readings", "Sparing"]
 
 # Of all time, what one reading may take.
 _SHARE: Final = 0.01
@@ -46,20 +45,31 @@ class Sparing:
         return self._value
 
 
+class Loop(Protocol):
+    """What has the connections, and measures the event loop that they are in."""
+
+    @property
+    def buffered(self) -> int:
+        """Bytes that wait in all outboxes."""
+
+    def take_lag(self) -> float:
+        """Return the longest that the loop was late since the last call, in seconds."""
+
+
 class Readings:
     """Reads all signals of one node. ``cpu_time`` is the CPU time of this process in seconds."""
 
     def __init__(
         self,
         tracker: ConnectionTracker,
-        engine: Engine,
+        loop: Loop,
         *,
         memory: Callable[[], float | None] | None = None,
         descriptors: Callable[[], float | None] = descriptors_used_ratio,
         cpu_time: Callable[[], float] = process_time,
     ) -> None:
         self._tracker = tracker
-        self._engine = engine
+        self._loop = loop
         self._memory = Sparing(Memory().share if memory is None else memory)
         self._descriptors = Sparing(descriptors)
         self._cpu_time = cpu_time
@@ -71,11 +81,11 @@ class Readings:
         return Signals(
             # Where nobody is let in at all, there is nothing to be close to.
             connections=tracker.utilization if tracker.limit else None,
-            loop_lag=self._engine.take_lag(),
+            loop_lag=self._loop.take_lag(),
             cpu=self._cpu(now),
             memory=self._memory(now),
             descriptors=self._descriptors(now),
-            buffered=self._engine.buffered,
+            buffered=self._loop.buffered,
         )
 
     def _cpu(self, now: float) -> float | None:

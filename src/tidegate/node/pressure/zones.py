@@ -11,7 +11,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from itertools import islice
 from math import ceil, inf
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from tidegate.core.admission.shedding import Change, LoadShedder, Signals, Zone
 from tidegate.core.codes import SHED
@@ -88,18 +88,6 @@ class Zones:
         for connection in self._unshed.take():
             if self._may_go(connection, now):
                 self._close(connection)
-
-    def snapshot(self, now: float) -> dict[str, Any]:
-        """Zone, pressure and what drives it, as plain values."""
-        shedder = self._shedder
-        return {
-            "zone": shedder.zone.label,
-            "since": round(now - shedder.since, 3),
-            "pressure": round(shedder.pressure, 4),
-            "driver": shedder.driver,
-            "pressures": {name: round(value, 4) for name, value in shedder.pressures.items()},
-            "acts": shedder.acts,
-        }
 
     def _sample(self, now: float, may_shed: bool) -> None:
         shedder = self._shedder

@@ -23,7 +23,7 @@ class World:
         self.engine = SimpleNamespace(take_lag=lambda: 0.125, buffered=77)
         self.readings = Readings(
             self.tracker,
-            self.engine,  # type: ignore[arg-type]
+            self.engine,
             memory=lambda: 0.5,
             descriptors=lambda: None,
             cpu_time=lambda: self.cpu,

@@ -1,4 +1,4 @@
-"""From a row of the table of reasons to the exception that the policies raise."""
+"""From a row of the table of reasons to the exception that Python code gets."""
 
 from __future__ import annotations
 
