@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,7 +11,7 @@ from tidegate.core.stats import Traffic
 from tidegate.engine.fanout import Fanout
 from tidegate.engine.outbox import DISCARD
 
-__all__ = ["EVER", "NOW", "FakeConnection", "FakePoller", "make_fanout"]
+__all__ = ["EVER", "NOW", "FakeConnection", "FakePoller", "at_once", "make_fanout"]
 
 EVER, NOW = float("inf"), 0.0
 """Until when a step of fan-out goes on: to the end, or for one look at the clock."""
@@ -84,3 +85,9 @@ def make_fanout(poller: FakePoller | None = None, traffic: Traffic | None = None
     stats: Any = SimpleNamespace(outgoing=traffic or Traffic(header=2))
     any_poller: Any = poller or FakePoller()
     return Fanout(any_poller, stats)
+
+
+def at_once(items: Iterable[Any], do: Callable[[Any], None]) -> None:
+    """Do something with each of many, as an engine that has the time."""
+    for item in items:
+        do(item)

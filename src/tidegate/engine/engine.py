@@ -10,7 +10,7 @@ import asyncio
 import gc
 import secrets
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -267,6 +267,10 @@ class Engine:
             self.shared.poller.ready.append(work)
             self.shared.poller.wake()
 
+    def each(self, items: Iterable[Connection], do: Callable[[Connection], None]) -> None:
+        """Do something with each of many; what takes too long comes behind what is ready."""
+        self.shared.later.each(items, do)
+
     def _background(self, until: float) -> bool:
         """Do what comes behind all that is ready; True when some is left."""
         left = self.shared.later.step()
@@ -287,27 +291,37 @@ class Engine:
             self._beat(now)
         if lag > _STALL_SECONDS:
             return  # what came during the stall is read before anyone is found to be late
-        for opening in shared.openings.due(now):
-            opening.timeout()
-        for connection in shared.closing.due(now):
-            connection.closing_timeout()
-        for connection in shared.fragments.due(now):
-            connection.fragment_timeout()
-        for connection in shared.slow.due(now):
-            connection.look()
+        each = shared.later.each
+        each(shared.openings.take(now), lambda opening: opening.timeout())
+        each(shared.closing.take(now), Connection.closing_timeout)
+        each(shared.fragments.take(now), Connection.fragment_timeout)
+        each(shared.slow.take(now), Connection.look)
         shared.lingerers.sweep(now)
         shared.host.tick(now)
 
     def _beat(self, now: float) -> None:
         beat = self._heartbeat.tick(now)
+        each = self.shared.later.each
         if beat.pings:
-            frame = encode(PING, _STAMP.pack(monotonic()))
-            for connection in beat.pings:
-                connection.ping(frame)
-        for connection in beat.dead:
-            connection.dead()
-        for connection in beat.idle:
-            connection.end(IDLE_TIMEOUT)
+            each(beat.pings, _ping)
+        if beat.dead:
+            each(beat.dead, _lost)
+        if beat.idle:
+            each(beat.idle, _end_idle)
+
+
+def _ping(connection: Connection) -> None:
+    if connection.open:
+        connection.ping(encode(PING, _STAMP.pack(monotonic())))
+
+
+def _lost(connection: Connection) -> None:
+    if not connection.closed:
+        connection.dead()
+
+
+def _end_idle(connection: Connection) -> None:
+    connection.end(IDLE_TIMEOUT)
 
 
 def _tls(settings: Settings) -> ssl.SSLContext | None:

@@ -8,9 +8,9 @@ not for all.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from tidegate.engine.poller import Poller
@@ -21,6 +21,8 @@ SERVED_SECONDS = 0.0005
 """How long the messages of one connection are handled before it goes behind the others."""
 
 _STEP_SECONDS = 0.002
+
+T = TypeVar("T")
 
 
 class Later:
@@ -36,6 +38,24 @@ class Later:
         """Do some work when the others were served."""
         self._work.append(work)
         self._poller.wake()
+
+    def each(self, items: Iterable[T], do: Callable[[T], None]) -> None:
+        """Do something with each of many: what takes too long for one go comes behind the others.
+
+        Args:
+            items: taken one by one, when each is its turn. It may have changed by then.
+        """
+        left = iter(items)
+
+        def some() -> None:
+            until = monotonic() + _STEP_SECONDS
+            for item in left:
+                do(item)
+                if monotonic() >= until:
+                    self.add(some)
+                    return
+
+        some()
 
     def step(self) -> bool:
         """Do one piece, and more while there is time; True when some is left."""

@@ -16,7 +16,9 @@ that wait, or a lease is kept for it.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
+from functools import partial
+from itertools import islice
 from math import ceil, inf
 from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
 
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 __all__ = ["Host", "WaitingClients"]
 
 C = TypeVar("C")
+T = TypeVar("T")
 _C = TypeVar("_C", contravariant=True)
 
 _BATCH: Final = 64
@@ -243,27 +246,42 @@ class WaitingClients(Generic[C]):
 
         Call it about ten times a second.
         """
-        for nonce in self._kept_until.due(now):
-            self._tracker.release(self._kept.pop(nonce))
-            self._stats.waited["expired"] += 1
+        self._each(self._kept_until.take(now), partial(self._lapse, "expired"))
         if self._admission.draining:
             self._end_all(now)
             return
         room = self._room
         if not room:
             return
-        for key in room.expired(now):
-            if isinstance(key, Held):
-                self._end(key, _WAIT_TIMEOUT, "expired")
-            else:
-                self._stats.waited["expired"] += 1
-                del self._until[key]
+        self._each(room.expired(now), self._expire)
         self._promote()
         if now >= self._next_look:
             self._next_look = now + _BETWEEN_LOOKS
-            for status in room.status(now):
-                if isinstance(status.key, Held) and status.key not in self._opening:
-                    self._host.tell(status.key.client, status)
+            self._each(room.status(now), self._tell)
+
+    def _each(self, items: Iterator[T], do: Callable[[T], None]) -> None:
+        """Do something with each of many, in batches, so that nobody else waits for all of them."""
+        done = 0
+        for item in islice(items, _BATCH):
+            do(item)
+            done += 1
+        if done == _BATCH:
+            self._host.schedule(0.0, lambda: self._each(items, do))
+
+    def _lapse(self, how: str, nonce: Hashable) -> None:
+        self._tracker.release(self._kept.pop(nonce))
+        self._stats.waited[how] += 1
+
+    def _expire(self, key: Hashable) -> None:
+        if isinstance(key, Held):
+            self._end(key, _WAIT_TIMEOUT, "expired")
+        else:
+            self._stats.waited["expired"] += 1
+            del self._until[key]
+
+    def _tell(self, status: Status[Any]) -> None:
+        if isinstance(status.key, Held) and status.key not in self._opening:
+            self._host.tell(status.key.client, status)
 
     def _wake(self, seconds: float = 0.0) -> None:
         # Not at once: this may be inside the end of another connection.
@@ -327,19 +345,21 @@ class WaitingClients(Generic[C]):
         self._kept_until.set(nonce, until)
 
     def _end_all(self, now: float) -> None:
-        for nonce in self._kept_until.due(inf):
-            self._tracker.release(self._kept.pop(nonce))
-            self._stats.waited["drained"] += 1
+        self._each(self._kept_until.take(inf), partial(self._lapse, "drained"))
         room = self._room
         if not room:
             return
-        for held in (*self._opening, *self._seated.values()):
-            if room.leave(held, now):
-                self._end(held, _DRAINING, "drained")
-        for nonce in self._until:
-            room.leave(nonce, now)
-            self._stats.waited["drained"] += 1
-        self._until.clear()
+
+        def end(key: Hashable) -> None:
+            if not room.leave(key, now):
+                return  # the tick before has begun with the same ones
+            if isinstance(key, Held):
+                self._end(key, _DRAINING, "drained")
+            else:
+                del self._until[key]
+                self._stats.waited["drained"] += 1
+
+        self._each(iter((*self._opening, *self._seated.values(), *self._until)), end)
 
     def _end(self, held: Held, reject: Reject, how: str) -> None:
         self._stats.waited[how] += 1

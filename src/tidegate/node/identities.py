@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from time import monotonic, time
 from typing import TYPE_CHECKING
 
@@ -25,7 +26,9 @@ if TYPE_CHECKING:
     from tidegate.gate.tokens import Authenticator
     from tidegate.node.users import Users
 
-__all__ = ["Identities"]
+__all__ = ["Each", "Identities"]
+
+Each = Callable[[Iterable["Connection"], Callable[["Connection"], None]], None]
 
 
 class Identities:
@@ -89,12 +92,14 @@ class Identities:
         self._expiries.discard(connection)
         self._unidentified.discard(connection)
 
-    def tick(self, now: float) -> None:
-        """End connections whose token has expired, or did not come in time."""
-        for connection in self._expiries.due(now):
-            connection.end(TOKEN_EXPIRED)
-        for connection in self._unidentified.due(now):
-            connection.end(AUTH_TIMEOUT)
+    def tick(self, now: float, each: Each) -> None:
+        """End connections whose token has expired, or did not come in time.
+
+        Args:
+            each: does something with each of many, spread where that takes long.
+        """
+        each(self._expiries.take(now), lambda connection: connection.end(TOKEN_EXPIRED))
+        each(self._unidentified.take(now), lambda connection: connection.end(AUTH_TIMEOUT))
 
     def apply(self, settings: Settings) -> None:
         """Take over the settings that can change."""

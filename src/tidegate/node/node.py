@@ -334,7 +334,7 @@ class Node:
 
     def tick(self, now: float) -> None:
         """Do what is due: tokens that end, positions that end, admissions, zones."""
-        self._identities.tick(now)
+        self._identities.tick(now, self.engine.each)
         self.waiting.tick(now)
         self._refusal_log.tick(now)
         self.zones.tick(now, may_shed=not self.shutdown.begun)

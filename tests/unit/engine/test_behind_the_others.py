@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.unit.engine.live import Live, masked, run
-from tidegate.engine import receiving
+from tidegate.engine import later, receiving
 from tidegate.engine.connection import Connection
 
 
@@ -56,5 +56,22 @@ def test_a_large_message_is_handled_behind_small_ones_of_others() -> None:
             assert second.sock.send(masked("x")) == len(masked("x"))
             await first.frame()
             assert order == ["small", "large"]
+
+    run(main())
+
+
+def test_each_of_many_is_spread_by_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(range(1000))
+    monkeypatch.setattr(later, "monotonic", lambda: next(clock))  # each look takes a second
+
+    async def main() -> None:
+        async with Live() as live:
+            shared = live.node.engine.shared
+            done: list[int] = []
+            live.node.engine.each(iter(range(5)), done.append)  # type: ignore[arg-type]
+            assert done == [0], "the rest comes behind the others"
+            while shared.later.step():
+                pass
+            assert done == [0, 1, 2, 3, 4]
 
     run(main())

@@ -114,6 +114,23 @@ def test_tick_after_the_longest_wait_turns_away() -> None:
     assert node.stats.waited["left"] == 0
 
 
+@pytest.mark.parametrize("how", ["too long", "drained"])
+def test_ends_of_many_positions_are_spread_over_turns(how: str) -> None:
+    node = world(waiting_room={"size": 1000, "max_wait": 10.0})
+    node.enter()
+    peers = [node.hold(number) for number in range(300)]
+    node.now += 100.0
+    node.admission.draining = how == "drained"
+    node.waiting.tick(node.now)
+    found = [sum(peer.ended is not None for peer in peers)]
+    while node.soon:
+        node.soon.pop(0)()
+        found.append(sum(peer.ended is not None for peer in peers))
+    assert found[-1] == 300
+    assert max(new - old for old, new in zip([0, *found], found, strict=False)) <= 100
+    assert len(node.waiting) == 0
+
+
 def test_hold_in_a_full_waiting_room_is_refused() -> None:
     node = world(waiting_room={"size": 1})
     node.enter()

@@ -6,6 +6,7 @@ from typing import Any, cast
 
 import pytest
 
+from tests.support.members import at_once
 from tidegate.core.admission.attempt import ANONYMOUS, Identity, Lease, Reject
 from tidegate.core.admission.tracker import ConnectionTracker
 from tidegate.core.codes import (
@@ -91,7 +92,7 @@ class World:
 
     def pass_time(self, seconds: float) -> None:
         self.now += seconds
-        self.identities.tick(self.now)
+        self.identities.tick(self.now, at_once)
 
 
 @pytest.fixture

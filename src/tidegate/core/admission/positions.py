@@ -159,13 +159,11 @@ class Positions(Generic[K]):
         self.leave(head[3], now)
         return head[3]
 
-    def expired(self, now: float) -> list[K]:
-        """Take out those that have ended by `now`, and return them in the order of their ends."""
-        over: list[K] = []
+    def expired(self, now: float) -> Iterator[K]:
+        """Take out and yield those that have ended by `now`, one by one, the first to end first."""
         while (end := self._first_end()) is not None and end[0] <= now:
-            over.append(end[2])
             self.leave(end[2], now)
-        return over
+            yield end[2]
 
     def position(self, key: K) -> int | None:
         """The position of a key, from 1 at the head; None when it has none."""

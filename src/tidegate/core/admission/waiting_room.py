@@ -151,12 +151,11 @@ class WaitingRoom:
         self._forget(key)
         return True
 
-    def expired(self, now: float) -> list[Hashable]:
-        """Take out those that have waited too long, or did not come back, and return their keys."""
-        over = self._positions.expired(now)
-        for key in over:
+    def expired(self, now: float) -> Iterator[Hashable]:
+        """Take out those that have waited too long, or did not come back, and yield their keys."""
+        for key in self._positions.expired(now):
             self._forget(key)
-        return over
+            yield key
 
     def status(self, now: float) -> Iterator[Status[Hashable]]:
         """Yield what holders are to be told; call it a few times a second. See `Positions`."""

@@ -44,15 +44,16 @@ class Deadlines(Generic[T]):
 
     def due(self, now: float) -> list[T]:
         """Remove and return the keys whose deadline is `now` or earlier, the earliest first."""
-        found: list[T] = []
-        heap = self._heap
-        while heap and heap[0][0] <= now:
-            entry = heapq.heappop(heap)
+        return list(self.take(now))
+
+    def take(self, now: float) -> Iterator[T]:
+        """Remove and yield these one by one; those that were not asked for keep their deadline."""
+        while self._heap and self._heap[0][0] <= now:
+            entry = heapq.heappop(self._heap)
             key = entry[2]
             if self._entries.get(key) is entry:
                 del self._entries[key]
-                found.append(key)
-        return found
+                yield key
 
     def next(self) -> float | None:
         """Return the earliest deadline, or None when there are none."""

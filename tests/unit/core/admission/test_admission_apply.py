@@ -88,7 +88,7 @@ def test_the_waiting_room() -> None:
     assert room.enter("b", attempt(3), 0.0) is None
     apply(admission, tracker, limits=limits, pacing=OFF, waiting_room={"size": 2, "max_wait": 5})
     assert room.enter("b", attempt(3), 0.0) == 2
-    assert room.expired(5.0) == ["a", "b"]
+    assert list(room.expired(5.0)) == ["a", "b"]
 
 
 def test_the_window_over_which_a_draining_server_spreads_its_refusals() -> None:

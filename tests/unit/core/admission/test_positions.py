@@ -114,13 +114,13 @@ def test_every_way_out_gives_the_position_back(way_out: str) -> None:
         assert room.promote(T0) == "a"
     else:
         room.enter("b", 0, T0, until=T0 + 1)
-        assert room.expired(T0 + 1) == ["b"]
+        assert list(room.expired(T0 + 1)) == ["b"]
     assert len(room) == 1
     assert room.enter("c", 0, T0 + 1) == 2
     assert room.enter("d", 0, T0 + 1) is None
     # And nothing of it is left to come up later.
-    assert len(room.expired(late)) == 1
-    assert room.expired(late + 1) == ["c"]
+    assert len(list(room.expired(late))) == 1
+    assert list(room.expired(late + 1)) == ["c"]
     assert len(room) == 0
 
 
@@ -156,15 +156,15 @@ def test_when_a_position_ends(arrived: float | None, until: float | None, ends: 
     room = Positions[str](10, MAX_WAIT)
     room.enter("a", 0, T0, arrived, until)
     if ends > T0:
-        assert room.expired(ends - 0.001) == []
-    assert room.expired(ends) == ["a"]
-    assert room.expired(ends) == []
+        assert list(room.expired(ends - 0.001)) == []
+    assert list(room.expired(ends)) == ["a"]
+    assert list(room.expired(ends)) == []
 
 
 def test_a_holder_that_comes_back_gets_more_time_but_not_without_end() -> None:
     room = Positions[str](10, MAX_WAIT)
     now = T0
-    while not room.expired(now):
+    while not list(room.expired(now)):
         room.enter("a", 0, now, until=now + 4)
         now += 3
     assert T0 + MAX_WAIT <= now < T0 + MAX_WAIT + 3
@@ -174,7 +174,7 @@ def test_those_whose_time_is_over_go_in_the_order_of_it() -> None:
     room = Positions[str](10, MAX_WAIT)
     for key, until in (("a", 7.0), ("b", 3.0), ("c", 9.0), ("d", 3.0)):
         room.enter(key, 0, T0, until=T0 + until)
-    assert room.expired(T0 + 8) == ["b", "d", "a"]
+    assert list(room.expired(T0 + 8)) == ["b", "d", "a"]
     assert room.position("c") == 1
 
 

@@ -117,7 +117,7 @@ class PositionsMachine(RuleBasedStateMachine):
     def expired(self) -> None:
         over = [key for key in self.waiting if self.end(key) <= self.now]
         over.sort(key=lambda key: (self.end(key), self.waiting[key][2]))
-        assert self.room.expired(self.now) == over
+        assert list(self.room.expired(self.now)) == over
         for key in over:
             self.forget(key)
 

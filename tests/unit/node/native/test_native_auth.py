@@ -7,6 +7,7 @@ from time import monotonic
 
 import pytest
 
+from tests.support.members import at_once
 from tests.unit.node.native.native_world import SECRET, Peer, World, error
 from tidegate.core.codes import TOKEN_EXPIRED, UNAUTHORIZED, USER_LIMIT, Close, Refusal, close_text
 from tidegate.engine.states import Admission
@@ -49,9 +50,9 @@ def test_auth_as_the_first_message_opens_the_connection(world: World) -> None:
     assert seen == [(True, 1, Admission.ADMITTED)] * 2
     peer.on_send = lambda: None
     assert world.say(peer, type="join", room="lobby", id=1)[0]["type"] == "ack"
-    world.identities.tick(monotonic() + 30)  # it was in time, and its token is still good
+    world.identities.tick(monotonic() + 30, at_once)  # it was in time, and its token is still good
     assert peer.open
-    world.identities.tick(monotonic() + 61)
+    world.identities.tick(monotonic() + 61, at_once)
     assert peer.ends == [ended_by(TOKEN_EXPIRED)]
 
 
@@ -61,7 +62,7 @@ def test_auth_of_an_anonymous_connection_moves_it_to_its_user(world: World) -> N
     assert "ann" in world.users
     (said,) = world.say(peer, type="room_message", room="lobby", data=1)
     assert said["from"] == "ann"
-    world.identities.tick(monotonic() + 61)
+    world.identities.tick(monotonic() + 61, at_once)
     assert peer.ends == [ended_by(TOKEN_EXPIRED)]
 
 
@@ -79,11 +80,11 @@ def test_auth_with_a_newer_token_extends_the_connection(world: World) -> None:
     world.say(peer, type="join", room="lobby")
     later = world.token("ann", age=-1000)  # made in the future: it ends later
     assert world.say(peer, type="auth", token=later, id=7) == [{"type": "ack", "id": 7}]
-    world.identities.tick(monotonic() + 100)
+    world.identities.tick(monotonic() + 100, at_once)
     assert (peer.open, peer.rooms, world.tracker.user_count("ann")) == (True, ("lobby",), 1)
     (said,) = world.say(peer, type="auth", token="nonsense", id=8)
     assert (said["code"], said["id"]) == ("invalid_token", 8)
-    world.identities.tick(monotonic() + 2000)
+    world.identities.tick(monotonic() + 2000, at_once)
     assert peer.ends == [ended_by(TOKEN_EXPIRED)]
 
 
@@ -150,5 +151,5 @@ def test_connection_that_ends_while_it_is_welcomed_leaves_nothing(world: World) 
     peer.on_send = lambda: world.leave(peer)
     world.say(peer, type="auth", token=world.token("ann"))
     assert (len(world.users), world.tracker.open, world.tracker.user_count("ann")) == (0, 0, 0)
-    world.identities.tick(monotonic() + 1000)
+    world.identities.tick(monotonic() + 1000, at_once)
     assert len(peer.ends) == 1, "a connection that is gone has a deadline"
