@@ -9,20 +9,24 @@ import socket
 import ssl
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import jwt
 import pytest
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
+from websockets.typing import Subprotocol
 
 from tests.conftest import Start
 from tests.support.certificates import client_context, make_certificate
 from tests.support.crowd import Crowd
 from tests.support.net import wait_until
 from tests.support.process import Process, to_toml
+from tidegate.wire.codecs import JSON_V1
 
 OLD, NEW = "an old secret of 32 bytes or more!", "a new secret of 32 bytes or more!"
 
@@ -40,6 +44,42 @@ def served_by(server: Process, certificate: Path) -> bool:
         except ssl.SSLCertVerificationError:
             return False
     return True
+
+
+class Talk(threading.Thread):
+    """A client of the native protocol that talks until it is told to stop."""
+
+    def __init__(self, url: str, context: ssl.SSLContext) -> None:
+        super().__init__(daemon=True)
+        self._url = url
+        self._context = context
+        self.over = threading.Event()
+        self.answers = 0
+        self.start()
+
+    def run(self) -> None:
+        with connect(
+            self._url, ssl=self._context, subprotocols=[Subprotocol(JSON_V1)], proxy=None
+        ) as client:
+            client.recv(10)
+            while not self.over.is_set():
+                client.send('{"type": "ping", "id": 1}')
+                client.recv(10)
+                self.answers += 1
+
+
+@contextmanager
+def talking(url: str, context: ssl.SSLContext, count: int) -> Iterator[list[Talk]]:
+    """So many clients that talk all the time."""
+    talks = [Talk(url, context) for _ in range(count)]
+    wait_until(lambda: all(talk.answers for talk in talks), 20, "all are connected")
+    try:
+        yield talks
+    finally:
+        for talk in talks:
+            talk.over.set()
+        for talk in talks:
+            talk.join(10)
 
 
 def hang_up(server: Process, says: str) -> None:
@@ -61,14 +101,17 @@ def test_hup_under_load_changes_certificate_limit_and_secret_and_cuts_nobody_off
     def settings(per_ip: int, secret: str) -> dict[str, dict[str, object]]:
         return {
             "limits": {"per_ip": per_ip, "per_user": 1000},
+            "messages": {"per_second": 0},
             "auth": {"secret": secret},
             "tls": {"certificate": str(certificate), "key": str(key)},
         }
 
-    server = serve(settings(3, OLD))
+    crowd = 20
+    server = serve(settings(3 + crowd, OLD))
     url = f"wss://127.0.0.1:{server.port}/ws"
     context = client_context(old_certificate)
     with (
+        talking(url, context, crowd) as talks,
         connect(url, ssl=context, additional_headers=bearer(OLD), proxy=None) as one,
         connect(url, ssl=context, additional_headers=bearer(OLD), proxy=None) as two,
         connect(url, ssl=context, proxy=None) as three,
@@ -77,7 +120,7 @@ def test_hup_under_load_changes_certificate_limit_and_secret_and_cuts_nobody_off
             pass
         certificate.write_bytes(new[0].read_bytes())
         key.write_bytes(new[1].read_bytes())
-        server.configure(settings(5, NEW))
+        server.configure(settings(5 + crowd, NEW))
         hang_up(server, "settings reloaded")
         for client in (one, two, three):
             assert client.ping().wait(5)
@@ -93,6 +136,36 @@ def test_hup_under_load_changes_certificate_limit_and_secret_and_cuts_nobody_off
             assert refused.value.response.status_code == 401
             for client in (one, two, three):
                 assert client.ping().wait(5)
+        heard = [talk.answers for talk in talks]
+        wait_until(
+            lambda: all(talk.answers > before for talk, before in zip(talks, heard, strict=True)),
+            10,
+            "all are still answered",
+        )
+
+
+@pytest.mark.parametrize(
+    ("after", "says"),
+    [
+        ({"limits": {"per_ip": -3}}, "the settings were not reloaded"),
+        ({}, "tiers.gold"),
+    ],
+    ids=["a wrong setting", "a tier that is gone"],
+)
+def test_hup_takes_the_certificate_whatever_the_settings_are(
+    serve: Start, tmp_path: Path, after: dict[str, dict[str, object]], says: str
+) -> None:
+    (tmp_path / "new").mkdir()
+    certificate, key = make_certificate(tmp_path)
+    new = make_certificate(tmp_path / "new")
+    tls: dict[str, object] = {"certificate": str(certificate), "key": str(key)}
+    server = serve({"tls": tls, "tiers": {"gold": {"connections": 5}}})
+    os.replace(new[0], certificate)
+    os.replace(new[1], key)
+    server.configure({"tls": tls, **after})
+    hang_up(server, "certificate and keys reloaded")
+    assert says in server.log
+    assert served_by(server, certificate)
 
 
 def test_hup_with_a_wrong_file_keeps_what_was_and_says_why(serve: Start) -> None:

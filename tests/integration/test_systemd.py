@@ -88,6 +88,18 @@ def test_serve_tells_systemd_how_it_goes(serve: Start, manager: tuple[Manager, s
 
 
 @pytest.mark.parametrize("manager", ["a file"], indirect=True)
+def test_serve_tells_systemd_that_it_reloads(serve: Start, manager: tuple[Manager, str]) -> None:
+    heard, address = manager
+    server = serve(environment={"NOTIFY_SOCKET": address})
+    wait_until(lambda: heard.heard_of("READY") == ["1"], what="READY=1")
+    server.signal(signal.SIGHUP)
+    wait_until(lambda: heard.heard_of("READY") == ["1", "1"], what="READY=1 again")
+    reloading = next(said for said in heard.heard if "RELOADING" in said)
+    assert reloading["RELOADING"] == "1"
+    assert 0 < int(reloading["MONOTONIC_USEC"]) <= time.monotonic_ns() // 1000
+
+
+@pytest.mark.parametrize("manager", ["a file"], indirect=True)
 def test_the_watchdog_hears_nothing_from_a_loop_that_stands_still(
     program: Start, manager: tuple[Manager, str]
 ) -> None:

@@ -46,7 +46,7 @@ class _NoKeyError(jwt.PyJWTError):
 
 _DETAILS: Mapping[type[jwt.PyJWTError], str] = {
     _NoKeyError: "it names no key of auth.keys (kid), and auth.secret is not set",
-    jwt.ExpiredSignatureError: "it has expired",
+    jwt.ExpiredSignatureError: "its end (exp) is in the past",
     jwt.ImmatureSignatureError: "it is not valid yet (nbf)",
     jwt.InvalidSignatureError: "the signature does not match",
     jwt.InvalidAlgorithmError: "its algorithm is not that of the key, or not in auth.algorithms",

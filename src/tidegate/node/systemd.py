@@ -11,8 +11,9 @@ import contextlib
 import logging
 import os
 import socket
-from collections.abc import AsyncIterator, Callable, Mapping, MutableMapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import replace
+from time import monotonic_ns
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from tidegate.engine.endpoints import Endpoint, adopt
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from tidegate.core.settings import Settings
     from tidegate.node.shutdown import Shutdown
 
-__all__ = ["Notifier", "Passed", "passed_sockets", "reporting"]
+__all__ = ["Notifier", "Passed", "passed_sockets", "reloading", "reporting"]
 
 _log = logging.getLogger("tidegate")
 
@@ -167,6 +168,21 @@ async def reporting(
     finally:
         work.cancel()
         notifier.send("STATUS=stopped")
+        notifier.close()
+
+
+@contextlib.contextmanager
+def reloading(environment: Mapping[str, str]) -> Iterator[None]:
+    """Report that the service reloads its settings, as long as the context lasts.
+
+    `Type=notify-reload` of systemd.service(5) waits for the end of it.
+    """
+    notifier = Notifier(environment)
+    notifier.send("RELOADING=1", f"MONOTONIC_USEC={monotonic_ns() // 1000}")
+    try:
+        yield
+    finally:
+        notifier.send("READY=1")
         notifier.close()
 
 

@@ -15,6 +15,7 @@ import structlog
 
 from tidegate.core.settings.changes import values_of
 from tidegate.errors import ConfigError
+from tidegate.node import systemd
 
 if TYPE_CHECKING:
     from tidegate.core.settings import Settings
@@ -43,16 +44,19 @@ class Reloading:
 
     def reload(self) -> None:
         """Take over the settings that can change, and the files."""
+        with systemd.reloading(os.environ):
+            self._reload()
+
+    def _reload(self) -> None:
         try:
             if self._load is not None:
-                applied, restart = self._node.apply(values_of(self._load()))
-                if restart:
-                    names = ", ".join(restart)
-                    _log.warning("these settings need a restart to change", settings=names)
-                _log.info("settings reloaded", changed=len(applied))
-            self._take_files()
+                self._take_settings(self._load())
         except ConfigError as error:
             _log.error("the settings were not reloaded", error=str(error))
+        try:
+            self._take_files()
+        except ConfigError as error:
+            _log.error("certificate and keys were not reloaded", error=str(error))
 
     async def watch(self) -> None:
         """Take over files that were replaced; for ever."""
@@ -68,6 +72,14 @@ class Reloading:
             except ConfigError as error:
                 # Certificate and key are replaced one after the other: the next look may like them.
                 _log.warning("a certificate or key was replaced but not taken", error=str(error))
+
+    def _take_settings(self, new: Settings) -> None:
+        gone = [f"tiers.{name}" for name in self._node.settings.tiers if name not in new.tiers]
+        applied, restart = self._node.apply(values_of(new))
+        if restart or gone:
+            names = ", ".join((*restart, *gone))
+            _log.warning("these settings need a restart to change", settings=names)
+        _log.info("settings reloaded", changed=len(applied))
 
     def _take_files(self) -> None:
         self._seen = self._signature()
