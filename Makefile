@@ -47,6 +47,10 @@ format: $(READY) ## Format the code and fix what the linter can
 bench: $(READY) ## Compare with other servers in one run (under 6 minutes)
 	@$(BIN)/python -m bench $(ARGS)
 
+.PHONY: bench-asgi
+bench-asgi: $(READY) ## Compare ASGI servers on one FastAPI application (4 minutes)
+	@$(BIN)/python -m bench.asgi $(ARGS)
+
 .PHONY: bench-storm
 bench-storm: $(READY) ## Cut 15,000 connections that all come back at once (3 minutes)
 	@$(BIN)/python -m bench.storm $(ARGS)

@@ -121,13 +121,24 @@ class Process:
         if code is not None:
             raise BenchError(f"{self.log.stem} ended with {code}: {self.tail()}")
 
+    def _pids(self) -> list[int]:
+        """Return the process and those that it has started: workers have the connections."""
+        found = [self.pid]
+        for pid in found:
+            with suppress(OSError):
+                for task in Path(f"/proc/{pid}/task").iterdir():
+                    found += map(int, (task / "children").read_text().split())
+        return found
+
     def memory(self) -> int:
         """Return its user-space memory in bytes: its proportional set size."""
         self.check()
-        for line in Path(f"/proc/{self.pid}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
-                return int(line.split()[1]) * 1024
-        raise BenchError("no Pss in smaps_rollup")
+        total = 0
+        for pid in self._pids():
+            for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+                if line.startswith("Pss:"):
+                    total += int(line.split()[1]) * 1024
+        return total
 
     def scheduled(self) -> tuple[float, float]:
         """Return for how long its threads ran, and for how long they waited for the core.
@@ -136,7 +147,7 @@ class Process:
         """
         self.check()
         ran = waited = 0
-        threads = list(Path(f"/proc/{self.pid}/task").iterdir())
+        threads = [task for pid in self._pids() for task in Path(f"/proc/{pid}/task").iterdir()]
         for thread in threads:
             with suppress(OSError):
                 figures = (thread / "schedstat").read_text().split()

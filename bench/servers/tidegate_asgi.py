@@ -1,21 +1,22 @@
-"""The Starlette endpoints of the uvicorn peer, on Tidegate: all policies on.
+"""An application of the peers on Tidegate, with all policies on: Starlette's, or one that is named.
 
-python tidegate_asgi.py PORT CONNECTIONS
+python tidegate_asgi.py PORT CONNECTIONS [MODULE:APP]
 """
 
 import asyncio
 import gc
 import signal
 import sys
-
-from bench.servers.uvicorn_peer import app
+from importlib import import_module
 
 from tidegate import Settings
 from tidegate.asgi.server import AsgiServer
 from tidegate.node.loop import loop_factory
 
 
-async def main(port: int, connections: int) -> None:
+async def main(port: int, connections: int, where: str = "uvicorn_peer:app") -> None:
+    module, _, name = where.partition(":")
+    app = getattr(import_module(f"bench.servers.{module}"), name)
     settings: dict[str, dict[str, object]] = {
         "server": {"port": port, "path": ""},
         "limits": {"connections": connections, "per_ip": connections},
@@ -30,4 +31,4 @@ async def main(port: int, connections: int) -> None:
 if __name__ == "__main__":
     signal.signal(signal.SIGUSR2, lambda *_: gc.collect() and None)
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        runner.run(main(*map(int, sys.argv[1:])))
+        runner.run(main(int(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:]))
