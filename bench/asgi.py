@@ -58,7 +58,7 @@ class Sizes:
     """Those that are broadcast to."""
     fans: int = 7
     echoes: int = 8
-    http_seconds: float = 1.5
+    http_seconds: int = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +137,7 @@ def _settled(server: Process, port: int) -> int:
     return server.memory()
 
 
-def _http(port: int, seconds: float) -> float:
+def _http(port: int, seconds: int) -> float:
     """Return requests a second, by wrk on the core of the load."""
     wrk = shutil.which("wrk")
     if wrk is None:
@@ -179,7 +179,7 @@ def measure(server: Server, figures: Figures, sizes: Sizes) -> Steps:
             echo = partial(load.echo, group, 64, 0.15)
             yield from _median(figures, "echo", echo, sizes.echoes)
         with suppress(BenchError):
-            _http(port, 0.3)
+            _http(port, 1)
         figures["http"] = _http(port, sizes.http_seconds)
 
 
@@ -244,7 +244,7 @@ def main() -> int:
     if not names or options.rounds < 1:
         parser.error("no such servers, or no round")
     console = Console(width=None if sys.stdout.isatty() else 160)
-    sizes = Sizes(200, 500, 3, 2, 0.5) if options.quick else Sizes()
+    sizes = Sizes(200, 500, 3, 2, 1) if options.quick else Sizes()
     notes: list[str] = []
     try:
         prepare.compile_c()

@@ -159,7 +159,8 @@ def on_signals(shutdown: Shutdown, reload: Callable[[], None] | None = None) -> 
 
     Args:
         reload: called at SIGHUP. With it, SIGQUIT stops as SIGINT does, and the other signals that
-            would end the process without a close frame are noted in the log, and do nothing.
+            would end the process without a close frame are noted in the log, and do nothing;
+            those that have a handler already keep it.
     """
     if threading.current_thread() is not threading.main_thread():
         _log.info("signals do not end this server, because it is not in the main thread")
@@ -181,7 +182,11 @@ def on_signals(shutdown: Shutdown, reload: Callable[[], None] | None = None) -> 
     others: dict[int, Callable[[], None]] = {}
     if reload is not None:
         actions[signal.SIGQUIT] = shutdown.begin_stop
-        others = {number: partial(_ignore, number) for number in _DEADLY}
+        others = {
+            number: partial(_ignore, number)
+            for number in _DEADLY
+            if signal.getsignal(number) is signal.SIG_DFL
+        }
         others[signal.SIGHUP] = reload
     for number, action in actions.items():
         loop.add_signal_handler(number, act, action)

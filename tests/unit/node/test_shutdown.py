@@ -334,3 +334,19 @@ def test_signals_are_left_alone_afterwards() -> None:
         assert asked.calls == []
 
     run_guarded(main())
+
+
+def test_signals_that_have_a_handler_keep_it() -> None:
+    seen: list[int] = []
+
+    async def main() -> None:
+        with on_signals(Asked(), lambda: None):  # type: ignore[arg-type]
+            os.kill(os.getpid(), signal.SIGUSR1)
+            await until(lambda: seen)
+            assert signal.getsignal(signal.SIGUSR2) is not signal.SIG_DFL
+
+    before = signal.signal(signal.SIGUSR1, lambda number, _: seen.append(number))
+    try:
+        run_guarded(main())
+    finally:
+        signal.signal(signal.SIGUSR1, before)
