@@ -1,1 +1,5 @@
-"""ASGI applications on the engine: WebSockets behind the gate, HTTP by uvicorn's protocol."""
+"""ASGI applications behind the gate: on our engine, or by the middleware on other servers."""
+
+from tidegate.asgi.middleware import GateMiddleware
+
+__all__ = ["GateMiddleware"]

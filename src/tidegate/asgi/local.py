@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, inf
 from random import random
 from time import monotonic, time
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
@@ -28,6 +28,7 @@ from tidegate.core.messaging.rooms import Rooms
 from tidegate.core.settings import Settings
 from tidegate.core.settings.changes import differences, merged, only
 from tidegate.core.stats import Stats
+from tidegate.core.timing.rates import Rates
 from tidegate.gate.decision import Admit, Decision, OpeningRequest, Pending, Wait
 from tidegate.gate.gate import Gate
 from tidegate.gate.identity import Identifier, Later, TokenIdentifier
@@ -94,6 +95,8 @@ class LocalGate:
             settings.limits.per_room, settings.limits.rooms_per_connection
         )
         """The rooms of whatever is built on this gate, within its limits."""
+        self.rates = Rates(settings.messages, settings.limits.rooms_per_connection)
+        """How fast each connection may send."""
         self.shedder = LoadShedder(settings, clock())
         self.admission = Admission(settings, self.tracker, self.shedder, chance, self._dry_run)
         self.waiting: WaitingClients[Any] = WaitingClients(
@@ -118,6 +121,8 @@ class LocalGate:
         self._undecided = 0
         self._lag = 0.0
         self._next_sample = clock()
+        self._ticking: asyncio.Task[None] | None = None
+        self._kept: set[asyncio.Task[None]] = set()
         self._read = Readings(self.tracker, self).read
 
     # Attempts.
@@ -193,6 +198,13 @@ class LocalGate:
         attempt = Attempt(request.address, request.path)
         self.refusals.add(attempt, reject, self._wall(), request.headers)
         return reject
+
+    def identify(self, lease: Lease, identity: Identity) -> Reject | None:
+        """Move a connection to its user, when that becomes known later; why not, if it cannot be.
+
+        A refusal changes nothing: the lease stays what it was.
+        """
+        return self.tracker.identify(lease, identity)
 
     def release(self, lease: Lease, reason: codes.Refusal | codes.Close = codes.NORMAL) -> None:
         """Give the capacity of a connection back at its end, whatever the cause.
@@ -280,16 +292,34 @@ class LocalGate:
         self.admission.apply(wanted, self._clock())
         self.waiting.apply(wanted)
         self.shedder.apply(wanted)
+        self.rates.apply(wanted.messages, wanted.limits.rooms_per_connection)
         return live, restart
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Sample the pressure and end positions while the block runs."""
-        ticking = asyncio.create_task(self._tick_on())
+        self.start()
         try:
             yield
         finally:
+            self.stop()
+
+    def start(self) -> None:
+        """Sample the pressure and end positions from now on, in the running loop."""
+        ticking = self._ticking
+        if ticking is None or ticking.done() or ticking.get_loop().is_closed():
+            self._ticking = asyncio.get_running_loop().create_task(self._tick_on())
+
+    def stop(self) -> None:
+        """End what `start` began."""
+        ticking, self._ticking = self._ticking, None
+        if ticking is not None and not ticking.get_loop().is_closed():
             ticking.cancel()
+
+    def keep(self, task: asyncio.Task[None]) -> None:
+        """Hold a task that nobody waits for until it is done."""
+        self._kept.add(task)
+        task.add_done_callback(self._kept.discard)
 
     def tick(self) -> None:
         """Do what is due; call it about ten times a second, where `running` does not."""
@@ -301,6 +331,7 @@ class LocalGate:
             change = self.shedder.sample(self._read(now), now)
             if change is not None:
                 self.stats.zone_changes[change.new.label] += 1
+                self.rates.limit(self.shedder.profile.messages_per_second or inf)
 
     def take_lag(self) -> float:
         """Return the longest that the loop was late since the last call, in seconds."""

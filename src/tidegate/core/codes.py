@@ -38,6 +38,7 @@ __all__ = [
     "DRAINED",
     "DRAINING",
     "EOF",
+    "FORBIDDEN",
     "HANDLER_ERROR",
     "HANDSHAKE_TIMEOUT",
     "HEADERS_TOO_LARGE",
@@ -176,6 +177,7 @@ BREAKER: Final = _row(
 )
 DRAINING: Final = _row(Refusal("draining", 503, 1013, 5, "The server is going away"))
 UNAUTHORIZED: Final = _row(Refusal("unauthorized", 401, 4501, None, "A valid token is needed"))
+FORBIDDEN: Final = _row(Refusal("forbidden", 403, 4503, None, "This client may not connect here"))
 ORIGIN: Final = _row(Refusal("origin", 403, 1008, None, "This origin is not allowed"))
 BAD_REQUEST: Final = _row(Refusal("bad_request", 400, 1002, None, "The request is not valid"))
 NOT_FOUND: Final = _row(Refusal("not_found", 404, 1008, None, "There is nothing at this path"))

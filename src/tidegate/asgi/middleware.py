@@ -1,0 +1,282 @@
+"""The gate in front of an ASGI application that runs on somebody else's server.
+
+lifespan   the pressure is sampled while the application runs; at its end all are closed
+websocket  decided about before the application is called; the lease is given back at every end
+http       `health_path` and `ready_path` are answered, all else is the application's
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import secrets
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from itertools import count
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+from tidegate.asgi.local import Found, LocalGate
+from tidegate.asgi.session import ClientDisconnected
+from tidegate.asgi.visit import Visit
+from tidegate.core.admission.attempt import ANONYMOUS, Identity, Reject
+from tidegate.core.codes import (
+    DRAINED,
+    FORBIDDEN,
+    INTERNAL_ERROR,
+    NOT_FOUND,
+    REASONS,
+    UNAUTHORIZED,
+    WAITING,
+    Refusal,
+    close_text,
+)
+from tidegate.errors import Refused
+from tidegate.gate.decision import Admit, Away, Wait
+from tidegate.node.health import HEALTHY
+from tidegate.wire.codecs import JSON_V1, NEUTRAL_V1
+
+if TYPE_CHECKING:
+    from tidegate.asgi.types import AsgiApp, Message, Receive, Scope, Send
+    from tidegate.core.settings import Settings
+
+__all__ = ["GateMiddleware", "Who"]
+
+_log = logging.getLogger("tidegate")
+
+_DENIAL: Final = "websocket.http.response"
+_OWN: Final = "tidegate"
+_BY_STATUS: Final[Mapping[int, Refusal]] = {401: UNAUTHORIZED, 403: FORBIDDEN, 404: NOT_FOUND}
+
+Who: TypeAlias = Callable[["Scope"], Awaitable[Identity | str | None]]
+"""Says who an attempt belongs to: an `Identity`, the name of a user, or None for nobody.
+
+It refuses by raising `Refused`, or an `HTTPException` of Starlette or FastAPI.
+"""
+
+
+class GateMiddleware:
+    """Puts the gate around an ASGI application, under any server.
+
+    Under `tidegate run` the server's gate has decided already: without `settings` and `gate` the
+    middleware does nothing then, with them it decides once more by its own.
+
+    Args:
+        app: the application, ASGI 3.
+        settings: a `Settings`, or a mapping of sections as in a settings file; the defaults
+            otherwise.
+        gate: a gate to share with other parts of the process, in place of `settings`.
+        identify: says who an attempt belongs to; by default its token does. It is called after
+            the checks that are cheaper, such as the limit of the address.
+        subprotocols: those that the application speaks. A client that offers one of them, or
+            `tidegate.v1`, is told a refusal by a close frame, which a browser shows its page.
+        health_path: answered with 200 while the process is alive; None for not at all.
+        ready_path: answered with 200, or with 503 while no connections are wanted.
+
+    Raises:
+        ConfigError: a setting is wrong, or a key cannot be used.
+    """
+
+    def __init__(
+        self,
+        app: AsgiApp,
+        settings: Settings | Mapping[str, Mapping[str, object]] | None = None,
+        *,
+        gate: LocalGate | None = None,
+        identify: Who | None = None,
+        subprotocols: Sequence[str] = (),
+        health_path: str | None = None,
+        ready_path: str | None = None,
+    ) -> None:
+        self._app = app
+        self._decides_always = settings is not None or gate is not None
+        self.gate = LocalGate(settings) if gate is None else gate
+        """The gate, with its counts."""
+        self._identify = identify
+        self._subprotocols = (*subprotocols, JSON_V1, NEUTRAL_V1)
+        self._answers: dict[str, Callable[[], tuple[int, bytes]]] = {}
+        if health_path is not None:
+            self._answers[health_path] = lambda: (200, HEALTHY)
+        if ready_path is not None:
+            self._answers[ready_path] = self._ready
+        self._visits: set[Visit] = set()
+        self._prefix, self._numbers = secrets.token_hex(4), count(1)
+        self._warned = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection of the server, or its lifespan."""
+        kind = scope["type"]
+        if kind == "websocket":
+            if self._decides_always or _OWN not in _extensions(scope):
+                self.gate.start()
+                await self._decide(scope, receive, send)
+                return
+        elif kind == "lifespan":
+            await self._live(scope, receive, send)
+            return
+        elif kind == "http" and scope["path"] in self._answers:
+            await _answer(scope, send, *self._answers[scope["path"]]())
+            return
+        await self._app(scope, receive, send)
+
+    async def drain(self, window: float | None = None) -> None:
+        """Admit nobody any more, and close all WebSockets with 1012, spread over a window.
+
+        Most servers close what is open before they tell the application that they stop, so call
+        this before the server is told to: from a preStop hook, say.
+
+        Args:
+            window: seconds; `drain.window` when None, 0 for all at once.
+        """
+        self.gate.begin_drain()
+        visits = list(self._visits)
+        if window is None:
+            window = self.gate.settings.drain.window
+        for visit in visits:
+            await visit.end(DRAINED)
+            if window:
+                await asyncio.sleep(window / len(visits))
+
+    # WebSockets.
+
+    async def _decide(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if (await receive())["type"] != "websocket.connect":
+            return
+        gate, identify = self.gate, self._identify
+        request = gate.request(scope)
+        try:
+            decision = await gate.decide(
+                request, None if identify is None else lambda: _found(identify, scope)
+            )
+        except Exception as error:
+            _log.error("an attempt could not be decided", exc_info=error)
+            gate.refusals.count(INTERNAL_ERROR)
+            decision = Reject(INTERNAL_ERROR, INTERNAL_ERROR.retry_after)
+        if isinstance(decision, Admit):
+            await self._serve(decision, scope, receive, send)
+        else:
+            await self._refuse(decision, scope, send)
+
+    async def _serve(self, admit: Admit, scope: Scope, receive: Receive, send: Send) -> None:
+        visit = Visit(self.gate, admit, receive, send)
+        self._visits.add(visit)
+        try:
+            async with asyncio.timeout(None) as deadline:
+                visit.begin(deadline)
+                await self._app(self._scope(scope, visit), visit.receive, visit.send)
+        except TimeoutError:
+            if not deadline.expired():
+                visit.failed()
+                raise
+            _log.warning("a WebSocket of the application went on after its client; cancelled")
+        except ClientDisconnected:
+            pass
+        except BaseException:
+            visit.failed()
+            raise
+        finally:
+            self._visits.discard(visit)
+            visit.finish()
+
+    def _scope(self, scope: Scope, visit: Visit) -> Scope:
+        lease = visit.lease
+        own = {
+            "id": f"{self._prefix}-{next(self._numbers)}",
+            "user": lease.user,
+            "tier": lease.tier,
+            "priority": lease.priority,
+            "zone": self.gate.shedder.zone.label,
+            "gate": self.gate,
+            "visit": visit,
+        }
+        return {**scope, "extensions": {**_extensions(scope), _OWN: own}}
+
+    async def _refuse(self, decision: Reject | Wait, scope: Scope, send: Send) -> None:
+        offered = scope.get("subprotocols", ())
+        subprotocol = next((name for name in self._subprotocols if name in offered), None)
+        if subprotocol is not None and self.gate.settings.server.refuse == "in-band":
+            reason, retry_after = _reason(decision)
+            await send({"type": "websocket.accept", "subprotocol": subprotocol})
+            text = close_text(reason, retry_after)
+            await send({"type": "websocket.close", "code": reason.code, "reason": text})
+        elif _DENIAL in _extensions(scope):
+            status, headers, body = self.gate.response(decision)
+            fields = [(name.lower().encode(), value.encode()) for name, value in headers]
+            fields.append((b"content-length", b"%d" % len(body)))
+            await send({"type": f"{_DENIAL}.start", "status": status, "headers": fields})
+            await send({"type": f"{_DENIAL}.body", "body": body})
+        else:
+            self._warn_once()
+            await send({"type": "websocket.close"})
+
+    def _warn_once(self) -> None:
+        if not self._warned:
+            self._warned = True
+            _log.warning(
+                "this server cannot send a response that refuses: clients see 403, without the "
+                "reason and the delay, unless they offer the subprotocol %s",
+                NEUTRAL_V1,
+            )
+
+    # The rest.
+
+    async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def receiving() -> Message:
+            event = await receive()
+            if event["type"] == "lifespan.startup":
+                self.gate.start()
+                if not self._decides_always:
+                    _log.info("the gate of this process has the default settings")
+            elif event["type"] == "lifespan.shutdown":
+                await self.drain(0.0)
+            return event
+
+        try:
+            await self._app(scope, receiving, send)
+        finally:
+            self.gate.stop()
+
+    def _ready(self) -> tuple[int, bytes]:
+        ready, reason = self.gate.ready
+        if ready:
+            return 200, b'{"ready": true}'
+        return 503, json.dumps({"ready": False, "reason": reason}).encode()
+
+
+async def _found(identify: Who, scope: Scope) -> Found:
+    """Return what an application's function says, as the gate wants it."""
+    try:
+        who = await identify(scope)
+    except Refused as refused:
+        reason = REASONS.get(refused.reason)
+        return reason if isinstance(reason, Refusal) else FORBIDDEN
+    except Exception as error:
+        # Not imported: Starlette need not be there.
+        status: Any = getattr(error, "status_code", None)
+        if not isinstance(status, int):
+            raise
+        return _BY_STATUS.get(status, FORBIDDEN)
+    if who is None:
+        return ANONYMOUS
+    return Identity(who) if isinstance(who, str) else who
+
+
+def _reason(decision: Reject | Wait) -> tuple[Refusal, float | None]:
+    if isinstance(decision, Reject):
+        return decision.reason, decision.retry_after
+    assert isinstance(decision.position, Away)
+    return WAITING, decision.position.retry_after
+
+
+def _extensions(scope: Scope) -> Mapping[str, Any]:
+    return scope.get("extensions") or {}
+
+
+async def _answer(scope: Scope, send: Send, status: int, body: bytes) -> None:
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", b"%d" % len(body)),
+        (b"cache-control", b"no-store"),
+    ]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    body = b"" if scope["method"] == "HEAD" else body
+    await send({"type": "http.response.body", "body": body})
