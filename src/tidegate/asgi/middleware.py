@@ -12,6 +12,7 @@ import json
 import logging
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from http import HTTPStatus
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -45,7 +46,7 @@ _log = logging.getLogger("tidegate")
 
 _DENIAL: Final = "websocket.http.response"
 _OWN: Final = "tidegate"
-_BY_STATUS: Final[Mapping[int, Refusal]] = {401: UNAUTHORIZED, 403: FORBIDDEN, 404: NOT_FOUND}
+_BY_STATUS: Final = {reason.status: reason for reason in (UNAUTHORIZED, FORBIDDEN, NOT_FOUND)}
 
 Who: TypeAlias = Callable[["Scope"], Awaitable[Identity | str | None]]
 """Says who an attempt belongs to: an `Identity`, the name of a user, or None for nobody.
@@ -95,7 +96,7 @@ class GateMiddleware:
         self._subprotocols = (*subprotocols, JSON_V1, NEUTRAL_V1)
         self._answers: dict[str, Callable[[], tuple[int, bytes]]] = {}
         if health_path is not None:
-            self._answers[health_path] = lambda: (200, HEALTHY)
+            self._answers[health_path] = lambda: (HTTPStatus.OK, HEALTHY)
         if ready_path is not None:
             self._answers[ready_path] = self._ready
         self._visits: set[Visit] = set()
@@ -238,8 +239,10 @@ class GateMiddleware:
     def _ready(self) -> tuple[int, bytes]:
         ready, reason = self.gate.ready
         if ready:
-            return 200, b'{"ready": true}'
-        return 503, json.dumps({"ready": False, "reason": reason}).encode()
+            return HTTPStatus.OK, b'{"ready": true}'
+        return HTTPStatus.SERVICE_UNAVAILABLE, json.dumps(
+            {"ready": False, "reason": reason}
+        ).encode()
 
 
 async def _found(identify: Who, scope: Scope) -> Found:
