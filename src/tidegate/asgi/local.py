@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Mapping
 from math import ceil, inf
 from random import random
 from time import monotonic, time
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final
 
 from tidegate.addresses import UNIX_PEER, counted
+from tidegate.asgi.asking import Asking, IdentifiedRequest, Identify
 from tidegate.asgi.fields import Fields
 from tidegate.core import codes
 from tidegate.core.admission.admission import Admission
@@ -31,7 +31,7 @@ from tidegate.core.stats import Stats
 from tidegate.core.timing.rates import Rates
 from tidegate.gate.decision import Admit, Decision, OpeningRequest, Pending, Wait
 from tidegate.gate.gate import Gate
-from tidegate.gate.identity import Identifier, Later, TokenIdentifier
+from tidegate.gate.identity import Identifier, TokenIdentifier
 from tidegate.gate.keys import load_keys
 from tidegate.gate.refusals import Refusals
 from tidegate.gate.refused import refused, rejected
@@ -50,12 +50,7 @@ if TYPE_CHECKING:
     from tidegate.errors import Refused
     from tidegate.gate.decision import Away, Held
 
-__all__ = ["Found", "Identify", "LocalGate"]
-
-Found: TypeAlias = Identity | codes.Refusal
-"""Who an attempt belongs to, or why it is refused."""
-
-Identify: TypeAlias = Callable[[], Awaitable[Found]]
+__all__ = ["LocalGate"]
 
 _TICK: Final = 0.1
 _SAMPLE: Final = 0.25
@@ -110,7 +105,7 @@ class LocalGate:
             self.stats,
             self.admission,
             self.waiting,
-            _Asking(identifier or TokenIdentifier(settings.auth, self._authenticator)),
+            Asking(identifier or TokenIdentifier(settings.auth, self._authenticator)),
             self.refusals,
             holds_waiting=False,
         )
@@ -177,7 +172,7 @@ class LocalGate:
         while (wait := self._gate.wait_to_decide(self._clock())) > 0.0:
             await asyncio.sleep(wait)
         if identify is not None:
-            request = _Request.of(request, identify)
+            request = IdentifiedRequest.of(request, identify)
         decision = self._gate.decide(request, self._clock(), self._wall())
         while not isinstance(decision, Admit | Reject | Wait):
             decision = await self._known(decision)
@@ -364,51 +359,6 @@ def _away(wait: Wait) -> Away:
     position: Any = wait.position  # `Gate(holds_waiting=False)` holds nobody
     away: Away = position
     return away
-
-
-@dataclass(slots=True)
-class _Request(OpeningRequest):
-    """A request with what says who it belongs to."""
-
-    identify: Identity | Identify | None = None
-
-    @classmethod
-    def of(cls, request: OpeningRequest, identify: Identity | Identify) -> _Request:
-        values = {name: getattr(request, name) for name in OpeningRequest.__slots__}
-        return cls(**values, identify=identify)
-
-
-class _Asking:
-    """Asks what came with the request, or else another identifier."""
-
-    def __init__(self, otherwise: Identifier) -> None:
-        self._otherwise = otherwise
-
-    def identify(self, request: OpeningRequest, /) -> Found | Later:
-        """Return who an attempt belongs to, or the promise of it."""
-        identify = request.identify if isinstance(request, _Request) else None
-        if identify is None:
-            return self._otherwise.identify(request)
-        return identify if isinstance(identify, Identity) else _Promise(identify())
-
-
-class _Promise:
-    """An identity that an async function finds out (`gate.identity.Later`)."""
-
-    def __init__(self, work: Awaitable[Found]) -> None:
-        self._task = asyncio.ensure_future(work)
-
-    def then(self, ready: Callable[[], None], /) -> None:
-        """Call `ready` when it is known."""
-        self._task.add_done_callback(lambda _: ready())
-
-    def result(self) -> Found:
-        """Return it. Raises what the function raised."""
-        return self._task.result()
-
-    def cancel(self) -> None:
-        """Stop: nobody waits for it."""
-        self._task.cancel()
 
 
 class _TicketsOnly:

@@ -16,7 +16,8 @@ from http import HTTPStatus
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from tidegate.asgi.local import Found, LocalGate
+from tidegate.asgi.asking import Found
+from tidegate.asgi.local import LocalGate
 from tidegate.asgi.session import ClientDisconnected
 from tidegate.asgi.visit import Visit
 from tidegate.core.admission.attempt import ANONYMOUS, Identity, Reject
