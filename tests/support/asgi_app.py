@@ -65,7 +65,11 @@ async def _http(scope: Any, receive: Any, send: Any) -> None:
 
 def _shown(scope: Any) -> bytes:
     """The scope as JSON: bytes as text, the rest as it is."""
-    return json.dumps(scope, default=lambda value: value.decode("latin-1")).encode()
+    return json.dumps(scope, default=_readable).encode()
+
+
+def _readable(value: Any) -> Any:
+    return value.decode("latin-1") if isinstance(value, bytes) else repr(value)
 
 
 async def _accepted(receive: Any, send: Any, **more: Any) -> None:

@@ -20,7 +20,7 @@ class FakeNode:
 
     def __init__(self, broker: Any = None, per_room: int = 9, per_connection: int = 9) -> None:
         self.rooms: Rooms[Any] = Rooms(per_room, per_connection)
-        self.users = Users()
+        self.users: Users[Any] = Users()
         self.fanout: Any = make_fanout()
         self.encoded: list[tuple[Any, str | None]] = []
         self.told: list[tuple[Any, Any]] = []

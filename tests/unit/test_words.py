@@ -24,7 +24,6 @@ RETIRED = {
     r"places": "capacity, leases (of connections), positions (of the waiting room)",
     r"depart(?:s|ed|ing|ures?)?": "drain (gracefully), stop (at once), close (a connection)",
     r"slices?": "batch",
-    r"(?<!Git )hubs?": "delivery, broker",
 }
 """What is said no more, as whole words in any case, and what to say instead."""
 

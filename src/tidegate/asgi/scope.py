@@ -48,8 +48,10 @@ def websocket_scope(
         "extensions": {
             "websocket.http.response": {},
             "tidegate": {
-                # Known from `accept` on.
+                # Known from `accept` on. The connection is for hubs: what they send to many goes
+                # to it without a detour, and without waiting.
                 "id": None,
+                "connection": None,
                 "user": lease.user,
                 "tier": lease.tier,
                 "priority": lease.priority,

@@ -125,7 +125,7 @@ class Session:
     def opened(self, connection: Connection) -> None:
         """The 101 is on its way."""
         self._connection = connection
-        self._scope["extensions"]["tidegate"]["id"] = connection.id
+        self._scope["extensions"]["tidegate"].update(id=connection.id, connection=connection)
         self.state = State.OPEN
         _wake(self._opened)
 
@@ -150,6 +150,7 @@ class Session:
     def drained(self) -> None:
         """The client has taken all that waited, or is gone."""
         _wake(self._writable)
+        self._writable = None
 
     def closed(self, code: int, text: str) -> None:
         """The connection has ended."""
@@ -194,11 +195,10 @@ class Session:
                     raise RuntimeError("websocket.send needs text (str) or bytes")
                 connection.send(message)
                 if connection.buffered > _HIGH:
-                    self._writable = self._loop.create_future()
-                    try:
-                        await self._writable
-                    finally:
-                        self._writable = None
+                    if self._writable is None:
+                        self._writable = self._loop.create_future()
+                    # Several tasks may send, and one that is cancelled must not end the others.
+                    await asyncio.shield(self._writable)
             elif kind == "websocket.close":
                 self._close(event)
             else:

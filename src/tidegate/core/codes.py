@@ -71,6 +71,7 @@ __all__ = [
     "RATE_LIMITED",
     "REASONS",
     "RESET",
+    "ROOM_FULL",
     "ROOM_LIMIT",
     "SERVER_LIMIT",
     "SHED",
@@ -155,6 +156,7 @@ SERVER_LIMIT: Final = _row(Refusal("server_limit", 503, 1013, 5, "The server is 
 IP_LIMIT: Final = _row(Refusal("ip_limit", 429, 1013, 10, "Too many connections from this address"))
 USER_LIMIT: Final = _row(Refusal("user_limit", 429, 1013, 10, "Too many connections of this user"))
 TIER_LIMIT: Final = _row(Refusal("tier_limit", 429, 1013, 10, "Too many connections of this tier"))
+ROOM_FULL: Final = _row(Refusal("room_full", 503, 4002, 10, "The room is full"))
 QUEUE_FULL: Final = _row(
     Refusal("queue_full", 503, 1013, 60, "The server and its waiting room are full")
 )

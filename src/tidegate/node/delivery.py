@@ -49,7 +49,7 @@ class Delivery:
     _tell: Callable[[Connection, Direct], None]
 
     def __init__(
-        self, rooms: Rooms[Connection], users: Users, fanout: Fanout, broker: Broker
+        self, rooms: Rooms[Connection], users: Users[Connection], fanout: Fanout, broker: Broker
     ) -> None:
         self._rooms = rooms
         self._users = users

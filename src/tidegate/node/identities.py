@@ -38,7 +38,7 @@ class Identities:
         self,
         settings: Settings,
         tracker: ConnectionTracker,
-        users: Users,
+        users: Users[Connection],
         authenticator: Authenticator,
     ) -> None:
         self._timeout = settings.auth.timeout

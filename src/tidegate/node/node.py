@@ -105,7 +105,7 @@ class Node:
             settings.limits.per_room, settings.limits.rooms_per_connection
         )
         self._permissions = Permissions(settings)
-        self.users = Users()
+        self.users: Users[Connection] = Users()
         self.shedder = LoadShedder(settings, monotonic())
         self.admission = Admission(settings, self.tracker, self.shedder, random, self._dry_run)
         self.engine = Engine(settings, self.stats, passed)

@@ -36,7 +36,7 @@ class Services:
     tracker: ConnectionTracker
     rooms: Rooms[Connection]
     permissions: Permissions
-    users: Users
+    users: Users[Connection]
     delivery: Delivery
     identify: Callable[[Connection, str], Reject | None]
     extend: Callable[[Connection, str], Fault | None]

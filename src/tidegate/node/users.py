@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Hashable
+from typing import Generic, Protocol, TypeVar
 
-if TYPE_CHECKING:
-    from tidegate.engine.connection import Connection
-
-__all__ = ["Users"]
+__all__ = ["Owned", "Users"]
 
 
-class Users:
+class Owned(Hashable, Protocol):
+    """What may belong to a user."""
+
+    @property
+    def user(self) -> str | None:
+        """The user, None for an anonymous connection."""
+
+
+C = TypeVar("C", bound=Owned)
+
+
+class Users(Generic[C]):
     """The connections of each user. An anonymous connection has no user and is not kept.
 
     Most users have a single connection, so that one is stored as it is, and a set is made only
@@ -18,9 +27,9 @@ class Users:
     """
 
     def __init__(self) -> None:
-        self._users: dict[str, Connection | set[Connection]] = {}
+        self._users: dict[str, C | set[C]] = {}
 
-    def add(self, connection: Connection) -> None:
+    def add(self, connection: C) -> None:
         """Add a connection to its user. Adding it twice changes nothing."""
         user = connection.user
         if user is None:
@@ -31,7 +40,7 @@ class Users:
         elif present is not connection:
             self._users[user] = {present, connection}
 
-    def remove(self, connection: Connection) -> None:
+    def remove(self, connection: C) -> None:
         """Remove a connection. It is no error if it was not added."""
         user = connection.user
         if user is None:
@@ -44,7 +53,7 @@ class Users:
             if len(present) == 1:
                 self._users[user] = present.pop()
 
-    def of_user(self, user: str) -> tuple[Connection, ...]:
+    def of_user(self, user: str) -> tuple[C, ...]:
         """Return the connections of a user: a copy, so the loop over it may add and remove."""
         present = self._users.get(user)
         if present is None:

@@ -63,7 +63,7 @@ class World:
         self.settings = Settings.from_mapping(sections)
         self.now = START
         self.tracker = ConnectionTracker(self.settings.limits, self.settings.tiers)
-        self.users = Users()
+        self.users: Users[Any] = Users()
         self.tokens = Tokens()
         self.identities = Identities(
             self.settings, self.tracker, self.users, cast(Any, self.tokens)

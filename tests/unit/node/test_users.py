@@ -20,7 +20,7 @@ def device(user: str | None) -> Any:
 
 
 def test_users_with_one_connection_of_a_user_have_it_until_it_is_removed() -> None:
-    users = Users()
+    users: Users[Any] = Users()
     phone = device("ann")
     users.add(phone)
     assert users.of_user("ann") == (phone,)
@@ -33,7 +33,7 @@ def test_users_with_one_connection_of_a_user_have_it_until_it_is_removed() -> No
 
 
 def test_users_with_several_connections_of_a_user_have_all() -> None:
-    users = Users()
+    users: Users[Any] = Users()
     devices = {device("ann") for _ in range(3)}
     for one in devices:
         users.add(one)
@@ -42,7 +42,7 @@ def test_users_with_several_connections_of_a_user_have_all() -> None:
 
 
 def test_users_with_an_anonymous_connection_stay_empty() -> None:
-    users = Users()
+    users: Users[Any] = Users()
     nobody = device(None)
     users.add(nobody)
     assert len(users) == 0
@@ -51,7 +51,7 @@ def test_users_with_an_anonymous_connection_stay_empty() -> None:
 
 def test_of_user_while_connections_are_removed_does_not_change() -> None:
     # Sending to the devices of a user may close one of them, which removes it.
-    users = Users()
+    users: Users[Any] = Users()
     devices = [device("ann") for _ in range(3)]
     for one in devices:
         users.add(one)
@@ -67,7 +67,7 @@ USERS = [None, "ann", "bob"]
 @settings(max_examples=100, deadline=None)
 def test_users_in_any_order_agree_with_plain_sets(steps: list[tuple[bool, int]]) -> None:
     devices = [device(USERS[index % 3]) for index in range(9)]
-    users = Users()
+    users: Users[Any] = Users()
     present: set[Any] = set()
     for add, index in steps:
         one = devices[index]

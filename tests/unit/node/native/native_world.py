@@ -142,7 +142,7 @@ class World:
             settings.limits.per_room, settings.limits.rooms_per_connection
         )
         self.permissions = Permissions(settings)
-        self.users = Users()
+        self.users: Users[Any] = Users()
         self.fanout = InstantFanout(self.rooms)
         self.delivery = Delivery(self.rooms, self.users, cast(Any, self.fanout), MemoryBroker())
         self.identities = Identities(

@@ -1,0 +1,329 @@
+"""Rooms and users over the WebSockets of an ASGI application, in one process.
+
+A message is encoded once and given to all members in the same turn, without waiting for any of
+them. Members are in no room any more as soon as they have ended, whatever the cause.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator
+from dataclasses import dataclass
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from tidegate.asgi.member import HubMember
+from tidegate.asgi.packet import Packet, encoded
+from tidegate.core.codes import ROOM_LIMIT, Fault
+from tidegate.errors import UsageError
+from tidegate.node.users import Users
+
+if TYPE_CHECKING:
+    from tidegate.asgi.local import LocalGate
+    from tidegate.core.messaging.rooms import Rooms
+    from tidegate.core.settings import Settings
+    from tidegate.core.stats import Stats
+
+__all__ = ["Hub", "HubStats", "Room", "User"]
+
+Out = TypeVar("Out", contravariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class HubStats:
+    """What a hub holds now.
+
+    Attributes:
+        connections: open WebSockets.
+        users: users with at least one of them.
+        rooms: rooms with at least one member.
+        buffered: bytes that wait for slow clients, where the server is not ours.
+        dropped: messages that slow clients did not get, so far.
+        refused: attempts that were refused, by reason, so far.
+    """
+
+    connections: int
+    users: int
+    rooms: int
+    buffered: int
+    dropped: int
+    refused: dict[str, int]
+
+
+class Hub:
+    """The members, rooms and users of one process. Everything belongs to the loop's thread.
+
+    Args:
+        gate: has the limits, the settings of outboxes and the counters.
+        clock: monotonic seconds.
+    """
+
+    def __init__(self, gate: LocalGate, *, clock: Callable[[], float] = monotonic) -> None:
+        self._gate = gate
+        self._rooms: Rooms[HubMember] = gate.rooms
+        self._users: Users[HubMember] = Users()
+        self._members: dict[HubMember, None] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._pings = 0
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._clock = clock
+        self.buffered = 0
+        """Bytes that wait for slow clients, where the server is not ours."""
+
+    # What applications use.
+
+    def room(self, name: str) -> Room[Any]:
+        """Return a room by its name; it need not have members."""
+        return Room(self, name)
+
+    def user(self, name: str) -> User:
+        """Return a user by name; it need not be connected."""
+        return User(self, name)
+
+    async def broadcast(self, message: Any, *, exclude: HubMember | None = None) -> int:
+        """Send a message to every member, and return how many were reached."""
+        return self._send(message, self._members, exclude, of_room=True)
+
+    @property
+    def members(self) -> tuple[HubMember, ...]:
+        """All that are connected, in the order in which they came."""
+        return tuple(self._members)
+
+    @property
+    def users(self) -> list[str]:
+        """The users that are connected, each once."""
+        return _users_of(self._members)
+
+    def __len__(self) -> int:
+        """How many are connected."""
+        return len(self._members)
+
+    def stats(self) -> HubStats:
+        """Return what it holds now."""
+        counts = self.counters
+        return HubStats(
+            connections=len(self._members),
+            users=len(self._users),
+            rooms=len(self._rooms),
+            buffered=self.buffered,
+            dropped=counts.messages_dropped.total(),
+            refused={reason: count for reason, count in counts.rejected.items() if count},
+        )
+
+    # What members and gates use.
+
+    @property
+    def settings(self) -> Settings:
+        """The settings that are in force."""
+        return self._gate.settings
+
+    @property
+    def counters(self) -> Stats:
+        """The counters of the process."""
+        return self._gate.stats
+
+    def now(self) -> float:
+        """The time in monotonic seconds."""
+        return self._clock()
+
+    def opened(self, member: HubMember) -> None:
+        """A member can be reached from now on.
+
+        Raises:
+            UsageError: the others are in another event loop.
+        """
+        if not self._members:
+            self._loop = asyncio.get_running_loop()
+        self._check_loop()
+        self._members[member] = None
+        self._users.add(member)
+
+    def gone(self, member: HubMember) -> None:
+        """A member has ended."""
+        self._rooms.leave_all(member)
+        self._members.pop(member, None)
+        self._users.remove(member)
+
+    def join(self, member: HubMember, room: str, per_room: int | None = None) -> Fault | None:
+        """Put a member into a room; the reason when it cannot join.
+
+        Args:
+            per_room: a limit of the caller's own, beside that of the settings.
+        """
+        if per_room is not None and room not in member.rooms and self.count(room) >= per_room:
+            return ROOM_LIMIT
+        return self._rooms.join(member, room)
+
+    def leave(self, member: HubMember, room: str) -> bool:
+        """Take a member out of a room; False when it was not in it."""
+        return self._rooms.leave(member, room)
+
+    def count(self, room: str) -> int:
+        """How many members a room has."""
+        return self._rooms.count(room)
+
+    def members_of(self, room: str) -> tuple[HubMember, ...]:
+        """The members of a room, in the order in which they joined."""
+        return tuple(self._rooms.members(room))
+
+    def devices(self, user: str) -> tuple[HubMember, ...]:
+        """The members of a user."""
+        return self._users.of_user(user)
+
+    def publish(self, room: str, message: Any, exclude: HubMember | None = None) -> int:
+        """Send a message to the members of a room; how many were reached."""
+        return self._send(message, self._rooms.members(room), exclude, of_room=True)
+
+    def tell(self, user: str, message: Any) -> int:
+        """Send a message to every connection of a user; how many were reached."""
+        return self._send(message, self._users.of_user(user), None, of_room=False)
+
+    def kept(self, size: int) -> None:
+        """So many bytes more wait in outboxes."""
+        self.buffered += size
+
+    def start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run something that nobody waits for; it is not lost before it is done."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def next_ping(self) -> str:
+        """Return what tells the answer to a ping from that to others."""
+        self._pings += 1
+        return f"p{self._pings:x}"
+
+    def _send(
+        self,
+        message: Any,
+        members: Collection[HubMember],
+        exclude: HubMember | None,
+        *,
+        of_room: bool,
+    ) -> int:
+        packet = Packet(encoded(message))
+        if members:
+            self._check_loop()
+        reached = 0
+        for member in tuple(members):  # a copy: one that is too slow leaves while it is told
+            if member is not exclude:
+                reached += member.push(packet, of_room=of_room)
+        return reached
+
+    def _check_loop(self) -> None:
+        if asyncio.get_running_loop() is not self._loop:
+            raise UsageError(
+                "the members of a hub must all be in one event loop; in tests, write "
+                "`with TestClient(app) as client:`, or each connection gets a loop of its own"
+            )
+
+
+class Room(Generic[Out]):
+    """A room of a hub, by its name. Make as many of these as you like; they hold nothing."""
+
+    __slots__ = ("_hub", "name")
+
+    def __init__(self, hub: Hub, name: str) -> None:
+        self._hub = hub
+        self.name = name
+
+    async def send(self, message: Out, *, exclude: HubMember | None = None) -> int:
+        """Send a message to all members, encoded once, without waiting for slow ones.
+
+        Args:
+            message: a text, bytes, or what JSON can be made of.
+            exclude: a member that does not get it, such as the one it came from.
+
+        Returns:
+            How many members were reached: all that are connected, without those that were closed
+            because they let too much wait.
+
+        Raises:
+            TypeError: no message can be made of it.
+        """
+        return self._hub.publish(self.name, message, exclude)
+
+    @property
+    def members(self) -> tuple[HubMember, ...]:
+        """The members, in the order in which they joined; a copy."""
+        return self._hub.members_of(self.name)
+
+    @property
+    def users(self) -> list[str]:
+        """The users of the members, each once, in the order in which they joined."""
+        return _users_of(self._hub.members_of(self.name))
+
+    def __len__(self) -> int:
+        """How many members it has."""
+        return self._hub.count(self.name)
+
+    def __iter__(self) -> Iterator[HubMember]:
+        return iter(self.members)
+
+    def __contains__(self, who: object) -> bool:
+        """Whether a member is in it, or a user by name."""
+        if isinstance(who, HubMember):
+            return self.name in who.rooms
+        return isinstance(who, str) and who in self.users
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __repr__(self) -> str:
+        return f"<Room {self.name!r} members={len(self)}>"
+
+
+class User:
+    """A user of a hub, by name, with all connections. It holds nothing."""
+
+    __slots__ = ("_hub", "name")
+
+    def __init__(self, hub: Hub, name: str) -> None:
+        self._hub = hub
+        self.name = name
+
+    async def send(self, message: Any) -> int:
+        """Send a message to every connection of the user, without waiting for slow ones.
+
+        Args:
+            message: a text, bytes, or what JSON can be made of.
+
+        Returns:
+            How many connections were reached.
+
+        Raises:
+            TypeError: no message can be made of it.
+        """
+        return self._hub.tell(self.name, message)
+
+    async def ping(self, timeout: float = 5.0) -> float | None:
+        """Return the shortest round trip to a connection of the user, in seconds.
+
+        Args:
+            timeout: in seconds.
+
+        Returns:
+            None when the user is not connected, or no connection answered in time.
+        """
+        trips = await asyncio.gather(
+            *(member.ping(timeout) for member in self._hub.devices(self.name))
+        )
+        return min((trip for trip in trips if trip is not None), default=None)
+
+    @property
+    def members(self) -> tuple[HubMember, ...]:
+        """The connections of the user; a copy."""
+        return self._hub.devices(self.name)
+
+    @property
+    def connected(self) -> bool:
+        """Whether the user has a connection."""
+        return bool(self._hub.devices(self.name))
+
+    def __repr__(self) -> str:
+        return f"<User {self.name!r} connections={len(self.members)}>"
+
+
+def _users_of(members: Iterable[HubMember]) -> list[str]:
+    return list(dict.fromkeys(member.user for member in members if member.user is not None))

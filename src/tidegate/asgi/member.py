@@ -1,0 +1,372 @@
+"""One WebSocket of an ASGI application, as a hub sees it: the way out, the way in, and its end.
+
+    NEW --accepted--> OPEN --client left, too slow, finish--> ENDED
+
+Its messages take the cheapest way there is. On our engine they go to the connection, which has an
+outbox of its own. With another server, a message that was sent by the hub waits in an `Outbox`, and
+a task writes until that is empty: an idle member has neither.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from tidegate.asgi.outbox import Outbox
+from tidegate.asgi.packet import Packet
+from tidegate.core.codes import ABORTED, NORMAL, SLOW_CONSUMER, Close, Refusal, close_text
+
+if TYPE_CHECKING:
+    from tidegate.asgi.types import Message, Receive, Scope, Send
+    from tidegate.core.settings import Settings
+    from tidegate.core.stats import Stats
+    from tidegate.engine.connection import Connection
+
+__all__ = ["Home", "HubMember", "engine_connection"]
+
+_HIGH: Final = 65536  # bytes that wait at which a member's own `send` waits too
+_PONG_BYTES: Final = 256
+
+
+class Home(Protocol):
+    """What a member needs of its hub."""
+
+    @property
+    def settings(self) -> Settings:
+        """The settings that are in force."""
+
+    @property
+    def counters(self) -> Stats:
+        """The counters of the process."""
+
+    @property
+    def buffered(self) -> int:
+        """Bytes that wait for all members."""
+
+    def now(self) -> float:
+        """The time in monotonic seconds."""
+
+    def opened(self, member: HubMember, /) -> None:
+        """A member can be reached from now on."""
+
+    def gone(self, member: HubMember, /) -> None:
+        """A member has ended."""
+
+    def kept(self, size: int, /) -> None:
+        """So many bytes more wait in outboxes."""
+
+    def start(self, work: Coroutine[Any, Any, None], /) -> asyncio.Task[None]:
+        """Run something that nobody waits for."""
+
+    def next_ping(self) -> str:
+        """Return what tells the answer to a ping from that to others."""
+
+
+class HubMember:
+    """A WebSocket that a hub knows. Everything belongs to the event loop's thread.
+
+    Args:
+        hub: where it belongs.
+        receive: the ASGI function, or one that does the same.
+        send: likewise.
+        user: whom it belongs to; None for an anonymous one.
+        ended: called once, when it has ended.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_connection",
+        "_drained",
+        "_end",
+        "_ended",
+        "_hub",
+        "_kicked",
+        "_open",
+        "_outbox",
+        "_pings",
+        "_reader",
+        "_receive",
+        "_send",
+        "_writer",
+        "rooms",
+        "user",
+    )
+
+    def __init__(
+        self,
+        hub: Home,
+        receive: Receive,
+        send: Send,
+        user: str | None,
+        ended: Callable[[], None] | None = None,
+    ) -> None:
+        self.user = user
+        """Whom it belongs to; None for an anonymous one."""
+        self.rooms: tuple[str, ...] = ()
+        """The names of the rooms that it is in."""
+        self._hub = hub
+        self._ended = ended
+        self._receive = receive
+        self._send = send
+        self._connection: Connection | None = None
+        self._open = False
+        self._end: tuple[int, str] | None = None
+        self._outbox: Outbox | None = None
+        self._writer: asyncio.Task[None] | None = None
+        # What somebody awaits, while somebody does.
+        self._drained: asyncio.Future[None] | None = None
+        self._reader: asyncio.Task[Any] | None = None
+        self._kicked = False
+        self._pings: dict[str, asyncio.Future[None]] | None = None
+
+    # What is known of it.
+
+    @property
+    def open(self) -> bool:
+        """Whether messages can be sent."""
+        connection = self._connection
+        return self._open and (connection is None or connection.open)
+
+    @property
+    def buffered(self) -> int:
+        """Bytes that wait because the client does not read."""
+        if self._connection is not None:
+            return self._connection.buffered
+        return 0 if self._outbox is None else self._outbox.size
+
+    @property
+    def fresh(self) -> bool:
+        """Whether it was not accepted yet."""
+        return not self._open and self._end is None
+
+    @property
+    def end(self) -> tuple[int, str] | None:
+        """Code and reason of its end, None before."""
+        return self._end
+
+    def accepted(self, connection: Connection | None) -> None:
+        """The WebSocket is open; `connection` is that of our engine, None with other servers."""
+        self._connection = connection
+        if self._end is None:
+            self._open = True
+            self._hub.opened(self)
+
+    # The way out.
+
+    def push(self, packet: Packet, *, of_room: bool) -> bool:
+        """Send a message without waiting; whether the member was reached. HOT.
+
+        A member that lets too much wait is closed, or messages of rooms are dropped, as
+        `outbox.policy` says.
+        """
+        if not self._open:
+            return False
+        connection = self._connection
+        if connection is not None:
+            if not connection.open:
+                return False
+            frame = packet.frame
+            connection.shared.stats.outgoing.others.observe(len(frame))
+            connection.transmit(frame)
+            return connection.open
+        hub = self._hub
+        outbox = self._outbox
+        now = hub.now()
+        if outbox is None:
+            self._outbox = Outbox(packet, now)
+            hub.kept(packet.size)
+            self._writer = hub.start(self._write())
+            return True
+        before = outbox.size
+        settings = hub.settings
+        fits = outbox.add(packet, now, settings.outbox, hub.counters, of_room=of_room)
+        hub.kept(outbox.size - before)
+        if not fits or hub.buffered > settings.most_kept:
+            self.end_for(SLOW_CONSUMER)
+            return False
+        return True
+
+    async def send_packet(self, packet: Packet) -> bool:
+        """Send a message of the member's own; waits while the client takes no more.
+
+        Returns:
+            False when the member has ended.
+        """
+        if self._outbox is None:
+            # The server's own way, which waits too. Nothing is ahead of it.
+            if self._open:
+                await self._send_now(packet)
+        elif self.push(packet, of_room=False) and self.buffered > _HIGH:
+            if self._drained is None:
+                self._drained = asyncio.get_running_loop().create_future()
+            await asyncio.shield(self._drained)
+        return self._open
+
+    async def _send_now(self, packet: Packet) -> None:
+        try:
+            await self._send(packet.event)
+        except Exception:  # servers differ in how they say that the client is gone
+            self.left(ABORTED.code)
+
+    async def _write(self) -> None:
+        """Give what waits to the server, until nothing waits."""
+        outbox = self._outbox
+        hub = self._hub
+        while outbox is not None and outbox:
+            packet = outbox.first
+            await self._send_now(packet)
+            if self._outbox is not outbox:
+                return  # it has ended
+            outbox.sent(hub.now())
+            hub.kept(-packet.size)
+        self._outbox = self._writer = None
+        self._wake()
+
+    def _wake(self) -> None:
+        drained, self._drained = self._drained, None
+        if drained is not None and not drained.done():
+            drained.set_result(None)
+
+    # The way in.
+
+    async def next_event(self) -> Message:
+        """Return the next event of the client, `websocket.disconnect` once the member has ended."""
+        while True:
+            if self._end is not None:
+                code, reason = self._end
+                return {"type": "websocket.disconnect", "code": code, "reason": reason}
+            event = await self._next()
+            if event is None:
+                continue
+            if event["type"] == "websocket.disconnect":
+                self.left(event.get("code", NORMAL.code), event.get("reason") or "")
+            elif self._pings and self._is_pong(event.get("text")):
+                continue
+            return event
+
+    async def _next(self) -> Message | None:
+        """Wait for the server's next event, or for the end; None then."""
+        task = self._reader = asyncio.current_task()
+        event: Message | None = None
+        try:
+            event = await self._receive()
+        except asyncio.CancelledError:
+            # As `asyncio.timeout` does: a cancellation of ours is not seen by others.
+            if not self._kicked or task is None or task.uncancel() > 0:
+                raise
+        else:
+            if self._kicked and task is not None:
+                task.uncancel()
+        finally:
+            self._reader = None
+            self._kicked = False
+        return event
+
+    # Pings: of messages, because ASGI servers have no event for those of WebSockets.
+
+    async def ping(self, timeout: float) -> float | None:
+        """Return the round trip to the client in seconds; None when no answer came in time.
+
+        It is sent `{"type":"ping","id":ID}`, and has to answer `{"type":"pong","id":ID}`. The
+        answer is taken out of what it sends, so something has to receive from this member.
+        """
+        hub = self._hub
+        ident = hub.next_ping()
+        if self._pings is None:
+            self._pings = {}
+        answered = self._pings[ident] = asyncio.get_running_loop().create_future()
+        start = hub.now()
+        try:
+            async with asyncio.timeout(timeout):
+                if not self.push(_ping(ident), of_room=False):
+                    return None
+                await answered
+        except TimeoutError:
+            return None
+        finally:
+            self._pings.pop(ident, None)
+            if self._end is not None:
+                self._pings = None
+        return None if self._end is not None else hub.now() - start
+
+    def _is_pong(self, text: str | None) -> bool:
+        if text is None or len(text) > _PONG_BYTES or "pong" not in text:
+            return False
+        try:
+            message = json.loads(text)
+        except ValueError:
+            return False
+        if not isinstance(message, dict) or message.get("type") != "pong":
+            return False
+        pings = self._pings
+        answered = None if pings is None else pings.pop(str(message.get("id")), None)
+        if answered is None:
+            return False
+        if not answered.done():
+            answered.set_result(None)
+        return True
+
+    # The end.
+
+    def end_for(self, reason: Close | Refusal) -> None:
+        """End it for a reason of ours: it leaves its rooms now, and is closed as soon as it can."""
+        if self._end is not None:
+            return
+        text = close_text(reason, reason.retry_after)
+        if self._connection is not None:
+            self._connection.end(reason)
+        elif self._open:
+            self._hub.start(self._close(reason.code, text))
+        self.left(reason.code, text)
+
+    async def _close(self, code: int, text: str) -> None:
+        """Send the close, if the server takes it in time."""
+        try:
+            async with asyncio.timeout(self._hub.settings.server.close_timeout):
+                await self._send({"type": "websocket.close", "code": code, "reason": text})
+        except Exception:  # it is gone, or takes nothing: its server ends it at its own deadline
+            return
+
+    def left(self, code: int, reason: str = "") -> None:
+        """It has ended, whatever the cause: it is in no room, and nothing waits for it."""
+        if self._end is not None:
+            return
+        self._end = (code, reason)
+        self._open = False
+        hub = self._hub
+        hub.gone(self)
+        outbox, self._outbox = self._outbox, None
+        if outbox is not None:
+            hub.kept(-outbox.size)
+        writer, self._writer = self._writer, None
+        if writer is not None and writer is not asyncio.current_task():
+            writer.cancel()
+        self._wake()
+        for answered in (self._pings or {}).values():
+            if not answered.done():
+                answered.set_result(None)
+        reader = self._reader
+        if reader is not None and reader is not asyncio.current_task():
+            self._kicked = True
+            reader.cancel()
+        if self._ended is not None:
+            self._ended()
+
+    async def flush(self) -> None:
+        """Give what waits to the server, within `server.close_timeout`."""
+        writer = self._writer
+        if writer is not None:
+            await asyncio.wait((writer,), timeout=self._hub.settings.server.close_timeout)
+
+
+def engine_connection(scope: Scope) -> Connection | None:
+    """Return the connection of our engine, once it is open; None with other servers."""
+    ours = (scope.get("extensions") or {}).get("tidegate") or {}
+    connection: Connection | None = ours.get("connection")
+    return connection
+
+
+def _ping(ident: str) -> Packet:
+    return Packet(json.dumps({"type": "ping", "id": ident}, separators=(",", ":")))

@@ -1,0 +1,86 @@
+"""Refusals that Starlette and FastAPI send to the client by themselves when they are raised.
+
+Both are `Refused`. Starlette's own handlers do the rest, and an application's own handler of
+`HTTPException` is asked as for every other error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from starlette.exceptions import HTTPException, WebSocketException
+
+from tidegate.core.admission.attempt import Reject
+from tidegate.core.codes import INTERNAL_ERROR, POLICY, ROOM_FULL, ROOM_LIMIT, Fault
+from tidegate.errors import Refused
+from tidegate.gate.refused import refused, rejected
+
+if TYPE_CHECKING:
+    from starlette.websockets import WebSocket
+
+    from tidegate.asgi.local import LocalGate
+    from tidegate.gate.decision import Wait
+
+__all__ = ["RefusedBefore", "RefusedWhileOpen", "headers_of", "of_room", "refuse"]
+
+
+class RefusedBefore(Refused, HTTPException):
+    """A WebSocket that was not accepted yet is refused: the client gets an HTTP response."""
+
+    headers: dict[str, str] = {}  # noqa: RUF012 - each has its own; this is in place of a property
+
+    def __init__(self, refusal: Refused, more: Iterable[tuple[str, str]] = ()) -> None:
+        _copy(refusal, self)
+        self.status_code = refusal.status or INTERNAL_ERROR.status
+        self.detail = refusal.message
+        self.headers = {**refusal.headers, **dict(more)}
+
+
+class RefusedWhileOpen(Refused, WebSocketException):
+    """A WebSocket that is open is refused: it is closed, and the close frame has the reason."""
+
+    def __init__(self, refusal: Refused) -> None:
+        _copy(refusal, self)
+        self.code = refusal.close_code or POLICY.code
+
+
+async def refuse(
+    websocket: WebSocket, refusal: Refused, more: Iterable[tuple[str, str]] = ()
+) -> Refused:
+    """Return what to raise for a WebSocket that was not accepted yet.
+
+    Where the server cannot send an HTTP response, the client is told once it is open.
+
+    Args:
+        more: header fields of the response, beside those of the refusal.
+    """
+    if "websocket.http.response" in (websocket.scope.get("extensions") or {}):
+        return RefusedBefore(refusal, more)
+    await websocket.accept()
+    return RefusedWhileOpen(refusal)
+
+
+def headers_of(gate: LocalGate, decision: Reject | Wait) -> list[tuple[str, str]]:
+    """Return the header fields of a refusal by the gate, such as a ticket of the waiting room."""
+    _, headers, _ = gate.response(decision)
+    return [(name, value) for name, value in headers if name != "Content-Type"]
+
+
+def of_room(fault: Fault, limit: int | None = None) -> Refused:
+    """Return the exception for a room that cannot be joined, and closes what cannot join it."""
+    if fault is ROOM_LIMIT:
+        return rejected(Reject(ROOM_FULL, ROOM_FULL.retry_after, limit))
+    return refused(fault)
+
+
+def _copy(refusal: Refused, to: Refused) -> None:
+    Refused.__init__(
+        to,
+        refusal.reason,
+        refusal.message,
+        retry_after=refusal.retry_after,
+        status=refusal.status,
+        close_code=refusal.close_code,
+        limit=refusal.limit,
+    )

@@ -1,0 +1,333 @@
+"""A hub over WebSockets of somebody else's server: who gets what, and who is too slow."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import pytest
+from pydantic import BaseModel
+
+from tests.support.aio import in_loop
+from tests.support.asgi_wire import Wire
+from tidegate.asgi.hub import Hub
+from tidegate.asgi.local import LocalGate
+from tidegate.asgi.member import HubMember
+from tidegate.asgi.packet import Packet, encoded
+from tidegate.core.codes import ROOM_LIMIT, TOO_MANY_ROOMS
+
+
+class World:
+    """A hub at a time that only tests move, and its members."""
+
+    def __init__(self, **sections: dict[str, object]) -> None:
+        self.now = 1000.0
+        self.gate = LocalGate(sections)
+        self.hub = Hub(self.gate, clock=lambda: self.now)
+        self.wires: dict[HubMember, Wire] = {}
+
+    def member(self, user: str | None = None, *rooms: str) -> HubMember:
+        wire = Wire().connected()
+        member = HubMember(self.hub, wire.receive, wire.send, user)
+        member.accepted(None)
+        for room in rooms:
+            assert self.hub.join(member, room) is None
+        self.wires[member] = wire
+        return member
+
+    def got(self, member: HubMember) -> list[str]:
+        return self.wires[member].texts
+
+
+async def settle() -> None:
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+@in_loop
+async def test_room_gets_a_message_in_order_and_without_whom_it_excludes() -> None:
+    world = World()
+    ann, bob = world.member("ann", "a"), world.member("bob", "a")
+    other = world.member("cy", "b")
+    room = world.hub.room("a")
+    assert await room.send("one", exclude=ann) == 1
+    assert await room.send("two") == 2
+    await settle()
+    assert world.got(ann) == ["two"]
+    assert world.got(bob) == ["one", "two"]
+    assert world.got(other) == []
+    assert room.users == ["ann", "bob"]
+    assert room.members == (ann, bob)
+    assert (len(room), "ann" in room, "cy" in room, ann in room) == (2, True, False, True)
+    assert await world.hub.room("none").send("x") == 0
+
+
+@in_loop
+async def test_user_gets_a_message_on_every_device() -> None:
+    world = World()
+    phone, laptop, bob = world.member("ann"), world.member("ann"), world.member("bob")
+    assert await world.hub.user("ann").send({"n": 1}) == 2
+    assert await world.hub.user("nobody").send("x") == 0
+    assert await world.hub.broadcast(b"all", exclude=bob) == 2
+    await settle()
+    assert world.got(phone)[0] == '{"n":1}'
+    assert world.wires[laptop].sent[1] == {"type": "websocket.send", "bytes": b"all"}
+    assert world.wires[bob].sent == []
+    assert world.hub.users == ["ann", "bob"]
+    assert world.hub.user("ann").connected
+    assert not world.hub.user("cy").connected
+
+
+@in_loop
+async def test_idle_member_has_no_task_and_nothing_is_kept() -> None:
+    world = World()
+    member = world.member("ann", "a")
+    before = len(asyncio.all_tasks())
+    await world.hub.room("a").send("x")
+    await settle()
+    assert world.got(member) == ["x"]
+    assert len(asyncio.all_tasks()) == before
+    assert (world.hub.buffered, member.buffered) == (0, 0)
+
+
+@in_loop
+async def test_message_is_encoded_once_for_all() -> None:
+    class Model(BaseModel):
+        count: int = 0
+
+        def model_dump_json(self, **more: Any) -> str:
+            self.count += 1
+            return super().model_dump_json(**more)
+
+    world = World()
+    for _ in range(50):
+        world.member(None, "a")
+    model = Model()
+    assert await world.hub.room("a").send(model) == 50
+    assert model.count == 1
+
+
+@in_loop
+async def test_slow_member_is_not_waited_for_and_is_closed_when_too_much_waits() -> None:
+    world = World(outbox={"max_bytes": 1024})
+    slow, fast = world.member("ann", "a"), world.member("bob", "a")
+    world.wires[slow].free.clear()
+    room = world.hub.room("a")
+    for number in range(4):
+        assert await room.send(str(number) * 250) == 2
+        await settle()
+    assert (slow.buffered, world.hub.buffered) == (1000, 1000)
+    assert await room.send("4" * 250) == 1
+    await settle()
+    assert len(world.got(fast)) == 5
+    assert room.members == (fast,)
+    assert world.hub.buffered == 0
+    assert world.wires[slow].close == (4008, '{"error":"slow_consumer","retryAfter":5}')
+    assert (await slow.next_event())["code"] == 4008
+    assert not slow.open
+    assert len(world.hub) == 1
+
+
+@pytest.mark.parametrize(
+    ("policy", "kept"), [("drop_oldest", ["0", "4", "5"]), ("drop_newest", ["0", "1", "2"])]
+)
+def test_policy_drops_messages_of_rooms_and_counts_them(policy: str, kept: list[str]) -> None:
+    @in_loop
+    async def test() -> None:
+        world = World(outbox={"max_bytes": 1200, "policy": policy})
+        slow = world.member("ann", "a")
+        world.wires[slow].free.clear()
+        for number in range(6):
+            await world.hub.room("a").send(str(number) * 400)
+            await settle()
+        assert world.gate.stats.messages_dropped[policy] == 3
+        assert world.hub.stats().dropped == 3
+        world.wires[slow].free.set()
+        await settle()
+        assert [text[0] for text in world.got(slow)] == kept
+
+    test()
+
+
+@in_loop
+async def test_message_to_a_user_is_never_dropped() -> None:
+    world = World(outbox={"max_bytes": 1200, "policy": "drop_oldest"})
+    slow = world.member("ann", "a")
+    world.wires[slow].free.clear()
+    await world.hub.room("a").send("0" * 400)
+    await settle()
+    for text in ("u", "v"):
+        assert await world.hub.user("ann").send(text * 400) == 1
+    await world.hub.room("a").send("1" * 400)
+    assert not slow.open
+    await settle()
+    assert world.wires[slow].close is not None
+
+
+@in_loop
+async def test_member_that_takes_nothing_for_too_long_is_closed() -> None:
+    world = World(outbox={"max_age": 10})
+    slow = world.member("ann", "a")
+    world.wires[slow].free.clear()
+    await world.hub.room("a").send("0")
+    await settle()
+    world.now += 9
+    assert await world.hub.room("a").send("1") == 1
+    world.now += 2
+    assert await world.hub.room("a").send("2") == 0
+    assert slow.end is not None
+
+
+@in_loop
+async def test_one_bound_holds_for_all_members_together() -> None:
+    world = World(buffers={"max_bytes": 1 << 20}, messages={"max_size": 1000})
+    members = [world.member(None, "a") for _ in range(4)]
+    for member in members:
+        world.wires[member].free.clear()
+    reached = [await world.hub.room("a").send("x" * 100_000) for _ in range(6)]
+    assert reached[0] == 4
+    assert reached[-1] < 4
+    assert world.hub.buffered <= 1 << 20
+
+
+@in_loop
+async def test_server_that_says_that_the_client_is_gone_ends_the_member() -> None:
+    world = World()
+    gone, other = world.member("ann", "a"), world.member("bob", "a")
+    world.wires[gone].error = RuntimeError("the server's own words")
+    await world.hub.room("a").send("x")
+    await settle()
+    assert world.hub.room("a").members == (other,)
+    assert world.got(other) == ["x"]
+    assert not world.hub.user("ann").connected
+
+
+@in_loop
+async def test_reader_of_a_member_that_is_too_slow_is_told_at_once() -> None:
+    world = World(outbox={"max_age": 1})
+    slow = world.member("ann", "a")
+    world.wires[slow].free.clear()
+    reading = asyncio.create_task(slow.next_event())
+    await world.hub.room("a").send("x")
+    await settle()
+    world.now += 2
+    await world.hub.room("a").send("y")
+    event = await asyncio.wait_for(reading, 5)
+    assert (event["type"], event["code"]) == ("websocket.disconnect", 4008)
+    assert reading.cancelling() == 0
+
+
+@in_loop
+async def test_cancelling_a_reader_is_not_hidden_by_the_end_of_its_member() -> None:
+    world = World()
+    member = world.member("ann", "a")
+    reading = asyncio.create_task(member.next_event())
+    await settle()
+    reading.cancel()
+    member.left(1000)
+    with pytest.raises(asyncio.CancelledError):
+        await reading
+
+
+@in_loop
+async def test_own_messages_wait_for_the_client_and_come_in_order() -> None:
+    world = World()
+    member = world.member("ann", "a")
+    wire = world.wires[member]
+    wire.free.clear()
+    await world.hub.room("a").send("0" * 70_000)
+    own = asyncio.create_task(member.send_packet(Packet("1")))
+    await settle()
+    assert not own.done()
+    wire.free.set()
+    assert await asyncio.wait_for(own, 5)
+    assert [text[0] for text in wire.texts] == ["0", "1"]
+
+
+@in_loop
+async def test_rooms_have_their_limits() -> None:
+    world = World(limits={"per_room": 2, "rooms_per_connection": 2})
+    ann, bob, cy = (world.member(None) for _ in range(3))
+    hub = world.hub
+    assert hub.join(ann, "a") is None
+    assert hub.join(ann, "a", per_room=1) is None  # it is in already
+    assert hub.join(bob, "a", per_room=1) is ROOM_LIMIT
+    assert hub.join(bob, "a") is None
+    assert hub.join(cy, "a") is ROOM_LIMIT
+    assert hub.join(ann, "b") is None
+    assert hub.join(ann, "c") is TOO_MANY_ROOMS
+    assert hub.leave(ann, "a")
+    assert not hub.leave(ann, "a")
+    assert hub.join(cy, "a") is None
+
+
+@in_loop
+async def test_ping_is_answered_by_a_message_that_the_application_does_not_see() -> None:
+    world = World()
+    member = world.member("ann")
+    wire = world.wires[member]
+    seen = asyncio.create_task(member.next_event())
+    pinging = asyncio.create_task(world.hub.user("ann").ping(5))
+    await settle()
+    world.now += 0.25
+    ping = json.loads(wire.texts[0])
+    assert ping["type"] == "ping"
+    wire.says('{"type":"pong","id":"another"}')
+    assert (await seen)["text"] == '{"type":"pong","id":"another"}'
+    seen = asyncio.create_task(member.next_event())
+    wire.says(json.dumps({"type": "pong", "id": ping["id"]}))
+    wire.says("hello")
+    assert await pinging == 0.25
+    assert (await seen)["text"] == "hello"
+
+
+@in_loop
+async def test_ping_without_an_answer_is_none() -> None:
+    world = World()
+    member = world.member("ann")
+    assert await world.hub.user("ann").ping(0.01) is None
+    assert await world.hub.user("nobody").ping(5) is None
+    pinging = asyncio.create_task(member.ping(60))
+    await settle()
+    member.left(1001)
+    assert await asyncio.wait_for(pinging, 5) is None
+
+
+@dataclass
+class Point:
+    x: int
+
+
+class Model(BaseModel):
+    x: int
+
+
+class Struct(msgspec.Struct):
+    x: int
+
+
+@pytest.mark.parametrize(
+    ("value", "sent"),
+    [
+        ("text", "text"),
+        (b"bytes", b"bytes"),
+        (bytearray(b"bytes"), b"bytes"),
+        ({"x": "ü"}, '{"x":"ü"}'),
+        ([1, None], "[1,null]"),
+        (Point(1), '{"x":1}'),
+        (Struct(1), '{"x":1}'),
+        (Model(x=1), '{"x":1}'),
+        ({"in": Model(x=1)}, '{"in":{"x":1}}'),
+    ],
+)
+def test_encoded_makes_a_message_of_a_value(value: Any, sent: str | bytes) -> None:
+    assert encoded(value) == sent
+
+
+@pytest.mark.parametrize("value", [object(), {"x": object()}, Model])
+def test_encoded_names_what_no_message_can_be_made_of(value: Any) -> None:
+    with pytest.raises(TypeError, match=r"object|type|ModelMetaclass"):
+        encoded(value)
