@@ -75,6 +75,7 @@ class ConnectionManager:
         )
         self.hub = Hub(self._gate)
         """The same rooms and users, in another form."""
+        self._in_band = self._gate.settings.server.refuse == "in-band"
         self._members: dict[WebSocket, HubMember] = {}
 
     async def connect(
@@ -109,7 +110,8 @@ class ConnectionManager:
         gate = self._gate
         decision = await gate.decide(gate.request(websocket.scope), Identity(user))
         if not isinstance(decision, Admit):
-            raise await refuse(websocket, gate.refused(decision), headers_of(gate, decision))
+            more = headers_of(gate, decision)
+            raise await refuse(websocket, gate.refused(decision), more, in_band=self._in_band)
         member = HubMember(
             self.hub,
             websocket._receive,
@@ -121,7 +123,7 @@ class ConnectionManager:
         if fault is not None:
             gate.give_back(decision.lease)
             self.hub.counters.rejected[ROOM_FULL.name] += fault is ROOM_LIMIT
-            raise await refuse(websocket, of_room(fault))
+            raise await refuse(websocket, of_room(fault), in_band=self._in_band)
         self._members[websocket] = member
         try:
             await websocket.accept(subprotocol)

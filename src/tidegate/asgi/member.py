@@ -364,7 +364,7 @@ class HubMember:
 def engine_connection(scope: Scope) -> Connection | None:
     """Return the connection of our engine, once it is open; None with other servers."""
     ours = (scope.get("extensions") or {}).get("tidegate") or {}
-    connection: Connection | None = ours.get("connection")
+    connection: Connection | None = (ours.get("server") or ours).get("connection")
     return connection
 
 

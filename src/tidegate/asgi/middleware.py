@@ -189,6 +189,7 @@ class GateMiddleware:
             "zone": self.gate.shedder.zone.label,
             "gate": self.gate,
             "visit": visit,
+            "server": _extensions(scope).get(_OWN),  # of our own engine, with its connection
         }
         return {**scope, "extensions": {**_extensions(scope), _OWN: own}}
 

@@ -12,9 +12,18 @@ from typing import TYPE_CHECKING
 from starlette.exceptions import HTTPException, WebSocketException
 
 from tidegate.core.admission.attempt import Reject
-from tidegate.core.codes import INTERNAL_ERROR, POLICY, ROOM_FULL, ROOM_LIMIT, Fault
+from tidegate.core.codes import (
+    INTERNAL_ERROR,
+    POLICY,
+    REASONS,
+    ROOM_FULL,
+    ROOM_LIMIT,
+    Fault,
+    close_text,
+)
 from tidegate.errors import Refused
 from tidegate.gate.refused import refused, rejected
+from tidegate.wire.codecs import JSON_V1, NEUTRAL_V1
 
 if TYPE_CHECKING:
     from starlette.websockets import WebSocket
@@ -22,7 +31,7 @@ if TYPE_CHECKING:
     from tidegate.asgi.local import LocalGate
     from tidegate.gate.decision import Wait
 
-__all__ = ["RefusedBefore", "RefusedWhileOpen", "headers_of", "of_room", "refuse"]
+__all__ = ["RefusedBefore", "RefusedWhileOpen", "close_reason", "headers_of", "of_room", "refuse"]
 
 
 class RefusedBefore(Refused, HTTPException):
@@ -46,18 +55,30 @@ class RefusedWhileOpen(Refused, WebSocketException):
 
 
 async def refuse(
-    websocket: WebSocket, refusal: Refused, more: Iterable[tuple[str, str]] = ()
+    websocket: WebSocket,
+    refusal: Refused,
+    more: Iterable[tuple[str, str]] = (),
+    *,
+    in_band: bool = True,
 ) -> Refused:
     """Return what to raise for a WebSocket that was not accepted yet.
 
-    Where the server cannot send an HTTP response, the client is told once it is open.
+    Where the server cannot send an HTTP response, or the client offers a subprotocol in which it is
+    told a refusal, it is told once it is open.
 
     Args:
         more: header fields of the response, beside those of the refusal.
+        in_band: whether subprotocols are looked at (`server.refuse`).
     """
-    if "websocket.http.response" in (websocket.scope.get("extensions") or {}):
+    offered = websocket.scope.get("subprotocols") or ()
+    subprotocol = next(
+        (name for name in (JSON_V1, NEUTRAL_V1) if in_band and name in offered), None
+    )
+    if subprotocol is None and "websocket.http.response" in (
+        websocket.scope.get("extensions") or {}
+    ):
         return RefusedBefore(refusal, more)
-    await websocket.accept()
+    await websocket.accept(subprotocol)
     return RefusedWhileOpen(refusal)
 
 
@@ -72,6 +93,14 @@ def of_room(fault: Fault, limit: int | None = None) -> Refused:
     if fault is ROOM_LIMIT:
         return rejected(Reject(ROOM_FULL, ROOM_FULL.retry_after, limit))
     return refused(fault)
+
+
+def close_reason(refusal: Refused) -> str:
+    """Return the reason of a close frame for a refusal, in the form of all of ours."""
+    reason = REASONS[refusal.reason]
+    if isinstance(reason, Fault):
+        return close_text(POLICY, refusal.retry_after, reason.message)
+    return close_text(reason, refusal.retry_after)
 
 
 def _copy(refusal: Refused, to: Refused) -> None:

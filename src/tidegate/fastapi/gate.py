@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 import tomllib
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from time import monotonic, time
@@ -16,21 +16,21 @@ from fastapi import Depends, WebSocket
 from starlette.websockets import WebSocketDisconnect
 
 from tidegate.asgi.hub import Hub, HubStats
-from tidegate.asgi.local import LocalGate
-from tidegate.asgi.refusing import RefusedWhileOpen, headers_of, refuse
+from tidegate.asgi.refusing import RefusedWhileOpen, close_reason
 from tidegate.asgi.shortcuts import settings_of
 from tidegate.core.admission.attempt import Identity, Lease
-from tidegate.core.codes import NORMAL, REASONS, Refusal, close_text
+from tidegate.core.codes import NORMAL
 from tidegate.core.settings import Settings
 from tidegate.core.settings.changes import merged
-from tidegate.errors import ConfigError, Refused, UsageError
+from tidegate.errors import ConfigError, UsageError
 from tidegate.fastapi.member import Member as Admitted
 from tidegate.fastapi.routes import Route, RouteLimits, route_of
 from tidegate.fastapi.testing import Clock
+from tidegate.fastapi.world import Middleware, World
 from tidegate.gate.decision import Admit
 
 if TYPE_CHECKING:
-    pass
+    from tidegate.asgi.types import AsgiApp
 
 __all__ = ["Gate"]
 
@@ -76,7 +76,7 @@ class Gate:
             per_user=per_user,
             per_room=per_room,
         )
-        self._world = _World(self.settings, monotonic, time)
+        self._world = World(self.settings, monotonic, time)
         self._limits: dict[Callable[..., Any], RouteLimits] = {}
         self._routes: dict[tuple[Any, Any], Route] = {}
 
@@ -101,7 +101,7 @@ class Gate:
         except (OSError, ValueError) as error:
             raise ConfigError(f"{path}: {error}") from None
 
-    # What an application puts in its places.
+    # What an application plugs in.
 
     @asynccontextmanager
     async def lifespan(self, app: Any) -> AsyncIterator[None]:  # noqa: ARG002 - FastAPI gives it
@@ -114,10 +114,20 @@ class Gate:
                 async with gate.lifespan(app), database():
                     yield
         """
-        local = self._world.local
-        async with local.running():
+        if self._world.local.draining:  # of a lifespan before this one, in tests say
+            self._world = World(self.settings, monotonic, time)
+        world = self._world
+        async with world.local.running():
             yield
-        local.begin_drain()
+            world.drain()
+
+    def middleware(self, app: AsgiApp) -> Middleware:
+        """Return what decides about every WebSocket of an application before that is called.
+
+        Give it to `app.add_middleware`. Without it the limits hold on routes with a `member` only,
+        and are looked at after the user is known.
+        """
+        return Middleware(app, lambda: self._world)
 
     def member(self, *, user: Callable[..., Any] | None = None) -> Callable[..., Any]:
         """Return a dependency that admits a WebSocket, or refuses it before the endpoint runs.
@@ -146,7 +156,7 @@ class Gate:
             except WebSocketDisconnect:
                 pass  # the client left while it was sent something: nothing is wrong
             except RefusedWhileOpen as refusal:
-                await member.close(refusal.code, _text(refusal))
+                await member.close(refusal.code, close_reason(refusal))
             finally:
                 member.left(NORMAL.code)
                 if lease is not None:
@@ -172,13 +182,19 @@ class Gate:
         Raises:
             UsageError: a value is out of its range.
         """
-        limits = RouteLimits.of(per_room, messages_per_second)
+        abuse_after = self.settings.messages.abuse_after
+        limits = RouteLimits.of(per_room, messages_per_second, abuse_after)
 
         def remember(endpoint: Endpoint) -> Endpoint:
             self._limits[endpoint] = limits
             return endpoint
 
         return remember
+
+    @property
+    def ready(self) -> tuple[bool, str]:
+        """Whether this process should get new connections, and the reason if not."""
+        return self._world.local.ready
 
     def stats(self) -> HubStats:
         """Return what there is now: connections, users, rooms, what waits, who was refused."""
@@ -212,7 +228,7 @@ class Gate:
         changed = merged(self.settings, settings or {})
         clock = Clock()
         before = self._world
-        self._world = _World(
+        self._world = World(
             settings_of(
                 changed,
                 connections=connections,
@@ -230,18 +246,24 @@ class Gate:
             self._world = before
 
     async def _admit(
-        self, world: _World, websocket: WebSocket, identity: Identity | None, dependency: Any
+        self, world: World, websocket: WebSocket, identity: Identity | None, dependency: Any
     ) -> tuple[Admitted[Any, Any], Lease | None]:
         """Take a lease, or move the one that the middleware took to its user."""
         route = self._route(websocket.scope["endpoint"], dependency)
         local = world.local
-        request = local.request(websocket.scope)
-        decision = await local.decide(request, identity)
-        if not isinstance(decision, Admit):
-            more = headers_of(local, decision)
-            raise await world.refuse(websocket, local.refused(decision), more=more)
-        lease = decision.lease
-        return Admitted(world.hub, websocket, lease.user, route, world.refuse), lease
+        lease = world.lease_of(websocket.scope)
+        if lease is None:
+            decision = await local.decide(local.request(websocket.scope), identity)
+            if not isinstance(decision, Admit):
+                raise await world.refusal(websocket, decision)
+            lease = decision.lease
+            return Admitted(world.hub, websocket, lease.user, route, world.refuse), lease
+        if identity is not None:
+            reject = local.identify(lease, identity)
+            if reject is not None:
+                local.refusals.count(reject.reason)
+                raise await world.refusal(websocket, reject)
+        return Admitted(world.hub, websocket, lease.user, route, world.refuse), None
 
     def _route(self, endpoint: Any, dependency: Any) -> Route:
         route = self._routes.get((endpoint, dependency))
@@ -250,37 +272,6 @@ class Gate:
             route = route_of(endpoint, dependency, limits)
             self._routes[endpoint, dependency] = route
         return route
-
-
-class _World:
-    """What the gate works with: one for the application, and another one for each test."""
-
-    def __init__(
-        self,
-        settings: Settings,
-        clock: Callable[[], float],
-        wall: Callable[[], float],
-        *,
-        raises: bool = False,
-    ) -> None:
-        self.local = LocalGate(settings, clock=clock, wall=wall)
-        self.hub = Hub(self.local, clock=clock)
-        self.raises = raises
-        """Whether refusals come out of the application, for a test to see."""
-
-    async def refuse(
-        self,
-        websocket: WebSocket,
-        refusal: Refused,
-        /,
-        *,
-        is_open: bool = False,
-        more: Iterable[tuple[str, str]] = (),
-    ) -> Refused:
-        """Return what to raise, so that a client is refused."""
-        if self.raises:
-            return refusal
-        return RefusedWhileOpen(refusal) if is_open else await refuse(websocket, refusal, more)
 
 
 async def _unknown() -> None:
@@ -298,11 +289,3 @@ def _identity(found: Any) -> Identity:
         "the dependency that gate.member(user=...) is given must return a str, an Identity or "
         f"None, not {type(found).__name__}"
     )
-
-
-def _text(refusal: Refused) -> str:
-    """The reason of a close frame, as everywhere."""
-    reason = REASONS[refusal.reason]
-    if isinstance(reason, Refusal):
-        return close_text(reason, refusal.retry_after)
-    return refusal.reason

@@ -27,7 +27,9 @@ class RouteLimits:
     rates: Rates | None = None
 
     @classmethod
-    def of(cls, per_room: int | None, messages_per_second: float | None) -> RouteLimits:
+    def of(
+        cls, per_room: int | None, messages_per_second: float | None, abuse_after: int
+    ) -> RouteLimits:
         """Make them of what `Gate.limit` is given.
 
         Raises:
@@ -41,7 +43,8 @@ class RouteLimits:
             raise UsageError(f"messages_per_second must be above 0, not {messages_per_second!r}")
         # Two seconds' worth at once, as with messages.burst.
         burst = max(1, ceil(2 * messages_per_second))
-        settings = MessagesSettings(per_second=float(messages_per_second), burst=burst)
+        rate = float(messages_per_second)
+        settings = MessagesSettings(per_second=rate, burst=burst, abuse_after=abuse_after)
         return cls(per_room, Rates(settings, 1))
 
 
@@ -91,7 +94,7 @@ def _dependencies(function: Any) -> Iterator[tuple[Any, Any]]:
         return
     routine = plain if inspect.isroutine(plain) else type(plain).__call__
     names = getattr(routine, "__globals__", {})
-    for name, parameter in parameters.items():
+    for parameter in parameters.values():
         kind = _resolved(parameter.annotation, names)
         marks: list[Any] = [parameter.default]
         if get_origin(kind) is Annotated:

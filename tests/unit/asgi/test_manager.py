@@ -23,7 +23,9 @@ async def settle() -> None:
 class Client:
     """A client, and the task of the endpoint that serves it as the tutorial does."""
 
-    def __init__(self, manager: ConnectionManager, lobby: str, user: str | None, **wire: Any) -> None:
+    def __init__(
+        self, manager: ConnectionManager, lobby: str, user: str | None, **wire: Any
+    ) -> None:
         self.wire = Wire(**wire)
         self.websocket = self.wire.websocket()
         self.task = asyncio.create_task(self._endpoint(manager, lobby, user))

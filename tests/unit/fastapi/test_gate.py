@@ -63,33 +63,44 @@ class World:
             room = hub.room(lobby)
             return {"users": room.users, "reached": await room.send({"by": "system", "text": "!"})}
 
+    def __enter__(self) -> "World":
+        self.client.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.client.__exit__()
+
     def chat(self, lobby: str = "a", user: str = "ann") -> WebSocketTestSession:
         return self.client.websocket_connect(f"/chat/{lobby}?user={user}")
 
 
 @contextmanager
-def endpoint(function: Any, **limits: Any) -> Iterator[tuple[Gate, TestClient]]:
+def endpoint(
+    function: Any, *, middleware: bool = False, **limits: Any
+) -> Iterator[tuple[Gate, TestClient]]:
     """An application with one endpoint at `/`, made by `function(gate)`."""
     gate = Gate(**limits)
     app = FastAPI(lifespan=gate.lifespan)
+    if middleware:
+        app.add_middleware(gate.middleware)
     app.websocket("/")(function(gate))
     with TestClient(app) as client:
         yield gate, client
 
 
 def test_member_gets_typed_messages_and_rooms_send_typed_ones() -> None:
-    world = World()
-    with world.chat(user="ann") as ann, world.chat(user="bob") as bob:
-        ann.send_text('{"text":"hi"}')
-        assert bob.receive_json() == {"by": "ann", "text": "hi"}
-        answer = world.client.post("/lobbies/a").json()
-        assert answer == {"users": ["ann", "bob"], "reached": 2}
-        assert ann.receive_json() == {"by": "system", "text": "!"}
+    with World() as world:
+        with world.chat(user="ann") as ann, world.chat(user="bob") as bob:
+            ann.send_text('{"text":"hi"}')
+            assert bob.receive_json() == {"by": "ann", "text": "hi"}
+            answer = world.client.post("/lobbies/a").json()
+            assert answer == {"users": ["ann", "bob"], "reached": 2}
+            assert ann.receive_json() == {"by": "system", "text": "!"}
+            stats = world.gate.stats()
+            assert (stats.connections, stats.users, stats.rooms) == (2, 2, 1)
         stats = world.gate.stats()
-        assert (stats.connections, stats.users, stats.rooms) == (2, 2, 1)
-    stats = world.gate.stats()
-    assert (stats.connections, stats.users, stats.rooms) == (0, 0, 0)
-    assert world.log == ["chat runs", "chat runs", "chat is left", "chat is left"]
+        assert (stats.connections, stats.users, stats.rooms) == (0, 0, 0)
+        assert world.log == ["chat runs", "chat runs", "chat is left", "chat is left"]
 
 
 @pytest.mark.parametrize(
@@ -97,14 +108,13 @@ def test_member_gets_typed_messages_and_rooms_send_typed_ones() -> None:
     [
         ("{", "invalid_json", None),
         ('{"text":1}', "invalid_field", "Expected `str`, got `int` - at `$.text`"),
-        ("[" * 2000, "invalid_json", None),
+        ('{"x":' + "[" * 2000, "invalid_json", None),
     ],
 )
 def test_wrong_message_is_answered_and_the_connection_stays(
     sent: str, code: str, detail: str | None
 ) -> None:
-    world = World()
-    with world.chat(user="ann") as ann, world.chat(user="bob") as bob:
+    with World() as world, world.chat(user="ann") as ann, world.chat(user="bob") as bob:
         ann.send_text(sent)
         error = ann.receive_json()
         assert (error["type"], error["code"], error.get("detail")) == ("error", code, detail)
@@ -113,48 +123,47 @@ def test_wrong_message_is_answered_and_the_connection_stays(
 
 
 def test_refused_attempt_never_runs_the_endpoint() -> None:
-    world = World(per_user=1)
-    with world.chat():
-        with pytest.raises(WebSocketDenialResponse) as refused, world.chat():
+    with World(per_user=1) as world:
+        with world.chat():
+            with pytest.raises(WebSocketDenialResponse) as refused, world.chat():
+                pass
+            assert refused.value.status_code == 429
+            assert refused.value.headers["X-Rejection-Reason"] == "user_limit"
+            assert refused.value.headers["Retry-After"] == "10"
+            assert refused.value.json() == {"detail": "Too many connections of this user"}
+            with world.chat(user="bob"):
+                pass
+            assert world.log.count("chat runs") == 2
+            assert world.gate.stats().refused == {"user_limit": 1}
+        with world.chat():
             pass
-        assert refused.value.status_code == 429
-        assert refused.value.headers["X-Rejection-Reason"] == "user_limit"
-        assert refused.value.headers["Retry-After"] == "10"
-        assert refused.value.json() == {"detail": "Too many connections of this user"}
-        with world.chat(user="bob"):
-            pass
-        assert world.log.count("chat runs") == 2
-        assert world.gate.stats().refused == {"user_limit": 1}
-    with world.chat():
-        pass
 
 
 def test_full_room_refuses_before_the_accept() -> None:
-    world = World()
-    with world.chat(user="a"), world.chat(user="b"):
-        with pytest.raises(WebSocketDenialResponse) as refused, world.chat(user="c"):
+    with World() as world:
+        with world.chat(user="a"), world.chat(user="b"):
+            with pytest.raises(WebSocketDenialResponse) as refused, world.chat(user="c"):
+                pass
+            assert refused.value.headers["X-Rejection-Reason"] == "room_full"
+            assert world.gate.stats().connections == 2
+            with world.chat("another", user="c"):
+                pass
+        with world.chat(user="c"):
             pass
-        assert refused.value.headers["X-Rejection-Reason"] == "room_full"
-        assert world.gate.stats().connections == 2
-        with world.chat("another", user="c"):
-            pass
-    with world.chat(user="c"):
-        pass
 
 
 def test_what_the_users_dependency_raises_is_the_refusal() -> None:
-    world = World()
-    with pytest.raises(WebSocketDenialResponse) as refused, world.chat(user="stranger"):
-        pass
-    assert refused.value.status_code == 401
-    assert refused.value.headers["WWW-Authenticate"] == "Basic"
-    assert refused.value.json() == {"detail": "who are you?"}
-    assert world.log == []
+    with World() as world:
+        with pytest.raises(WebSocketDenialResponse) as refused, world.chat(user="stranger"):
+            pass
+        assert refused.value.status_code == 401
+        assert refused.value.headers["WWW-Authenticate"] == "Basic"
+        assert refused.value.json() == {"detail": "who are you?"}
+        assert world.log == []
 
 
 def test_testing_has_its_own_limits_counts_and_clock() -> None:
-    world = World(per_user=2)
-    with world.chat(), world.chat():
+    with World(per_user=2) as world, world.chat(), world.chat():
         with world.gate.testing(per_user=1) as clock, world.chat():
             assert world.gate.stats().connections == 1
             with pytest.raises(Refused, match="user_limit"), world.chat():
@@ -170,8 +179,7 @@ def test_testing_has_its_own_limits_counts_and_clock() -> None:
 
 
 def test_testing_raises_for_a_full_room() -> None:
-    world = World()
-    with world.gate.testing(per_room=1), world.chat(user="ann"):
+    with World() as world, world.gate.testing(per_room=1), world.chat(user="ann"):
         with pytest.raises(Refused, match="room_full"), world.chat(user="bob"):
             pass
         assert world.gate.stats().refused == {"room_full": 1}
@@ -246,6 +254,29 @@ def test_every_end_of_the_endpoint_gives_everything_back(how: str) -> None:
         assert (stats.connections, stats.users, stats.rooms) == (0, 0, 0)
 
 
+def test_rate_of_a_route_that_is_passed_too_often_closes() -> None:
+    def make(gate: Gate) -> Any:
+        @gate.limit(messages_per_second=0.5)
+        async def echo(member: Annotated[Member[str, str], Depends(gate.member())]) -> None:
+            async for text in member:
+                await member.send(text)
+
+        return echo
+
+    with (
+        endpoint(make, settings={"messages": {"abuse_after": 2}}) as (gate, client),
+        gate.testing(),
+        client.websocket_connect("/") as one,
+    ):
+        for text in ("1", "2", "3"):
+            one.send_text(text)
+        assert one.receive_text() == "1"
+        assert one.receive_json()["code"] == "message_rate"
+        with pytest.raises(WebSocketDisconnect) as closed:
+            one.receive_text()
+        assert closed.value.code == 1008
+
+
 def test_rate_of_a_route_answers_what_comes_too_early_and_closes_abuse() -> None:
     def make(gate: Gate) -> Any:
         @gate.limit(messages_per_second=1)
@@ -255,16 +286,19 @@ def test_rate_of_a_route_answers_what_comes_too_early_and_closes_abuse() -> None
 
         return echo
 
-    with endpoint(make) as (gate, client), gate.testing({"messages": {"abuse_after": 3}}) as clock:
-        with client.websocket_connect("/") as one:
-            for text in ("1", "2", "3"):
-                one.send_text(text)
-            assert [one.receive_text() for _ in range(2)] == ["1", "2"]
-            error = one.receive_json()
-            assert (error["code"], error["retryAfter"]) == ("message_rate", 1)
-            clock.advance(1)
-            one.send_text("4")
-            assert one.receive_text() == "4"
+    with (
+        endpoint(make) as (gate, client),
+        gate.testing() as clock,
+        client.websocket_connect("/") as one,
+    ):
+        for text in ("1", "2", "3"):
+            one.send_text(text)
+        assert [one.receive_text() for _ in range(2)] == ["1", "2"]
+        error = one.receive_json()
+        assert (error["code"], error["retryAfter"]) == ("message_rate", 1)
+        clock.advance(1)
+        one.send_text("4")
+        assert one.receive_text() == "4"
 
 
 @pytest.mark.parametrize(
@@ -359,9 +393,12 @@ def test_mistakes_are_told() -> None:
 
         return show
 
-    with endpoint(make) as (_, client):
-        with pytest.raises(UsageError, match="must return a str"), client.websocket_connect("/"):
-            pass
+    with (
+        endpoint(make) as (_, client),
+        pytest.raises(UsageError, match="must return a str"),
+        client.websocket_connect("/"),
+    ):
+        pass
 
 
 def test_from_settings_reads_a_file(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -381,10 +418,80 @@ def test_from_settings_reads_a_file(tmp_path: Any, monkeypatch: pytest.MonkeyPat
         Gate.from_settings("none.toml")
 
 
-def test_lifespan_ends_with_a_gate_that_admits_nobody() -> None:
+def test_lifespan_ends_with_a_gate_that_admits_nobody_until_it_begins_again() -> None:
     world = World()
-    with world.client, world.chat():
+    for _ in range(2):
+        with world, world.chat():
+            assert world.gate.ready == (True, "")
+        assert world.gate.ready == (False, "draining")
+
+
+def test_members_in_two_event_loops_are_a_mistake_that_is_told() -> None:
+    world = World()
+    with (
+        world.chat(user="ann"),
+        pytest.raises(UsageError, match="one event loop"),
+        world.chat(user="bob"),
+    ):
         pass
-    with pytest.raises(WebSocketDenialResponse) as refused, world.chat():
-        pass
-    assert refused.value.headers["X-Rejection-Reason"] == "draining"
+    with world.chat(user="ann"), pytest.raises(UsageError, match="TestClient"):
+        world.client.post("/lobbies/a")
+
+
+def test_middleware_refuses_before_the_users_dependency() -> None:
+    asked: list[str] = []
+
+    def make(gate: Gate) -> Any:
+        async def who() -> str:
+            asked.append("who")
+            return "ann"
+
+        async def echo(member: Annotated[Member[str, str], Depends(gate.member(user=who))]) -> None:
+            async for text in member:
+                await member.send(text)
+
+        return echo
+
+    with endpoint(make, middleware=True, per_ip=2, per_user=1) as (gate, client):
+        with client.websocket_connect("/") as one:
+            one.send_text("x")
+            assert one.receive_text() == "x"
+            with pytest.raises(WebSocketDenialResponse) as refused, client.websocket_connect("/"):
+                pass
+            assert refused.value.headers["X-Rejection-Reason"] == "user_limit"
+            assert asked == ["who", "who"]
+            with gate.testing(per_ip=0), pytest.raises(Refused, match="ip_limit"):
+                client.websocket_connect("/").__enter__()
+            assert asked == ["who", "who"]
+            assert gate.stats().connections == 1
+        with (
+            gate.testing(per_user=1),
+            client.websocket_connect("/"),
+            pytest.raises(Refused, match="user_limit"),
+            client.websocket_connect("/"),
+        ):
+            pass
+        with client.websocket_connect("/"):
+            pass
+
+
+@pytest.mark.parametrize("middleware", [True, False])
+def test_browser_is_told_a_refusal_by_a_close_frame(middleware: bool) -> None:
+    def make(gate: Gate) -> Any:
+        async def wait(
+            member: Annotated[Member[str, str], Depends(gate.member(user=lambda: "ann"))],
+        ) -> None:
+            async for _ in member:
+                pass
+
+        return wait
+
+    with endpoint(make, middleware=middleware, per_user=0) as (_, client):
+        with client.websocket_connect("/", subprotocols=["chat", "tidegate.v1"]) as one:
+            assert one.accepted_subprotocol == "tidegate.v1"
+            with pytest.raises(WebSocketDisconnect) as closed:
+                one.receive_text()
+        assert (closed.value.code, closed.value.reason) == (
+            1013,
+            '{"error":"user_limit","retryAfter":10}',
+        )
