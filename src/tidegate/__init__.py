@@ -10,17 +10,28 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tidegate.core.admission.attempt import Identity
     from tidegate.core.settings import Settings
-    from tidegate.errors import BackplaneError, ConfigError, PeerError, TidegateError, UsageError
+    from tidegate.errors import (
+        BackplaneError,
+        ConfigError,
+        PeerError,
+        Refused,
+        TidegateError,
+        UsageError,
+    )
     from tidegate.library.connection import Connection
     from tidegate.library.server import Server, passed_sockets
+    from tidegate.server.asgi import run
     from tidegate.wire.handshake import Request, http_response
 
 __all__ = [
     "BackplaneError",
     "ConfigError",
     "Connection",
+    "Identity",
     "PeerError",
+    "Refused",
     "Request",
     "Server",
     "Settings",
@@ -28,15 +39,18 @@ __all__ = [
     "UsageError",
     "http_response",
     "passed_sockets",
+    "run",
 ]
 
 _MODULES = {
     "Connection": "tidegate.library.connection",
+    "Identity": "tidegate.core.admission.attempt",
     "Request": "tidegate.wire.handshake",
     "Server": "tidegate.library.server",
     "Settings": "tidegate.core.settings",
     "http_response": "tidegate.wire.handshake",
     "passed_sockets": "tidegate.library.server",
+    "run": "tidegate.server.asgi",
 }
 
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from tidegate.asgi.asking import Found
 from tidegate.asgi.local import LocalGate
+from tidegate.asgi.quiet import after_a_refusal
 from tidegate.asgi.session import ClientDisconnected
 from tidegate.asgi.visit import Visit
 from tidegate.core.admission.attempt import ANONYMOUS, Identity, Reject
@@ -207,6 +208,7 @@ class GateMiddleware:
             fields.append((b"content-length", b"%d" % len(body)))
             await send({"type": f"{_DENIAL}.start", "status": status, "headers": fields})
             await send({"type": f"{_DENIAL}.body", "body": body})
+            after_a_refusal()
         else:
             self._warn_once()
             await send({"type": "websocket.close"})

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from uvicorn import Config
@@ -18,6 +19,7 @@ from tidegate.node.node import Node
 if TYPE_CHECKING:
     from tidegate.asgi.types import AsgiApp
     from tidegate.core.settings import Settings
+    from tidegate.engine.endpoints import Endpoint
     from tidegate.node.services import Services
 
 __all__ = ["AsgiServer", "StartupFailed"]
@@ -41,6 +43,7 @@ class AsgiServer:
         lifespan: `auto`, `on` or `off`, as uvicorn has them.
         access_log: whether each HTTP request is logged.
         http: options of uvicorn's HTTP protocol, such as `timeout_keep_alive`.
+        passed: sockets to listen on in place of the addresses in the settings.
 
     Raises:
         ConfigError: a key or certificate cannot be used.
@@ -55,7 +58,10 @@ class AsgiServer:
         lifespan: Literal["auto", "on", "off"] = "auto",
         access_log: bool = True,
         http: dict[str, Any] | None = None,
+        passed: Sequence[Endpoint] = (),
     ) -> None:
+        # Every path is the application's.
+        settings = replace(settings, server=replace(settings.server, path=""))
         self._config = Config(
             app,
             root_path=root_path,
@@ -71,7 +77,7 @@ class AsgiServer:
         self._config.load()
         self._lifespan = self._config.lifespan_class(self._config)
         self._settings = settings
-        self.node = Node(settings, self._make)
+        self.node = Node(settings, self._make, passed=passed)
         """The node, to be started within `running`."""
 
     @contextlib.asynccontextmanager

@@ -15,6 +15,7 @@ from tidegate.cli import config, token
 from tidegate.cli.drain import drain
 from tidegate.cli.explain import explain
 from tidegate.cli.init import init
+from tidegate.cli.run import run as run_application
 from tidegate.cli.serve import serve
 from tidegate.engine.standard_streams import open_missing_streams
 from tidegate.errors import ConfigError, TidegateError, UsageError
@@ -33,7 +34,8 @@ app = App(
     version=lambda: version("tidegate"),
 )
 app.command(serve, sort_key=0)
-app.command(init, sort_key=1)
+app.command(run_application, name="run", sort_key=1)
+app.command(init, sort_key=2)
 app.command(drain)
 app.command(explain)
 app.command(config.app)

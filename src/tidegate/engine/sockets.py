@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 from tidegate.engine.outbox import Sink
 from tidegate.engine.poller import Source
@@ -18,6 +18,9 @@ class Socket(Sink, Source, Protocol):
 
     def setsockopt(self, level: int, name: int, value: bytes, /) -> None:
         """Set an option."""
+
+    def getpeername(self) -> Any:
+        """Return the address of the peer."""
 
     def fileno(self) -> int:
         """Return the descriptor."""

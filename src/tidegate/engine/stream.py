@@ -13,6 +13,7 @@ import socket
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from tidegate.addresses import counted
 from tidegate.engine.poller import READ, WRITE, Entry
 from tidegate.wire.handshake import HandshakeError, parse_request
 
@@ -229,15 +230,22 @@ class Stream(Entry, asyncio.Transport):
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         """Return `peername`, `sockname` or `sslcontext`; `default` for all else.
 
-        The port of the client is 0: only its address is known behind a proxy.
+        The port of the client is 0 behind a PROXY header, which is not the connection's own.
         """
         if name == "peername":
-            return self._peer, 0
+            return self._peer, self._port()
         if name == "sockname":
             return self._listener.address
         if name == "sslcontext":
             return self._shared.tls or default
         return default
+
+    def _port(self) -> int:
+        with contextlib.suppress(OSError):
+            own = self._sock.getpeername()
+            if isinstance(own, tuple) and counted(own[0]) == self._peer:
+                return int(own[1])
+        return 0
 
     # What is ours.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import ssl
+from typing import Any
 
 from tidegate.errors import ConfigError
 
@@ -112,6 +113,10 @@ class TlsSocket:
     def setsockopt(self, level: int, name: int, value: bytes) -> None:
         """Set a socket option, as on a plain socket."""
         self._ssl.setsockopt(level, name, value)
+
+    def getpeername(self) -> Any:
+        """Return the address of the peer, as on a plain socket."""
+        return self._ssl.getpeername()
 
     def fileno(self) -> int:
         """Return the descriptor."""

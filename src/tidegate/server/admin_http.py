@@ -61,6 +61,7 @@ class BoundedHttp(HttpToolsProtocol):
 
     def __init__(self, *args: Any, most: int, bad: BadRequests, **options: Any) -> None:
         super().__init__(*args, **options)
+        self.access_log = False  # uvicorn's own switch would silence an application's too
         self._bad = bad
         self._most = most
         self._received = 0

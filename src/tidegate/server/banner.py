@@ -16,23 +16,30 @@ __all__ = ["facts", "origin"]
 
 
 def facts(
-    settings: Settings, addresses: Iterable[tuple[str, int]], admin: Iterable[tuple[str, int]]
+    settings: Settings,
+    addresses: Iterable[tuple[str, int]],
+    admin: Iterable[tuple[str, int]],
+    application: str | None = None,
 ) -> dict[str, str]:
     """Names and values, in the order in which they are shown.
 
     Args:
         addresses: host and port of every listener.
         admin: the same of the admin API; empty without one.
+        application: the name of the ASGI application that is served, None without one.
     """
     secure = "s" if settings.tls.certificate is not None else ""
     public = list(addresses)
     operators = _urls("http", admin, "/metrics")
-    told = {
-        "websocket": _urls(f"ws{secure}", public, settings.server.path),
-        "health": f"{_urls(f'http{secure}', public, '/health')}, /ready",
-        "admin": f"{operators}, /stats, /connections" if operators else "off",
-        "limits": _limits(settings),
-    }
+    if application is None:
+        told = {
+            "websocket": _urls(f"ws{secure}", public, settings.server.path),
+            "health": f"{_urls(f'http{secure}', public, '/health')}, /ready",
+        }
+    else:
+        told = {"serves": f"{application} on {_urls(f'http{secure}', public, '')}"}
+    told["admin"] = f"{operators}, /stats, /connections" if operators else "off"
+    told["limits"] = _limits(settings)
     if settings.tiers:
         told["tiers"] = "; ".join(_tier(name, tier) for name, tier in settings.tiers.items())
     told["clients"] = _clients(settings)

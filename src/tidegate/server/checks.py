@@ -15,14 +15,16 @@ __all__ = ["warnings"]
 _OWN_DESCRIPTORS = 32
 
 
-def warnings(settings: Settings, descriptors: int | None) -> Iterator[str]:
+def warnings(settings: Settings, descriptors: int | None, *, rooms: bool = True) -> Iterator[str]:
     """Sentences for the operator; none when all is well.
 
-    `descriptors` is the file descriptor limit in force, None for no limit.
+    Args:
+        descriptors: the file descriptor limit in force, None for no limit.
+        rooms: whether clients may join rooms and write to users; not with an application.
     """
     server, limits = settings.server, settings.limits
     open_to_all = next((host for host in server.host if not is_local(host)), None)
-    if settings.auth.anonymous and (open_to_all is not None or settings.proxies.trusted):
+    if rooms and settings.auth.anonymous and (open_to_all is not None or settings.proxies.trusted):
         why = (
             "proxies are trusted" if open_to_all is None else f"server.host is {shown(open_to_all)}"
         )

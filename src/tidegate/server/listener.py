@@ -75,7 +75,6 @@ async def serve_admin(
             ws="none",
             lifespan="off",
             log_config=None,
-            access_log=False,
             proxy_headers=False,
             server_header=False,
         )

@@ -31,6 +31,7 @@ _LAST_SECONDS: Final = 1.0
 
 # C0, DEL and C1 controls; line and paragraph separators; marks that change the writing direction.
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+_TRACEBACK: Final = "Traceback (most recent call last):\n"
 _PLAIN = re.compile(r"[^\s\"=]+")
 
 
@@ -133,8 +134,12 @@ def render_text(_logger: object, _name: str, event: MutableMapping[str, Any]) ->
     """
     time = event.pop("timestamp", "")
     level = event.pop("level", "info")
-    text = _escape(str(event.pop("event", "")))
+    text = str(event.pop("event", ""))
     trace = event.pop("exception", None)
+    if trace is None and text.startswith(_TRACEBACK):
+        # Starlette says so why an application did not start.
+        text, trace = "the application failed", text.rstrip("\n")
+    text = _escape(text)
     pairs = "".join(f" {key}={_value(value)}" for key, value in event.items())
     line = f"{time[:19]}Z {level:<8}{text}{pairs}"
     if trace:

@@ -8,7 +8,8 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Final
+from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING, Final, Protocol
 
 import structlog
 
@@ -33,11 +34,22 @@ if TYPE_CHECKING:
     from tidegate.server.config import Loaded
     from tidegate.server.log_writer import LogWriter
 
-__all__ = ["run", "serve"]
+__all__ = ["Application", "run", "serve"]
 
 _log = structlog.get_logger("tidegate")
 
 _LAST_LOOK_SECONDS: Final = 0.5  # so that a client that watches a drain sees its end
+
+
+class Application(Protocol):
+    """An application that starts before the node does, and ends after it."""
+
+    @property
+    def name(self) -> str:
+        """What the banner calls it."""
+
+    def running(self) -> AbstractAsyncContextManager[None]:
+        """Start it, and stop it at the end."""
 
 
 def serve(loaded: Loaded, load: Callable[[], Loaded] | None = None) -> None:
@@ -64,6 +76,7 @@ def run(
     sockets: Sequence[Endpoint] = (),
     load: Callable[[], Settings] | None = None,
     origin: Mapping[str, str] | None = None,
+    application: Application | None = None,
 ) -> None:
     """Serve until the node is drained, by SIGTERM or the admin API, or stopped, by SIGINT.
 
@@ -73,15 +86,17 @@ def run(
         sockets: for the admin API, in place of the addresses in the settings.
         load: reads the settings anew, at SIGHUP.
         origin: what the banner says of where the settings come from.
+        application: what runs on the node beside the native protocol.
 
     Raises:
         StartError: it cannot listen.
+        TidegateError: the application did not start.
     """
     with (
         logs.running(node.settings.log) as log,
         asyncio.Runner(loop_factory=loop_factory()) as runner,
     ):
-        runner.run(_serve(node, log, sockets, Reloading(node, load), origin or {}))
+        runner.run(_serve(node, log, sockets, Reloading(node, load), origin or {}, application))
 
 
 async def _serve(
@@ -90,6 +105,7 @@ async def _serve(
     sockets: Sequence[Endpoint],
     reloading: Reloading,
     origin: Mapping[str, str],
+    application: Application | None,
 ) -> None:
     descriptors = raise_descriptor_limit()
     settings, control = node.settings, node.control
@@ -106,14 +122,18 @@ async def _serve(
         running.enter_context(on_signals(node.shutdown, reloading.reload))
         watching = asyncio.create_task(reloading.watch())
         running.callback(watching.cancel)
+        if application is not None:
+            await running.enter_async_context(application.running())
         try:
             await node.start()
         except ConfigError as error:
             raise StartError(str(error)) from None
         running.push_async_callback(node.stop)
-        facts = banner.facts(settings, control.status().addresses, admin)
+        facts = banner.facts(
+            settings, control.status().addresses, admin, application.name if application else None
+        )
         _announce({**facts, **origin}, settings.log.format)
-        for warning in checks.warnings(settings, descriptors):
+        for warning in checks.warnings(settings, descriptors, rooms=application is None):
             _log.warning(warning)
         await running.enter_async_context(reporting(os.environ, node.shutdown, lambda: node.status))
         await node.shutdown.wait()

@@ -12,7 +12,7 @@ import pytest
 from starlette.exceptions import HTTPException
 
 from tests.support.aio import in_loop
-from tests.unit.asgi.fake_server import FakeServer
+from tests.unit.asgi.fake_server import FakeServer, make_scope
 from tidegate.asgi import GateMiddleware, visit
 from tidegate.asgi.types import Message, Receive, Scope, Send
 from tidegate.core.admission.attempt import Identity
@@ -453,4 +453,26 @@ async def test_log_says_nothing_of_an_application_that_behaves(
         server.leaves()
         await server.ends()
     assert caplog.text == ""
+    gate.gate.stop()
+
+
+@in_loop
+async def test_refusal_is_no_error_in_the_log_of_uvicorn(caplog: pytest.LogCaptureFixture) -> None:
+    said = "ASGI callable returned without completing handshake."
+
+    async def as_uvicorn_does(app: Any) -> None:
+        events: asyncio.Queue[Message] = asyncio.Queue()
+        events.put_nowait({"type": "websocket.connect"})
+
+        async def send(event: Message) -> None:
+            """Nobody looks at it."""
+
+        await app(make_scope(), events.get, send)
+        logging.getLogger("uvicorn.error").error(said)
+
+    gate = GateMiddleware(returns, {"limits": {"per_ip": 0}})
+    await asyncio.create_task(as_uvicorn_does(gate))
+    assert said not in caplog.text
+    await asyncio.create_task(as_uvicorn_does(GateMiddleware(returns, {})))
+    assert said in caplog.text
     gate.gate.stop()
