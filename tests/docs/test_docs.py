@@ -7,8 +7,8 @@ and JSON is run or read, in the order of its page, in a folder of the page's own
   plain text needs none.
 - A block of `output` is what the block before it prints; `…` stands for anything.
 - A Python block that ends with `server.run()`, or a shell block that is `tidegate serve` or
-  `tidegate run`, is a server and stays until the next one. Where a page has none yet, `tidegate serve` with the
-  defaults runs.
+  `tidegate run`, is a server and stays until the next one. Where a page has none yet,
+  `tidegate serve` with the defaults runs.
 - A Python block that begins with `# name.py` is saved under that name, and a later block runs it.
 - A TOML block that begins with `# name.toml` is saved under that name.
 - The ports 8000, 8001 and 9000 become free ones.
@@ -71,7 +71,7 @@ class Stage:
                     self.serve(block, [sys.executable, script], 9000)
                 else:
                     self.execute(block, [sys.executable, script])
-            case "sh" if re.match("tidegate (serve|run) ", text) and not set(text) & set("|&;"):
+            case "sh" if re.match(r"tidegate (serve|run)\b", text) and not set(text) & set("|&;"):
                 _, *arguments = shlex.split(text)
                 port = 9000 if str(self.ports[9000]) in arguments else 8000
                 self.serve(block, [BIN / "tidegate", *arguments], port)
