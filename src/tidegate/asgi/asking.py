@@ -8,16 +8,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from tidegate.core.admission.attempt import Identity
-from tidegate.core.codes import Refusal
 from tidegate.gate.decision import OpeningRequest
+from tidegate.gate.identity import Found
 
 if TYPE_CHECKING:
     from tidegate.gate.identity import Identifier, Later
 
 __all__ = ["Asking", "Found", "IdentifiedRequest", "Identify"]
-
-Found: TypeAlias = Identity | Refusal
-"""Who an attempt belongs to, or why it is refused."""
 
 Identify: TypeAlias = Callable[[], Awaitable[Found]]
 

@@ -140,6 +140,7 @@ class LocalGate:
             headers.get("x-queue-ticket"),
             False,
             headers,
+            scope.get("query_string", b"").decode("latin-1"),
         )
 
     async def decide(

@@ -22,7 +22,7 @@ class OpeningRequest:
     ``secure`` are what a same-origin page would have to come from. ``token`` and ``ticket`` are
     what the request carries, unchecked. ``in_band`` says that the client offered a subprotocol
     in which it may say who it is in a first message, and can be held while it waits. ``headers``
-    are those of the request, for the record of a refusal.
+    are those of the request, with names in lower case; ``query`` is as sent, without its "?".
     """
 
     address: str
@@ -34,6 +34,7 @@ class OpeningRequest:
     ticket: str | None = None
     in_band: bool = False
     headers: Mapping[str, str] | None = None
+    query: str = ""
 
 
 class Admit(NamedTuple):

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from tidegate.core.admission.tickets import Ticket
     from tidegate.core.settings import Settings
     from tidegate.core.stats import Stats
-    from tidegate.gate.identity import Identifier, Later
+    from tidegate.gate.identity import Found, Identifier, Later
     from tidegate.gate.refusals import Refusals
     from tidegate.gate.waiting import WaitingClients
 
@@ -83,8 +83,8 @@ class Gate:
         found = self._identifier.identify(request)
         if isinstance(found, Identity):
             return self._identified(request, found, now, wall)
-        if isinstance(found, Refusal):
-            return self._reject(request, ANONYMOUS, Reject(found, found.retry_after), wall)
+        if isinstance(found, Refusal | Reject):
+            return self._unknown(request, found, wall)
         return _Identifying(self, request, found, not by_ticket and self._admission.took_slot)
 
     def give_back(self, lease: Lease) -> None:
@@ -100,11 +100,11 @@ class Gate:
         return self._admission.wait_to_decide(now)
 
     def _resume(
-        self, request: OpeningRequest, found: Identity | Refusal, now: float, wall: float
+        self, request: OpeningRequest, found: Found, now: float, wall: float
     ) -> Decision:
         """Go on with an attempt that was pending until it was known who it belongs to."""
-        if isinstance(found, Refusal):
-            return self._reject(request, ANONYMOUS, Reject(found, found.retry_after), wall)
+        if isinstance(found, Refusal | Reject):
+            return self._unknown(request, found, wall)
         if self._admission.draining:  # since the first half, whose first step this is
             reject = self._admission.precheck(request.address, now)
             assert reject is not None
@@ -157,6 +157,10 @@ class Gate:
             reject = away
         self._refusals.add(attempt, reject, wall, request.headers)
         return reject
+
+    def _unknown(self, request: OpeningRequest, why: Refusal | Reject, wall: float) -> Reject:
+        reject = why if isinstance(why, Reject) else Reject(why, why.retry_after)
+        return self._reject(request, ANONYMOUS, reject, wall)
 
     def _reject(
         self,

@@ -7,9 +7,9 @@ to wait for an answer returns a `Later`, and the decision about the attempt is p
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
-from tidegate.core.admission.attempt import ANONYMOUS, Identity
+from tidegate.core.admission.attempt import ANONYMOUS, Identity, Reject
 from tidegate.core.codes import UNAUTHORIZED, Refusal
 from tidegate.gate.tokens import Authenticator, Unauthorized
 
@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from tidegate.core.settings import AuthSettings
     from tidegate.gate.decision import OpeningRequest
 
-__all__ = ["Identifier", "Later", "TokenIdentifier"]
+__all__ = ["Found", "Identifier", "Later", "TokenIdentifier"]
+
+Found: TypeAlias = Identity | Refusal | Reject
+"""Who an attempt belongs to, or why it is refused; a `Reject` has a delay of its own."""
 
 
 class Later(Protocol):
@@ -26,7 +29,7 @@ class Later(Protocol):
     def then(self, ready: Callable[[], None], /) -> None:
         """Call `ready` once, in the same thread, as soon as `result` has something to say."""
 
-    def result(self) -> Identity | Refusal:
+    def result(self) -> Found:
         """Return the identity, or why there is none. Raises what the application raised."""
 
     def cancel(self) -> None:
@@ -36,7 +39,7 @@ class Later(Protocol):
 class Identifier(Protocol):
     """Says who an attempt belongs to, before any limit is looked at."""
 
-    def identify(self, request: OpeningRequest, /) -> Identity | Refusal | Later:
+    def identify(self, request: OpeningRequest, /) -> Found | Later:
         """Return the identity, why the attempt is refused, or a promise of one of them."""
 
 

@@ -1,12 +1,35 @@
-"""From a row of the table of reasons to the exception that Python code gets."""
+"""Between rows of the table of reasons and the exception that Python code gets and raises."""
 
 from __future__ import annotations
 
-from tidegate.core.admission.attempt import Reject
-from tidegate.core.codes import Fault, Refusal
-from tidegate.errors import Refused
+from math import inf
 
-__all__ = ["refused", "rejected"]
+from tidegate.core.admission.attempt import Reject
+from tidegate.core.codes import REASONS, Fault, Refusal
+from tidegate.errors import Refused, UsageError
+
+__all__ = ["refuse", "refused", "reject_of", "rejected"]
+
+
+def refuse(reason: str, retry_after: float | None = None) -> Refused:
+    """Make a refusal, to return or to raise where a client is identified.
+
+    Args:
+        reason: a refusal of the table of reasons, such as "unauthorized" or "forbidden". The table
+            has its HTTP status, its close code and its text.
+        retry_after: seconds after which the client may come back; the usual delay of the reason
+            when None.
+
+    Raises:
+        UsageError: there is no such refusal, or the delay is negative or infinite.
+    """
+    row = REASONS.get(reason)
+    if not isinstance(row, Refusal):
+        names = ", ".join(row.name for row in REASONS.values() if isinstance(row, Refusal))
+        raise UsageError(f"reason must be one of {names}, not {reason!r}")
+    if retry_after is not None and not 0 <= retry_after < inf:
+        raise UsageError(f"retry_after must be 0 or more seconds, not {retry_after}")
+    return refused(row, retry_after)
 
 
 def refused(
@@ -27,3 +50,15 @@ def refused(
 def rejected(reject: Reject) -> Refused:
     """Return the exception for a decision of the tracker."""
     return refused(reject.reason, reject.retry_after, reject.limit)
+
+
+def reject_of(refusal: Refused) -> Reject:
+    """Return the decision that an exception stands for.
+
+    Raises:
+        UsageError: its reason is no refusal of the table.
+    """
+    row = REASONS.get(refusal.reason)
+    if not isinstance(row, Refusal):
+        raise UsageError(f"{refusal.reason!r} is no reason to refuse an attempt; see refuse()")
+    return Reject(row, refusal.retry_after, refusal.limit)

@@ -131,6 +131,7 @@ class GateDoor:
             headers.get("x-queue-ticket"),
             subprotocol in self._in_band,
             headers,
+            request.query,
         )
         extension: str | None = None
         deflate: Deflate | None = None

@@ -113,6 +113,8 @@ class Node:
             self.rooms, self.users, self.engine.shared.fanout, broker or MemoryBroker()
         )
         self._authenticator = authenticator = Authenticator(settings.auth, settings.tiers)
+        self.tokens = TokenIdentifier(settings.auth, authenticator)
+        """Who an attempt belongs to, by its token."""
         self._identities = Identities(settings, self.tracker, self.users, authenticator)
         self.application = application(
             Services(
@@ -143,7 +145,7 @@ class Node:
             self.stats,
             self.admission,
             self.waiting,
-            identifier or TokenIdentifier(settings.auth, authenticator),
+            identifier or self.tokens,
             self.refusals,
             holds_waiting=self.application.holds_waiting,
         )

@@ -90,7 +90,7 @@ class Request:
     """One parsed request head.
 
     `path` and `query` are as sent, still percent-encoded. `headers` has lower-case names and
-    Latin-1 values; fields that came more than once are joined with ", ". `rest` holds the bytes
+    Latin-1 values; fields that came more than once are joined with ", ", cookies with "; ". `rest` holds the bytes
     that followed the head. `fields` are the header fields as they came, in their order. `minor` is
     the minor version of HTTP/1; a request of HTTP/1.0 may have no Host, which is empty then.
     """
@@ -195,7 +195,8 @@ def parse_request(data: bytes) -> Request | None:
         if name in headers:
             if name in _SINGLETONS:
                 raise _bad_request(f"the header field {name} came twice")
-            value = f"{headers[name]}, {value}"
+            # RFC 6265, section 4.2.1: a list of cookies has semicolons.
+            value = f"{headers[name]}{'; ' if name == 'cookie' else ', '}{value}"
         headers[name] = value
 
     if "transfer-encoding" in headers or headers.get("content-length", "0").strip("0"):
