@@ -20,10 +20,12 @@ if TYPE_CHECKING:
         TidegateError,
         UsageError,
     )
+    from tidegate.gate.refused import refuse
     from tidegate.library.connection import Connection
+    from tidegate.library.request import Request
     from tidegate.library.server import Server, passed_sockets
     from tidegate.server.asgi import run
-    from tidegate.wire.handshake import Request, http_response
+    from tidegate.wire.handshake import http_response
 
 __all__ = [
     "BackplaneError",
@@ -39,17 +41,19 @@ __all__ = [
     "UsageError",
     "http_response",
     "passed_sockets",
+    "refuse",
     "run",
 ]
 
 _MODULES = {
     "Connection": "tidegate.library.connection",
     "Identity": "tidegate.core.admission.attempt",
-    "Request": "tidegate.wire.handshake",
+    "Request": "tidegate.library.request",
     "Server": "tidegate.library.server",
     "Settings": "tidegate.core.settings",
     "http_response": "tidegate.wire.handshake",
     "passed_sockets": "tidegate.library.server",
+    "refuse": "tidegate.gate.refused",
     "run": "tidegate.server.asgi",
 }
 

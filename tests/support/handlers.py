@@ -13,18 +13,17 @@ import random
 import sys
 import time
 from collections.abc import Callable, Coroutine
-from functools import partial
 from typing import Any
 
 from tests.support import SECRET_DETAIL
 from tidegate import Connection, Request
 from tidegate.library.handlers import Handlers
 from tidegate.node import health
-from tidegate.node.health import Healthy
 from tidegate.node.node import Node
 from tidegate.node.services import Services
 from tidegate.server import runtime
 from tidegate.server.config import load
+from tidegate.wire.handshake import Request as Head
 
 busy: dict[str, int] = {}
 
@@ -100,16 +99,26 @@ def on_close(connection: Connection, code: int, reason: str) -> None:
         raise RuntimeError(SECRET_DETAIL)
 
 
-def answer(node: Healthy, request: Request) -> bytes | None:
-    if request.path == "/raise":
-        raise RuntimeError(SECRET_DETAIL)
-    return health.respond(request, node)
+class Answering(Handlers):
+    """Also tells how the node is."""
+
+    def __init__(self, services: Services) -> None:
+        super().__init__(services.settings, sys.argv[1:])
+        self._health = services.health
+
+    def respond(self, request: Head, address: str) -> bytes | None:
+        if request.path == "/raise":
+            raise RuntimeError(SECRET_DETAIL)
+        return health.respond(request, self._health)
 
 
 def application(services: Services) -> Handlers:
     """As `tidegate.Server` makes it, with `/health` and `/ready`."""
-    http = partial(answer, services.health)
-    return Handlers(sys.argv[1:], on_connect, on_message, on_close, None, http)
+    handlers = Answering(services)
+    handlers.use("on_connect", on_connect)
+    handlers.use("on_message", on_message)
+    handlers.use("on_close", on_close)
+    return handlers
 
 
 if __name__ == "__main__":

@@ -121,8 +121,11 @@ class Application(Generic[C]):
     def closed(self, connection: C, code: int, text: str, /) -> Any:
         """A connection ended. Called once, after its other methods are done."""
 
-    def respond(self, request: Request, /) -> bytes | None:  # noqa: ARG002 - see the text
-        """Answer a request that opens no WebSocket: a whole response, or None to refuse it."""
+    def respond(self, request: Request, address: str, /) -> bytes | None:  # noqa: ARG002 - see the text
+        """Answer a request that opens no WebSocket: a whole response, or None to refuse it.
+
+        `address` is the client's own, behind trusted proxies.
+        """
         return None
 
     def frame(self, publication: Publication, subprotocol: str | None, /) -> bytes:

@@ -99,9 +99,7 @@ class Gate:
         """Return the seconds for which no attempt is to be decided about; 0.0 for none. HOT."""
         return self._admission.wait_to_decide(now)
 
-    def _resume(
-        self, request: OpeningRequest, found: Found, now: float, wall: float
-    ) -> Decision:
+    def _resume(self, request: OpeningRequest, found: Found, now: float, wall: float) -> Decision:
         """Go on with an attempt that was pending until it was known who it belongs to."""
         if isinstance(found, Refusal | Reject):
             return self._unknown(request, found, wall)

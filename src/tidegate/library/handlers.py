@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from tidegate.engine.application import Application
 from tidegate.engine.connection import Connection as Engine
+from tidegate.errors import UsageError
 from tidegate.library.arguments import check_handler, check_names, check_type
 from tidegate.library.connection import Connection
+from tidegate.library.request import Request
 from tidegate.library.timing import Watch
 
 if TYPE_CHECKING:
-    from tidegate.wire.handshake import Request
+    from tidegate.core.admission.shedding import Change
+    from tidegate.core.settings import Settings
+    from tidegate.wire.handshake import Request as Head
 
 __all__ = [
     "CloseHandler",
@@ -23,11 +27,21 @@ __all__ = [
     "MessageHandler",
 ]
 
-ConnectHandler = Callable[[Connection, "Request"], Awaitable[None] | None]
+ConnectHandler = Callable[[Connection, Request], Awaitable[None] | None]
 MessageHandler = Callable[[Connection, str | bytes], Awaitable[None] | None]
 CloseHandler = Callable[[Connection, int, str], Awaitable[None] | None]
 LeavingHandler = Callable[[Connection, float], None]
-HttpHandler = Callable[["Request"], bytes | None]
+HttpHandler = Callable[[Request], bytes | None]
+
+_ARGUMENTS: Final = {
+    "on_connect": ("connection", "request"),
+    "on_message": ("connection", "message"),
+    "on_close": ("connection", "code", "text"),
+    "on_leaving": ("connection", "delay"),
+    "on_zone_change": ("change",),
+    "http": ("request",),
+}
+_PLAIN: Final = ("on_leaving", "http")
 
 
 class Handlers(Application[Engine]):
@@ -38,36 +52,43 @@ class Handlers(Application[Engine]):
     """
 
     def __init__(
-        self,
-        subprotocols: Sequence[str],
-        on_connect: ConnectHandler | None,
-        on_message: MessageHandler | None,
-        on_close: CloseHandler | None,
-        on_leaving: LeavingHandler | None,
-        http: HttpHandler | None,
-        cancel_handlers: bool = False,
+        self, settings: Settings, subprotocols: Sequence[str] = (), cancel_handlers: bool = False
     ) -> None:
         check_names("subprotocols", subprotocols)
-        check_handler("on_connect", on_connect, "connection", "request")
-        check_handler("on_message", on_message, "connection", "message")
-        check_handler("on_close", on_close, "connection", "code", "text")
-        check_handler("on_leaving", on_leaving, "connection", "delay", plain=True)
-        check_handler("http", http, "request", plain=True)
         check_type("cancel_handlers", cancel_handlers, bool)
         self.cancels = cancel_handlers
         self.subprotocols = tuple(subprotocols)
-        self._watch = watch = Watch()
-        # A message is timed by the engine, which looks at the clock anyway.
-        self._on_message = on_message or _nothing
-        self._on_connect = on_connect and watch.over("on_connect", on_connect)
-        self._on_close = on_close and watch.over("on_close", on_close)
-        self._on_leaving = on_leaving and watch.over("on_leaving", on_leaving)
-        self._http = http and watch.over("http", http)
+        self._query_token = settings.auth.query_token
+        self._watch = Watch()
+        self._used: dict[str, Callable[..., Any]] = {}
+        self._on_message: Callable[..., Any] = _nothing
+        self._on_connect: Callable[..., Any] | None = None
+        self._on_close: Callable[..., Any] | None = None
+        self._on_leaving: Callable[..., Any] | None = None
+        self._on_zone_change: Callable[..., Any] | None = None
+        self._http: Callable[..., Any] | None = None
 
-    def opened(self, connection: Engine, request: Request) -> Any:
+    def use(self, role: str, handler: Callable[..., Any] | None) -> None:
+        """Call this handler from now on; None changes nothing.
+
+        Raises:
+            TypeError: it is no function, or cannot be called as it would be called.
+            UsageError: there is one for this already.
+        """
+        if handler is None:
+            return
+        check_handler(role, handler, *_ARGUMENTS[role], plain=role in _PLAIN)
+        if role in self._used:
+            raise UsageError(f"{role} is set already; a server calls one such handler")
+        self._used[role] = handler
+        if role != "on_message":  # the engine times that one, which looks at the clock anyway
+            handler = self._watch.over(role, handler)
+        setattr(self, f"_{role}", handler)
+
+    def opened(self, connection: Engine, request: Head) -> Any:
         """Call `on_connect`."""
         if self._on_connect is not None:
-            return self._on_connect(face(connection), request)
+            return self._on_connect(face(connection), self._seen(request, connection.address))
         return None
 
     def message(self, connection: Engine, message: str | bytes) -> Any:
@@ -92,12 +113,28 @@ class Handlers(Application[Engine]):
         connection.context = None
         return self._on_close(own, code, text)
 
-    def respond(self, request: Request) -> bytes | None:
+    def respond(self, request: Head, address: str) -> bytes | None:
         """Call `http`."""
-        response = None if self._http is None else self._http(request)
+        if self._http is None:
+            return None
+        response: bytes | None = self._http(self._seen(request, address))
         if response is not None:
             check_type("what `http` returns", response, bytes)
         return response
+
+    def zone_changed(self, change: Change) -> Any:
+        """Call `on_zone_change`."""
+        return None if self._on_zone_change is None else self._on_zone_change(change)
+
+    def _seen(self, request: Head, address: str) -> Request:
+        return Request(
+            request.method,
+            request.path,
+            request.query,
+            request.headers,
+            address,
+            query_token=self._query_token,
+        )
 
 
 def face(connection: Engine) -> Connection:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tidegate.core.settings import AuthSettings
     from tidegate.gate.identity import Found, Identifier, Later
 
-__all__ = ["Answer", "Identifying", "IdentifyHandler"]
+__all__ = ["Answer", "IdentifyHandler", "Identifying"]
 
 Answer: TypeAlias = Identity | Refused | str | None
 """What such a function returns: an identity, the name of a user, None for nobody, or a refusal."""

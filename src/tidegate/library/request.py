@@ -76,8 +76,8 @@ class Request:
     def token(self) -> str | None:
         """The token that it carries, unchecked; None without one.
 
-        It comes as `Authorization: Bearer`, as a subprotocol `tidegate.token.<token>`, or as `token`
-        in the query where `auth.query_token` allows that.
+        It comes as `Authorization: Bearer`, as a subprotocol `tidegate.token.<token>`, or, where
+        `auth.query_token` allows that, as `token` in the query.
         """
         return token_of(
             self._headers, self.subprotocols, self.query, query_allowed=self._query_token

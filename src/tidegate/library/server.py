@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from tidegate.core.settings import Settings
 from tidegate.engine.endpoints import adopt
 from tidegate.errors import ConfigError, UsageError
-from tidegate.library.arguments import check_handler, check_seconds, check_type
+from tidegate.library.arguments import check_seconds, check_type
 from tidegate.library.connection import Connection
 from tidegate.library.handlers import (
     CloseHandler,
@@ -22,17 +22,22 @@ from tidegate.library.handlers import (
     MessageHandler,
     face,
 )
-from tidegate.library.timing import Watch
+from tidegate.library.identify import IdentifyHandler, Identifying
+from tidegate.library.request import Request
 from tidegate.node import systemd
 from tidegate.node.loop import loop_factory
 from tidegate.node.node import Node
 from tidegate.node.systemd import Passed
 
 if TYPE_CHECKING:
+    from tidegate.core.admission.attempt import Identity
     from tidegate.node.control import Snapshot
     from tidegate.node.pressure.zones import ZoneHandler
 
 __all__ = ["Server", "passed_sockets"]
+
+_H = TypeVar("_H", bound=Callable[..., Any])
+_Identify = TypeVar("_Identify", bound=IdentifyHandler)
 
 
 def passed_sockets() -> list[socket.socket]:
@@ -103,19 +108,78 @@ class Server:
         elif not isinstance(settings, Settings):
             check_type("settings", settings, Settings, Mapping)
             settings = Settings.from_mapping(settings)
-        check_handler("on_zone_change", on_zone_change, "change")
-        handlers = Handlers(
-            subprotocols, on_connect, on_message, on_close, on_leaving, http, cancel_handlers
-        )
-        if on_zone_change is not None:
-            on_zone_change = Watch().over("on_zone_change", on_zone_change)
+        self._handlers = handlers = Handlers(settings, subprotocols, cancel_handlers)
+        handlers.use("on_connect", on_connect)
+        handlers.use("on_message", on_message)
+        handlers.use("on_close", on_close)
+        handlers.use("on_leaving", on_leaving)
+        handlers.use("on_zone_change", on_zone_change)
+        handlers.use("http", http)
+        self._identifying = Identifying(settings.auth, lambda: self._node.tokens)
         passed = Passed([adopt(sock) for sock in sockets])
         self._node = Node(
             passed.located(settings),
             lambda _services: handlers,
-            on_zone_change=on_zone_change,
+            identifier=self._identifying,
+            on_zone_change=handlers.zone_changed,
             passed=passed.public,
         )
+
+    # Handlers, as decorators. Each returns the function as it is, and checks it at once.
+
+    def identify(self, handler: _Identify) -> _Identify:
+        """Ask this function who each attempt belongs to, in place of the token.
+
+        It is called with the `Request`, before the WebSocket is open, and returns an `Identity`,
+        the name of a user, None for an anonymous client, or `refuse(...)`, which it may raise as
+        well. It may be async: it is cancelled when the client leaves, and after
+        `server.handshake_timeout` seconds, when the attempt is refused with `decision_timeout`.
+        What else it raises is logged, and the attempt is refused with `internal_error`.
+
+        Raises:
+            TypeError: it is no function, or cannot be called with a request.
+            UsageError: there is one already.
+        """
+        self._identifying.use(handler)
+        return handler
+
+    def token_identity(self, request: Request) -> Identity:
+        """Return who a request belongs to by its token, as without a function of yours.
+
+        Raises:
+            Refused: the token is not valid, or there is none and there must be one.
+        """
+        return self._identifying.by_token(request)
+
+    def on_connect(self, handler: _H) -> _H:
+        """Call this function as `on_connect`: with each connection that opens and its `Request`."""
+        self._handlers.use("on_connect", handler)
+        return handler
+
+    def on_message(self, handler: _H) -> _H:
+        """Call this function as `on_message`: with a connection and each message of it."""
+        self._handlers.use("on_message", handler)
+        return handler
+
+    def on_close(self, handler: _H) -> _H:
+        """Call this function as `on_close`: with a connection that ended, its code and text."""
+        self._handlers.use("on_close", handler)
+        return handler
+
+    def on_leaving(self, handler: _H) -> _H:
+        """Call this function as `on_leaving`: with each connection when the server drains."""
+        self._handlers.use("on_leaving", handler)
+        return handler
+
+    def on_zone_change(self, handler: _H) -> _H:
+        """Call this function as `on_zone_change`: with each `Change` of the zone."""
+        self._handlers.use("on_zone_change", handler)
+        return handler
+
+    def http(self, handler: _H) -> _H:
+        """Call this function as `http`: with each request that asks for no WebSocket."""
+        self._handlers.use("http", handler)
+        return handler
 
     # Running.
 

@@ -10,7 +10,6 @@ response is checked before, the application's subprotocols when the door is made
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from contextlib import suppress
 from time import time
 from typing import TYPE_CHECKING, Any, Final
@@ -39,6 +38,7 @@ from tidegate.node.rendering import (
     refusal_headers,
     waiting,
 )
+from tidegate.node.undecided import Negotiated, Parked
 from tidegate.wire.codecs import NEUTRAL_V1
 from tidegate.wire.deflate import Deflate, negotiate
 from tidegate.wire.forwarded import TrustedProxies
@@ -53,7 +53,7 @@ from tidegate.wire.handshake import (
 
 if TYPE_CHECKING:
     from tidegate.core.settings import Settings
-    from tidegate.engine.application import Application, Negotiation
+    from tidegate.engine.application import Application
     from tidegate.gate.decision import Decision, Pending
     from tidegate.gate.gate import Gate
     from tidegate.gate.refusals import Refusals
@@ -179,7 +179,7 @@ class GateDoor:
         Plain HTTP needs one for a moment only, and is answered: health checks among it.
         """
         if request is not None and not is_upgrade(request):
-            response = self._application.respond(request)
+            response = self._respond(request, peer)
             if response is not None:
                 return response
         self._note(SERVER_LIMIT, peer, request, "there is no file descriptor for it")
@@ -211,10 +211,9 @@ class GateDoor:
         self, reason: Refusal, peer: str, request: Request | None = None, detail: str = ""
     ) -> None:
         """Count and keep a refusal that the gate was not asked about."""
-        address, path, headers, header = peer, "", None, self._proxy_header
+        address, path, headers = peer, "", None
         if request is not None:
-            path, headers = request.path, request.headers
-            address = self._proxies.client(peer, headers.get(header), header)
+            path, headers, address = request.path, request.headers, self._client(request, peer)
         self._refusals.note(reason, time(), address, path=path, headers=headers, detail=detail)
 
     def _choose(self, offered: tuple[str, ...]) -> str | None:
@@ -241,8 +240,15 @@ class GateDoor:
 
     # Requests that are no attempts.
 
+    def _respond(self, request: Request, peer: str) -> bytes | None:
+        return self._application.respond(request, self._client(request, peer))
+
+    def _client(self, request: Request, peer: str) -> str:
+        header = self._proxy_header
+        return self._proxies.client(peer, request.headers.get(header), header)
+
     def _elsewhere(self, request: Request, peer: str) -> bytes:
-        response = self._application.respond(request)
+        response = self._respond(request, peer)
         if response is not None:
             return response
         if not is_upgrade(request):  # it was no attempt: a browser asking for its icon, say
@@ -252,7 +258,7 @@ class GateDoor:
 
     def _no_upgrade(self, request: Request, error: HandshakeError, peer: str) -> bytes:
         if not is_upgrade(request):
-            response = self._application.respond(request)
+            response = self._respond(request, peer)
             if response is not None:
                 return response
         return self.malformed(error, peer, request)
@@ -281,7 +287,7 @@ class GateDoor:
             return refusal(decision, terms)
         if isinstance(decision, Wait):
             return waiting(decision, terms)
-        return _Parked(self, decision, terms)
+        return Parked(self, decision, terms)
 
     def undecidable(self, error: Exception, terms: Terms) -> bytes:
         """Log why a decision failed, and return the refusal; the peer is told nothing of it."""
@@ -295,7 +301,7 @@ class GateDoor:
         except Exception as error:
             self._gate.give_back(granted.lease)
             return self.undecidable(error, terms)
-        return _Negotiated(self, said, granted, terms)
+        return Negotiated(self, said, granted, terms)
 
     def give_back(self, lease: Lease) -> None:
         """Release the lease of an attempt that was admitted, and becomes no connection."""
@@ -307,94 +313,3 @@ class GateDoor:
         attempt = Attempt(terms.attempt.address, terms.attempt.path)
         self._refusals.add(attempt, reject, time(), terms.attempt.headers)
         return refusal(reject, terms)
-
-
-class _Parked:
-    """An attempt whose decision is pending (engine.door.Undecided)."""
-
-    __slots__ = ("_door", "_pending", "_terms")
-
-    @property
-    def address(self) -> str:
-        """The client's own address, behind any proxy."""
-        return self._terms.attempt.address
-
-    def __init__(self, door: GateDoor, pending: Pending, terms: Terms) -> None:
-        self._door = door
-        self._pending = pending
-        self._terms = terms
-
-    def then(self, ready: Callable[[], None], /) -> None:
-        """Call `ready` when `decide` has something to say."""
-        self._pending.then(ready)
-
-    def decide(self, now: float, /) -> Grant | bytes | Undecided:
-        """Return what `GateDoor.decide` returns."""
-        wall = time()
-        try:
-            decision = self._pending.decide(now, wall)
-        except Exception as error:
-            return self._door.undecidable(error, self._terms)
-        return self._door.render(decision, self._terms, wall)
-
-    def refuse(self, reason: Refusal, /) -> bytes:
-        """Give up, and return the response that says why."""
-        self.cancel()
-        return self._door.given_up(self._terms, reason)
-
-    def cancel(self) -> None:
-        """Give up, because the client has left. An error of the application's is logged."""
-        try:
-            self._pending.cancel()
-        except Exception as error:
-            _log.error("a decision could not be cancelled", exc_info=error)
-
-
-class _Negotiated:
-    """An attempt with a lease that the application has not answered yet (engine.door.Undecided)."""
-
-    __slots__ = ("_door", "_granted", "_said", "_terms")
-
-    def __init__(self, door: GateDoor, said: Negotiation, granted: Grant, terms: Terms) -> None:
-        self._door = door
-        self._said = said
-        self._granted = granted
-        self._terms = terms
-
-    @property
-    def address(self) -> str:
-        """The client's own address."""
-        return self._terms.attempt.address
-
-    def then(self, ready: Callable[[], None], /) -> None:
-        """Call `ready` when the application has answered."""
-        self._said.then(ready)
-
-    def decide(self, now: float, /) -> Grant | bytes:  # noqa: ARG002 - it is decided already
-        """Return the grant with what the application agreed to, or its refusal."""
-        terms, granted = self._terms, self._granted
-        try:
-            answer = self._said.answer()
-            if isinstance(answer, bytes):
-                self._door.give_back(granted.lease)
-                return answer
-            # What the application agrees to counts; `NEUTRAL_V1` it need not know.
-            subprotocol = answer.subprotocol or terms.subprotocol
-            response = accept_response(terms.key, subprotocol, terms.extension, answer.headers)
-        except Exception as error:
-            self.cancel()
-            return self._door.undecidable(error, terms)
-        return granted._replace(response=response, subprotocol=subprotocol, context=self._said)
-
-    def refuse(self, reason: Refusal, /) -> bytes:
-        """Give up, and return the response that says why."""
-        self.cancel()
-        return self._door.given_up(self._terms, reason)
-
-    def cancel(self) -> None:
-        """Give up, because the client has left."""
-        self._door.give_back(self._granted.lease)
-        try:
-            self._said.cancel()
-        except Exception as error:
-            _log.error("an attempt could not be cancelled", exc_info=error)

@@ -90,9 +90,10 @@ class Request:
     """One parsed request head.
 
     `path` and `query` are as sent, still percent-encoded. `headers` has lower-case names and
-    Latin-1 values; fields that came more than once are joined with ", ", cookies with "; ". `rest` holds the bytes
-    that followed the head. `fields` are the header fields as they came, in their order. `minor` is
-    the minor version of HTTP/1; a request of HTTP/1.0 may have no Host, which is empty then.
+    Latin-1 values; fields that came more than once are joined with ", ", cookies with "; ". `rest`
+    holds the bytes that followed the head. `fields` are the header fields as they came, in their
+    order. `minor` is the minor version of HTTP/1; a request of HTTP/1.0 may have no Host, which is
+    empty then.
     """
 
     method: str

@@ -90,7 +90,7 @@ class Speaker(Application[Any]):
         self.subprotocols = subprotocols
         self.http = http
 
-    def respond(self, request: Request, /) -> bytes | None:
+    def respond(self, request: Request, address: str, /) -> bytes | None:
         return None if self.http is None else self.http(request)
 
 

@@ -178,6 +178,11 @@ def test_an_optional_single_field_may_not_come_twice(name: str) -> None:
     assert status_of(refusal(head("GET / HTTP/1.1", f"{name}: 0", f"{name}: 0"))) == 400
 
 
+def test_fields_that_come_twice_are_joined_and_cookies_by_a_semicolon() -> None:
+    request = parsed(head("GET / HTTP/1.1", "A: 1", "Cookie: x=1", "A: 2", "Cookie: y=2"))
+    assert (request.headers["a"], request.headers["cookie"]) == ("1, 2", "x=1; y=2")
+
+
 def test_an_empty_body_is_no_body() -> None:
     assert check_upgrade(parsed(head(Content_Length="0"))).key == KEY
 

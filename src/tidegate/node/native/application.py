@@ -191,7 +191,7 @@ class NativeApplication(Application[Connection]):
 
     # Other requests.
 
-    def respond(self, request: Request) -> bytes | None:
+    def respond(self, request: Request, address: str) -> bytes | None:  # noqa: ARG002 - the same for all
         """Answer `/health` and `/ready`."""
         return health.respond(request, self._health)
 

@@ -262,10 +262,10 @@ def test_frame_of_a_publication_holds_one_room_message(world: World) -> None:
 @pytest.mark.parametrize(("ready", "reason", "status"), [(True, "", 200), (False, "draining", 503)])
 def test_request_for_ready_is_answered(world: World, ready: bool, reason: str, status: int) -> None:
     world.health.ready, world.health.reason = ready, reason
-    response = world.app.respond(Request("GET", "/ready", "", {"host": "x"}, b""))
+    response = world.app.respond(Request("GET", "/ready", "", {"host": "x"}, b""), "10.0.0.1")
     assert response is not None
     assert int(response.split()[1]) == status
 
 
 def test_request_for_another_path_is_not_answered(world: World) -> None:
-    assert world.app.respond(Request("GET", "/", "", {"host": "x"}, b"")) is None
+    assert world.app.respond(Request("GET", "/", "", {"host": "x"}, b""), "10.0.0.1") is None
