@@ -35,7 +35,7 @@ def ready(undecided: Undecided, promise: Promise, outcome: Any) -> None:
 
 
 def test_undecided_that_is_identified_is_granted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tidegate.node.door.time", lambda: 5000.0)
+    monkeypatch.setattr("tidegate.node.undecided.time", lambda: 5000.0)
     door, promise = late(deflate={"enabled": True})
     undecided = door.undecided(DEFLATE, protocols=JSON_V1)
     (request,) = promise.asked
