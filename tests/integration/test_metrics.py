@@ -24,3 +24,23 @@ def test_metrics_follow_the_conventions_of_prometheus(
             [promtool, "check", "metrics"], input=text, capture_output=True, text=True, timeout=60
         )
     assert (found.returncode, found.stdout, found.stderr) == (0, "", "")
+
+
+def test_ends_are_counted_by_close_code(serve: Start) -> None:
+    server = serve()
+    assert server.metrics()["websocket_ready"] == 1
+    for code in (1000, 4008, 4321, 3999):
+        with server.connect() as client:
+            client.open()
+            client.send_close(code)
+            client.closed(code)
+    with server.connect() as client:
+        client.open()
+        client.reset()
+    server.wait_open(0)
+    metrics = server.metrics()
+    closes = {
+        code: metrics[f'websocket_closes_total{{code="{code}"}}']
+        for code in ("1000", "1001", "1006", "4008", "4xxx", "3xxx")
+    }
+    assert closes == {"1000": 1, "1001": 0, "1006": 1, "4008": 1, "4xxx": 1, "3xxx": 1}

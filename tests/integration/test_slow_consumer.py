@@ -195,10 +195,12 @@ def test_what_waits_arrives_whole_and_in_order_once_it_reads(program: Start) -> 
         raw.send_frame(TEXT, "flood 200 60000")
         raw.send_frame(TEXT, "behind it all")
         wait_until(lambda: buffered(server) > 100_000)
+        assert server.metrics()["websocket_slow_connections"] == 1
         for _ in range(200):
             assert raw.message() == bytes(60_000)
         assert raw.message() == "behind it all"
         assert buffered(server) == 0
+        assert server.metrics()["websocket_slow_connections"] == 0
 
 
 def test_a_close_waits_for_what_was_sent_before(program: Start) -> None:

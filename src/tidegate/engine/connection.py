@@ -314,6 +314,7 @@ class Connection(Receiver):
         if shared.ends and (future := shared.ends.pop(self, None)) is not None:
             future.set_result(None)
         shared.stats.duration.observe(shared.poller.now - self.opened_at)
+        shared.stats.close_codes[end[0]] += 1
         shared.host.gone(self, end[2])
         # Not called at once: this may be inside one of the application's own handlers.
         shared.poller.ready.append(self._announce_close)

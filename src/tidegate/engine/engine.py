@@ -250,6 +250,11 @@ class Engine:
         return sum(sender.buffered for sender in self.shared.slow)
 
     @property
+    def slow(self) -> int:
+        """How many connections have bytes in their outbox."""
+        return sum(1 for sender in self.shared.slow if sender.buffered)
+
+    @property
     def kept(self) -> int:
         """Bytes that `buffers.max_bytes` bounds: unfinished messages, and outboxes."""
         return self.shared.buffers.bytes

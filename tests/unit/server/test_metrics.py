@@ -29,14 +29,17 @@ NAMES = {
     "websocket_dry_run_rejections_total": "policy",
     "websocket_waiting": "state",
     "websocket_waiting_total": "event",
+    "websocket_ready": "",
     "websocket_breaker_open": "",
     "websocket_disconnections_total": "reason",
+    "websocket_closes_total": "code",
     "websocket_connection_duration_seconds": "",
     "websocket_utilization_ratio": "",
     "websocket_limit": "setting",
     "websocket_addresses": "",
     "websocket_users": "",
     "websocket_rooms": "",
+    "websocket_slow_connections": "",
     "websocket_outbox_bytes": "",
     "websocket_buffers_bytes": "",
     "websocket_messages_received_total": "type",
@@ -68,11 +71,12 @@ def node() -> Any:
     settings = Settings.from_mapping({"limits": {"connections": 8}})
     return SimpleNamespace(
         version="1.2.3",
+        ready=(False, "draining"),
         stats=Stats(),
         tracker=ConnectionTracker(settings.limits, settings.tiers),
         settings=settings,
         rooms=["a", "b", "c"],
-        engine=SimpleNamespace(opening=2, buffered=4096, kept=5000),
+        engine=SimpleNamespace(opening=2, buffered=4096, kept=5000, slow=3),
         waiting=WaitingRoom(),
         admission=SimpleNamespace(breaker=CircuitBreaker(settings.breaker)),
         shedder=SimpleNamespace(zone=Zone.CRITICAL, pressures={"cpu": 0.9, "memory": 0.1}),
@@ -133,6 +137,8 @@ def test_the_values(node: Any) -> None:
     stats.rejected["ip_limit"] += 4
     stats.rejected["server_limit"] += 1
     stats.disconnected["eof"] += 1
+    for code in (1001, 1005, 3001, 3999, 4008, 4321, 4321):
+        stats.close_codes[code] += 1
     stats.native_messages["join"] = 2
     stats.outgoing.others.observe_many(500, 4)
     stats.outgoing.small[5] += 3
@@ -153,11 +159,18 @@ def test_the_values(node: Any) -> None:
         "websocket_rejections_total{ip_limit}": 4,
         "websocket_rejections_total{server_limit}": 1,
         "websocket_disconnections_total{eof}": 1,
+        "websocket_closes_total{1000}": 0,
+        "websocket_closes_total{1001}": 1,
+        "websocket_closes_total{1005}": 1,
+        "websocket_closes_total{4008}": 1,
+        "websocket_closes_total{3xxx}": 2,
+        "websocket_closes_total{4xxx}": 2,
         "websocket_dry_run_rejections_total{per_ip}": 6,
         "websocket_dry_run_rejections_total{pacing}": 0,
         "websocket_waiting{waiting}": 5,
         "websocket_waiting{kept}": 2,
         "websocket_waiting_total{promoted}": 8,
+        "websocket_ready": 0,
         "websocket_breaker_open": 0,
         "websocket_utilization_ratio": 0.25,
         "websocket_limit{connections}": 8,
@@ -168,6 +181,7 @@ def test_the_values(node: Any) -> None:
         "websocket_addresses": 1,
         "websocket_users": 0,
         "websocket_rooms": 3,
+        "websocket_slow_connections": 3,
         "websocket_outbox_bytes": 4096,
         "websocket_buffers_bytes": 5000,
         "websocket_messages_received_total{join}": 2,

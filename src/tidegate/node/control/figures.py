@@ -117,6 +117,13 @@ METRICS = (
         lambda node: node.stats.waited,
     ),
     Description(
+        "websocket_ready",
+        "gauge",
+        "",
+        "Whether the node should get new connections, as /ready says: 1 or 0.",
+        lambda node: node.ready[0],
+    ),
+    Description(
         "websocket_breaker_open",
         "gauge",
         "",
@@ -129,6 +136,13 @@ METRICS = (
         "reason",
         "Connections that have ended.",
         lambda node: node.stats.disconnected,
+    ),
+    Description(
+        "websocket_closes_total",
+        "counter",
+        "code",
+        "Connections that have ended, those that waited included, by close code.",
+        lambda node: node.stats.closes,
     ),
     Description(
         "websocket_connection_duration_seconds",
@@ -171,6 +185,13 @@ METRICS = (
         "",
         "Rooms that have members.",
         lambda node: len(node.rooms),
+    ),
+    Description(
+        "websocket_slow_connections",
+        "gauge",
+        "",
+        "Connections that have not taken yet what was sent to them.",
+        lambda node: node.engine.slow,
     ),
     Description(
         "websocket_outbox_bytes",
