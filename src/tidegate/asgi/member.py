@@ -165,12 +165,15 @@ class HubMember:
             return False
         connection = self._connection
         if connection is not None:
-            if not connection.open:
-                return False
-            frame = packet.frame
-            connection.shared.stats.outgoing.others.observe(len(frame))
-            connection.transmit(frame)
-            return connection.open
+            if connection.open:
+                frame = packet.frame
+                connection.shared.stats.outgoing.others.observe(len(frame))
+                connection.transmit(frame)
+                if connection.open:
+                    return True
+            # Its socket may be there for some seconds more; nobody is behind it.
+            self.left((ABORTED if connection.closed else SLOW_CONSUMER).code)
+            return False
         hub = self._hub
         outbox = self._outbox
         now = hub.now()
