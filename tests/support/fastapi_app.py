@@ -1,4 +1,4 @@
-"""A FastAPI application on the gate, and one with the connection manager, for tests over sockets."""
+"""A FastAPI application on the gate and on the connection manager, for tests over sockets."""
 
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any

@@ -143,6 +143,8 @@ class Hub:
         self._rooms.leave_all(member)
         self._members.pop(member, None)
         self._users.remove(member)
+        if member.lease is not None:
+            self._gate.release(member.lease)
 
     def join(self, member: HubMember, room: str, per_room: int | None = None) -> Fault | None:
         """Put a member into a room; the reason when it cannot join.

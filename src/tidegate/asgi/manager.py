@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from functools import partial
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from tidegate.asgi.hub import Hub, HubStats
 from tidegate.asgi.local import LocalGate
@@ -22,7 +22,6 @@ from tidegate.gate.decision import Admit
 if TYPE_CHECKING:
     from starlette.websockets import WebSocket
 
-    from tidegate.core.admission.attempt import Lease
     from tidegate.core.settings import Settings
 
 __all__ = ["ConnectionManager"]
@@ -76,7 +75,7 @@ class ConnectionManager:
         self.hub = Hub(self._gate)
         """The same rooms and users, in another form."""
         self._in_band = self._gate.settings.server.refuse == "in-band"
-        self._members: dict[WebSocket, HubMember] = {}
+        self._members: WeakKeyDictionary[WebSocket, HubMember] = WeakKeyDictionary()
 
     async def connect(
         self,
@@ -117,11 +116,11 @@ class ConnectionManager:
             websocket._receive,
             websocket.send,
             user,
-            partial(self._ended, websocket, decision.lease),
+            decision.lease,
         )
         fault = self.hub.join(member, lobby)
         if fault is not None:
-            gate.give_back(decision.lease)
+            member.left(ABORTED.code)
             self.hub.counters.rejected[ROOM_FULL.name] += fault is ROOM_LIMIT
             raise await refuse(websocket, of_room(fault), in_band=self._in_band)
         self._members[websocket] = member
@@ -188,7 +187,3 @@ class ConnectionManager:
     def stats(self) -> HubStats:
         """Return what there is now: connections, users, lobbies, what waits, who was refused."""
         return self.hub.stats()
-
-    def _ended(self, websocket: WebSocket, lease: Lease) -> None:
-        self._members.pop(websocket, None)
-        self._gate.release(lease)

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Generator
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from tidegate.asgi.outbox import Outbox
@@ -20,6 +21,7 @@ from tidegate.core.codes import ABORTED, NORMAL, SLOW_CONSUMER, Close, Refusal, 
 
 if TYPE_CHECKING:
     from tidegate.asgi.types import Message, Receive, Scope, Send
+    from tidegate.core.admission.attempt import Lease
     from tidegate.core.settings import Settings
     from tidegate.core.stats import Stats
     from tidegate.engine.connection import Connection
@@ -72,7 +74,7 @@ class HubMember:
         receive: the ASGI function, or one that does the same.
         send: likewise.
         user: whom it belongs to; None for an anonymous one.
-        ended: called once, when it has ended.
+        lease: what is given back when it ends; None where somebody else does that.
     """
 
     __slots__ = (
@@ -80,7 +82,6 @@ class HubMember:
         "_connection",
         "_drained",
         "_end",
-        "_ended",
         "_hub",
         "_kicked",
         "_open",
@@ -90,6 +91,7 @@ class HubMember:
         "_receive",
         "_send",
         "_writer",
+        "lease",
         "rooms",
         "user",
     )
@@ -100,14 +102,15 @@ class HubMember:
         receive: Receive,
         send: Send,
         user: str | None,
-        ended: Callable[[], None] | None = None,
+        lease: Lease | None = None,
     ) -> None:
         self.user = user
         """Whom it belongs to; None for an anonymous one."""
         self.rooms: tuple[str, ...] = ()
         """The names of the rooms that it is in."""
+        self.lease = lease
+        """What is given back at its end."""
         self._hub = hub
-        self._ended = ended
         self._receive = receive
         self._send = send
         self._connection: Connection | None = None
@@ -174,14 +177,11 @@ class HubMember:
             # Its socket may be there for some seconds more; nobody is behind it.
             self.left((ABORTED if connection.closed else SLOW_CONSUMER).code)
             return False
-        hub = self._hub
         outbox = self._outbox
-        now = hub.now()
         if outbox is None:
-            self._outbox = Outbox(packet, now)
-            hub.kept(packet.size)
-            self._writer = hub.start(self._write())
-            return True
+            return self._begin(packet)
+        hub = self._hub
+        now = hub.now()
         before = outbox.size
         settings = hub.settings
         fits = outbox.add(packet, now, settings.outbox, hub.counters, of_room=of_room)
@@ -191,17 +191,35 @@ class HubMember:
             return False
         return True
 
-    async def send_packet(self, packet: Packet) -> bool:
+    def _begin(self, packet: Packet) -> bool:
+        """Give a message to the server; if that has to wait, a task goes on with it."""
+        work = self._send_now(packet)
+        try:
+            # Most servers take a message without waiting. A task for each member would cost more
+            # than the sending itself.
+            waits_for = work.send(None)
+        except StopIteration:
+            return self._open
+        hub = self._hub
+        self._outbox = Outbox(packet, hub.now())
+        hub.kept(packet.size)
+        self._writer = hub.start(self._write(_Begun(work, waits_for)))
+        return True
+
+    async def send_own(self, data: str | bytes) -> bool:
         """Send a message of the member's own; waits while the client takes no more.
 
         Returns:
             False when the member has ended.
         """
-        if self._outbox is None:
+        connection = self._connection
+        if connection is not None and connection.open and connection.buffered <= _HIGH:
+            connection.send(data)
+        elif self._outbox is None:
             # The server's own way, which waits too. Nothing is ahead of it.
             if self._open:
-                await self._send_now(packet)
-        elif self.push(packet, of_room=False) and self.buffered > _HIGH:
+                await self._send_now(Packet(data))
+        elif self.push(Packet(data), of_room=False) and self.buffered > _HIGH:
             if self._drained is None:
                 self._drained = asyncio.get_running_loop().create_future()
             await asyncio.shield(self._drained)
@@ -213,19 +231,18 @@ class HubMember:
         except Exception:  # servers differ in how they say that the client is gone
             self.left(ABORTED.code)
 
-    async def _write(self) -> None:
+    async def _write(self, begun: _Begun) -> None:
         """Give what waits to the server, until nothing waits."""
         outbox = self._outbox
         hub = self._hub
-        while outbox is not None and outbox:
-            packet = outbox.first
-            await self._send_now(packet)
-            if self._outbox is not outbox:
-                return  # it has ended
-            outbox.sent(hub.now())
-            hub.kept(-packet.size)
-        self._outbox = self._writer = None
-        self._wake()
+        await begun
+        while outbox is not None and self._outbox is outbox:  # else it has ended
+            hub.kept(-outbox.sent(hub.now()))
+            if not outbox:
+                self._outbox = self._writer = None
+                self._wake()
+                return
+            await self._send_now(outbox.first)
 
     def _wake(self) -> None:
         drained, self._drained = self._drained, None
@@ -236,36 +253,28 @@ class HubMember:
 
     async def next_event(self) -> Message:
         """Return the next event of the client, `websocket.disconnect` once the member has ended."""
-        while True:
-            if self._end is not None:
-                code, reason = self._end
-                return {"type": "websocket.disconnect", "code": code, "reason": reason}
-            event = await self._next()
-            if event is None:
-                continue
+        while self._end is None:
+            task = self._reader = asyncio.current_task()
+            try:
+                event = await self._receive()
+            except asyncio.CancelledError:
+                # As `asyncio.timeout` does: a cancellation of ours is not seen by others.
+                if not self._kicked or task is None or task.uncancel() > 0:
+                    raise
+                break
+            else:
+                if self._kicked and task is not None:
+                    task.uncancel()
+            finally:
+                self._reader = None
+                self._kicked = False
             if event["type"] == "websocket.disconnect":
                 self.left(event.get("code", NORMAL.code), event.get("reason") or "")
             elif self._pings and self._is_pong(event.get("text")):
                 continue
             return event
-
-    async def _next(self) -> Message | None:
-        """Wait for the server's next event, or for the end; None then."""
-        task = self._reader = asyncio.current_task()
-        event: Message | None = None
-        try:
-            event = await self._receive()
-        except asyncio.CancelledError:
-            # As `asyncio.timeout` does: a cancellation of ours is not seen by others.
-            if not self._kicked or task is None or task.uncancel() > 0:
-                raise
-        else:
-            if self._kicked and task is not None:
-                task.uncancel()
-        finally:
-            self._reader = None
-            self._kicked = False
-        return event
+        code, reason = self._end or (ABORTED.code, "")
+        return {"type": "websocket.disconnect", "code": code, "reason": reason}
 
     # Pings: of messages, because ASGI servers have no event for those of WebSockets.
 
@@ -354,14 +363,36 @@ class HubMember:
         if reader is not None and reader is not asyncio.current_task():
             self._kicked = True
             reader.cancel()
-        if self._ended is not None:
-            self._ended()
 
     async def flush(self) -> None:
         """Give what waits to the server, within `server.close_timeout`."""
         writer = self._writer
         if writer is not None:
             await asyncio.wait((writer,), timeout=self._hub.settings.server.close_timeout)
+
+
+class _Begun:
+    """The rest of a coroutine that has begun, for a task to await."""
+
+    __slots__ = ("_waits_for", "_work")
+
+    def __init__(self, work: Coroutine[Any, Any, None], waits_for: Any) -> None:
+        self._work = work
+        self._waits_for = waits_for
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        work, waits_for = self._work, self._waits_for
+        while True:
+            try:
+                value = yield waits_for
+            except BaseException as error:
+                resume: Callable[[], Any] = partial(work.throw, error)
+            else:
+                resume = partial(work.send, value)
+            try:
+                waits_for = resume()
+            except StopIteration:
+                return
 
 
 def engine_connection(scope: Scope) -> Connection | None:

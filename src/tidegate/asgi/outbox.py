@@ -37,11 +37,12 @@ class Outbox:
         """The message that is with the server."""
         return self._packets[0][0]
 
-    def sent(self, now: float) -> None:
-        """The server has taken the first message."""
+    def sent(self, now: float) -> int:
+        """The server has taken the first message; returns its size."""
         packet, _ = self._packets.popleft()
         self.size -= packet.size
         self._since = now
+        return packet.size
 
     def add(
         self, packet: Packet, now: float, settings: OutboxSettings, stats: Stats, *, of_room: bool

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable
 from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
@@ -11,8 +11,8 @@ from starlette.websockets import WebSocketDisconnect
 
 from tidegate.asgi.hub import Hub, Room
 from tidegate.asgi.member import HubMember, engine_connection
-from tidegate.asgi.packet import Packet, encoded
-from tidegate.asgi.refusing import of_room
+from tidegate.asgi.packet import encoded
+from tidegate.asgi.refusing import RefusedWhileOpen, close_reason, of_room
 from tidegate.core.codes import (
     ABORTED,
     MESSAGE_ABUSE,
@@ -28,6 +28,7 @@ from tidegate.fastapi.messages import WrongMessage
 if TYPE_CHECKING:
     from starlette.websockets import WebSocket
 
+    from tidegate.core.admission.attempt import Lease
     from tidegate.errors import Refused
     from tidegate.fastapi.routes import Route
 
@@ -70,8 +71,9 @@ class Member(HubMember, Generic[In, Out]):
         user: str | None,
         route: Route,
         refuse: RefuseBy,
+        lease: Lease | None = None,
     ) -> None:
-        super().__init__(hub, websocket.receive, websocket.send, user)
+        super().__init__(hub, websocket._receive, websocket.send, user, lease)
         self.websocket = websocket
         """Starlette's own object: headers, cookies, state. Do not send or receive with it."""
         self._place = hub
@@ -108,18 +110,29 @@ class Member(HubMember, Generic[In, Out]):
         """
         return JoinedRoom(self._place, room, self)
 
-    async def receive(self) -> In:
-        """Return the next message of the client.
+    def receive(self) -> Coroutine[Any, Any, In]:
+        """Return the next message of the client, to be awaited.
 
         Raises:
             WebSocketDisconnect: the client is gone. Not caught, it ends the endpoint in silence.
         """
+        return self._next(WebSocketDisconnect)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    def __anext__(self) -> Coroutine[Any, Any, In]:
+        """Return the next message; the loop ends when the client is gone."""
+        return self._next(StopAsyncIteration)
+
+    async def _next(self, at_end: type[Exception]) -> In:
+        # One coroutine for both: its frame is what an idle connection keeps.
         if self.fresh:
             await self.accept()
         while True:
             event = await self.next_event()
             if event["type"] == "websocket.disconnect":
-                raise WebSocketDisconnect(event.get("code", NORMAL.code), event.get("reason"))
+                raise at_end(event.get("code", NORMAL.code), event.get("reason"))
             text = event.get("text")
             data: str | bytes = event["bytes"] if text is None else text
             if self._meter is not None and self._too_early(self._meter, len(data)):
@@ -132,16 +145,6 @@ class Member(HubMember, Generic[In, Out]):
                 continue
             return message
 
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> In:
-        """Return the next message; the loop ends when the client is gone."""
-        try:
-            return await self.receive()
-        except WebSocketDisconnect:
-            raise StopAsyncIteration from None
-
     async def send(self, message: Out) -> None:
         """Send a message to this client; waits while it takes no more.
 
@@ -151,7 +154,7 @@ class Member(HubMember, Generic[In, Out]):
         """
         if self.fresh:
             await self.accept()
-        if not await self.send_packet(Packet(encoded(message))):
+        if not await self.send_own(encoded(message)):
             raise WebSocketDisconnect(*(self.end or (ABORTED.code, "")))
 
     async def close(self, code: int = NORMAL.code, reason: str = "") -> None:
@@ -162,6 +165,28 @@ class Member(HubMember, Generic[In, Out]):
         self.left(code, reason)
         with suppress(RuntimeError, WebSocketDisconnect):  # the client left at the same time
             await self.websocket.close(code, reason)
+
+    async def leave(
+        self,
+        _: type[BaseException] | None = None,
+        error: BaseException | None = None,
+        __: TracebackType | None = None,
+    ) -> bool:
+        """The endpoint has ended: send what waits, and be in no room any more.
+
+        Returns:
+            Whether the error is dealt with.
+        """
+        try:
+            if isinstance(error, RefusedWhileOpen):
+                await self.close(error.code, close_reason(error))
+                return True
+            if error is None:
+                await self.flush()
+            # When the client leaves while it is sent something, nothing is wrong.
+            return isinstance(error, WebSocketDisconnect)
+        finally:
+            self.left(NORMAL.code)
 
     @property
     def room_limit(self) -> int | None:
@@ -190,7 +215,7 @@ class Member(HubMember, Generic[In, Out]):
             said["retryAfter"] = fault.retry_after
         if detail:
             said["detail"] = detail
-        await self.send_packet(Packet(encoded(said)))
+        await self.send_own(encoded(said))
 
     def __repr__(self) -> str:
         return f"<Member user={self.user!r} rooms={self.rooms!r}>"

@@ -16,7 +16,7 @@ from tests.support.asgi_wire import Wire
 from tidegate.asgi.hub import Hub
 from tidegate.asgi.local import LocalGate
 from tidegate.asgi.member import HubMember
-from tidegate.asgi.packet import Packet, encoded
+from tidegate.asgi.packet import encoded
 from tidegate.core.codes import ROOM_LIMIT, TOO_MANY_ROOMS
 
 
@@ -239,7 +239,7 @@ async def test_own_messages_wait_for_the_client_and_come_in_order() -> None:
     wire = world.wires[member]
     wire.free.clear()
     await world.hub.room("a").send("0" * 70_000)
-    own = asyncio.create_task(member.send_packet(Packet("1")))
+    own = asyncio.create_task(member.send_own("1"))
     await settle()
     assert not own.done()
     wire.free.set()
