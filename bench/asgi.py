@@ -97,13 +97,14 @@ def _daphne(port: int, _: int) -> list[str]:
     return [*_peer("daphne", APP), "--bind", "127.0.0.1", "--port", str(port), *options]
 
 
-def _tidegate(port: int, connections: int) -> list[str]:
+def _tidegate(port: int, connections: int, app: str = "fastapi_app:app") -> list[str]:
     script = str(SERVERS / "tidegate_asgi.py")
-    return [sys.executable, script, str(port), str(connections), "fastapi_app:app"]
+    return [sys.executable, script, str(port), str(connections), app]
 
 
 SERVERS_BY_NAME = {
     OURS: Server(_tidegate),
+    "tidegate run with Gate": Server(partial(_tidegate, app="gate_app:app")),
     FIRST: Server(partial(_uvicorn, ws="websockets-sansio"), "uvicorn"),
     "uvicorn, wsproto": Server(partial(_uvicorn, ws="wsproto"), "wsproto"),
     "hypercorn": Server(_hypercorn, "hypercorn"),

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from contextlib import ExitStack
 
+import httpx
 import pytest
+from playwright.sync_api import sync_playwright
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
@@ -66,3 +68,32 @@ def test_gate_around_aiohttp_refuses_before_the_upgrade(program: Start) -> None:
         assert response.status_code == 429
         assert response.headers["X-Rejection-Reason"] == "ip_limit"
         assert response.headers["Retry-After"] == "10"
+
+
+def test_fastapi_chat(program: Start, chromium: str) -> None:
+    port = free_port()
+    command = f"-m uvicorn examples.fastapi_chat:app --port {port} --log-level warning"
+    program(command, port=port, admin=False)
+    url = f"http://127.0.0.1:{port}/?lobby=tea&user="
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        ann, bob, again = (browser.new_page() for _ in range(3))
+        ann.goto(f"{url}ann")
+        ann.get_by_text("chat: in tea: ann", exact=True).wait_for(timeout=10_000)
+        bob.goto(f"{url}bob")
+        bob.get_by_text("chat: in tea: ann, bob").wait_for(timeout=10_000)
+        bob.fill("#text", "hello <b>")
+        bob.press("#text", "Enter")
+        ann.get_by_text("bob: hello <b>").wait_for(timeout=10_000)
+        bob.fill("#text", "")
+        bob.press("#text", "Enter")
+        bob.get_by_text("text: String should have at least 1 character").wait_for(timeout=10_000)
+        said = httpx.post(f"http://127.0.0.1:{port}/lobbies/tea?text=tea%20time", timeout=10)
+        assert said.json() == {"reached": 2}
+        ann.get_by_text("system: tea time").wait_for(timeout=10_000)
+        again.goto(f"{url}ann")
+        again.get_by_text("chat: in tea").wait_for(timeout=10_000)
+        third = browser.new_page()
+        third.goto(f"{url}ann")
+        third.get_by_text('closed: 1013 {"error":"user_limit"').wait_for(timeout=10_000)
+        browser.close()

@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 from tidegate.asgi.hub import Hub, HubStats
 from tidegate.asgi.local import LocalGate
 from tidegate.asgi.member import HubMember, engine_connection
-from tidegate.asgi.refusing import RefusedWhileOpen, headers_of, of_room, refuse
+from tidegate.asgi.refusing import RefusedWhileOpen, chosen, headers_of, of_room, refuse
 from tidegate.asgi.shortcuts import settings_of
 from tidegate.core.admission.attempt import Identity
 from tidegate.core.codes import ABORTED, NORMAL, ROOM_FULL, ROOM_LIMIT
@@ -125,7 +125,7 @@ class ConnectionManager:
             raise await refuse(websocket, of_room(fault), in_band=self._in_band)
         self._members[websocket] = member
         try:
-            await websocket.accept(subprotocol)
+            await websocket.accept(chosen(websocket.scope, subprotocol))
         except BaseException:
             member.left(ABORTED.code)
             raise

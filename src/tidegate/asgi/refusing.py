@@ -29,9 +29,18 @@ if TYPE_CHECKING:
     from starlette.websockets import WebSocket
 
     from tidegate.asgi.local import LocalGate
+    from tidegate.asgi.types import Scope
     from tidegate.gate.decision import Wait
 
-__all__ = ["RefusedBefore", "RefusedWhileOpen", "close_reason", "headers_of", "of_room", "refuse"]
+__all__ = [
+    "RefusedBefore",
+    "RefusedWhileOpen",
+    "chosen",
+    "close_reason",
+    "headers_of",
+    "of_room",
+    "refuse",
+]
 
 
 class RefusedBefore(Refused, HTTPException):
@@ -80,6 +89,15 @@ async def refuse(
         return RefusedBefore(refusal, more)
     await websocket.accept(subprotocol)
     return RefusedWhileOpen(refusal)
+
+
+def chosen(scope: Scope, subprotocol: str | None) -> str | None:
+    """Return the subprotocol to accept with: the application's, or `tidegate.v1` where offered.
+
+    A page offers that one to be told refusals, and a browser wants one of those that it offered.
+    """
+    offered = scope.get("subprotocols") or ()
+    return NEUTRAL_V1 if subprotocol is None and NEUTRAL_V1 in offered else subprotocol
 
 
 def headers_of(gate: LocalGate, decision: Reject | Wait) -> list[tuple[str, str]]:

@@ -12,7 +12,7 @@ from starlette.websockets import WebSocketDisconnect
 from tidegate.asgi.hub import Hub, Room
 from tidegate.asgi.member import HubMember, engine_connection
 from tidegate.asgi.packet import encoded
-from tidegate.asgi.refusing import RefusedWhileOpen, close_reason, of_room
+from tidegate.asgi.refusing import RefusedWhileOpen, chosen, close_reason, of_room
 from tidegate.core.codes import (
     ABORTED,
     MESSAGE_ABUSE,
@@ -90,11 +90,12 @@ class Member(HubMember, Generic[In, Out]):
         """Accept the WebSocket, if that has not happened yet.
 
         Args:
-            subprotocol: one of those that the client offers.
+            subprotocol: one of those that the client offers; by default `tidegate.v1`, if it does.
             headers: more header fields of the response.
         """
         if self.fresh:
             try:
+                subprotocol = chosen(self.websocket.scope, subprotocol)
                 await self.websocket.accept(subprotocol, headers)
             except OSError:
                 self.left(ABORTED.code)
