@@ -10,13 +10,13 @@ a task writes until that is empty: an idle member has neither.
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import Callable, Coroutine, Generator
-from functools import partial
+from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from tidegate.asgi.begun import Begun
 from tidegate.asgi.outbox import Outbox
 from tidegate.asgi.packet import Packet
+from tidegate.asgi.pings import Pings, ping
 from tidegate.core.codes import ABORTED, NORMAL, SLOW_CONSUMER, Close, Refusal, close_text
 
 if TYPE_CHECKING:
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 __all__ = ["Home", "HubMember", "engine_connection"]
 
 _HIGH: Final = 65536  # bytes that wait at which a member's own `send` waits too
-_PONG_BYTES: Final = 256
 
 
 class Home(Protocol):
@@ -122,7 +121,7 @@ class HubMember:
         self._drained: asyncio.Future[None] | None = None
         self._reader: asyncio.Task[Any] | None = None
         self._kicked = False
-        self._pings: dict[str, asyncio.Future[None]] | None = None
+        self._pings: Pings | None = None
 
     # What is known of it.
 
@@ -203,7 +202,7 @@ class HubMember:
         hub = self._hub
         self._outbox = Outbox(packet, hub.now())
         hub.kept(packet.size)
-        self._writer = hub.start(self._write(_Begun(work, waits_for)))
+        self._writer = hub.start(self._write(Begun(work, waits_for)))
         return True
 
     async def send_own(self, data: str | bytes) -> bool:
@@ -231,7 +230,7 @@ class HubMember:
         except Exception:  # servers differ in how they say that the client is gone
             self.left(ABORTED.code)
 
-    async def _write(self, begun: _Begun) -> None:
+    async def _write(self, begun: Begun) -> None:
         """Give what waits to the server, until nothing waits."""
         outbox = self._outbox
         hub = self._hub
@@ -270,13 +269,11 @@ class HubMember:
                 self._kicked = False
             if event["type"] == "websocket.disconnect":
                 self.left(event.get("code", NORMAL.code), event.get("reason") or "")
-            elif self._pings and self._is_pong(event.get("text")):
+            elif self._pings and self._pings.is_answer(event.get("text")):
                 continue
             return event
         code, reason = self._end or (ABORTED.code, "")
         return {"type": "websocket.disconnect", "code": code, "reason": reason}
-
-    # Pings: of messages, because ASGI servers have no event for those of WebSockets.
 
     async def ping(self, timeout: float) -> float | None:
         """Return the round trip to the client in seconds; None when no answer came in time.
@@ -287,38 +284,20 @@ class HubMember:
         hub = self._hub
         ident = hub.next_ping()
         if self._pings is None:
-            self._pings = {}
-        answered = self._pings[ident] = asyncio.get_running_loop().create_future()
+            self._pings = Pings()
+        pings = self._pings
+        answered = pings.begin(ident)
         start = hub.now()
         try:
             async with asyncio.timeout(timeout):
-                if not self.push(_ping(ident), of_room=False):
+                if not self.push(ping(ident), of_room=False):
                     return None
                 await answered
         except TimeoutError:
             return None
         finally:
-            self._pings.pop(ident, None)
-            if self._end is not None:
-                self._pings = None
+            pings.forget(ident)
         return None if self._end is not None else hub.now() - start
-
-    def _is_pong(self, text: str | None) -> bool:
-        if text is None or len(text) > _PONG_BYTES or "pong" not in text:
-            return False
-        try:
-            message = json.loads(text)
-        except ValueError:
-            return False
-        if not isinstance(message, dict) or message.get("type") != "pong":
-            return False
-        pings = self._pings
-        answered = None if pings is None else pings.pop(str(message.get("id")), None)
-        if answered is None:
-            return False
-        if not answered.done():
-            answered.set_result(None)
-        return True
 
     # The end.
 
@@ -356,9 +335,8 @@ class HubMember:
         if writer is not None and writer is not asyncio.current_task():
             writer.cancel()
         self._wake()
-        for answered in (self._pings or {}).values():
-            if not answered.done():
-                answered.set_result(None)
+        if self._pings is not None:
+            self._pings.end()
         reader = self._reader
         if reader is not None and reader is not asyncio.current_task():
             self._kicked = True
@@ -371,36 +349,8 @@ class HubMember:
             await asyncio.wait((writer,), timeout=self._hub.settings.server.close_timeout)
 
 
-class _Begun:
-    """The rest of a coroutine that has begun, for a task to await."""
-
-    __slots__ = ("_waits_for", "_work")
-
-    def __init__(self, work: Coroutine[Any, Any, None], waits_for: Any) -> None:
-        self._work = work
-        self._waits_for = waits_for
-
-    def __await__(self) -> Generator[Any, Any, None]:
-        work, waits_for = self._work, self._waits_for
-        while True:
-            try:
-                value = yield waits_for
-            except BaseException as error:
-                resume: Callable[[], Any] = partial(work.throw, error)
-            else:
-                resume = partial(work.send, value)
-            try:
-                waits_for = resume()
-            except StopIteration:
-                return
-
-
 def engine_connection(scope: Scope) -> Connection | None:
     """Return the connection of our engine, once it is open; None with other servers."""
     ours = (scope.get("extensions") or {}).get("tidegate") or {}
     connection: Connection | None = (ours.get("server") or ours).get("connection")
     return connection
-
-
-def _ping(ident: str) -> Packet:
-    return Packet(json.dumps({"type": "ping", "id": ident}, separators=(",", ":")))
