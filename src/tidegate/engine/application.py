@@ -135,6 +135,9 @@ class Application(Generic[C]):
     def direct(self, connection: C, message: Direct, /) -> None:
         """Send a message to one of its user's connections."""
 
+    def measured(self, connection: C, seconds: float, /) -> None:
+        """A connection has answered a ping after so many seconds."""
+
     def drained(self, connection: C, /) -> None:
         """A connection has taken all that waited for it, or has ended."""
 

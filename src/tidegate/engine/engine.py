@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import secrets
-import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -30,7 +29,6 @@ from tidegate.engine.stream import Stream
 from tidegate.engine.tasks import Tasks
 from tidegate.engine.tls import server_context
 from tidegate.engine.unfinished import Unfinished
-from tidegate.wire.frames import PING, encode
 
 if TYPE_CHECKING:
     import ssl
@@ -45,7 +43,6 @@ __all__ = ["Engine"]
 
 _TICK_SECONDS = 0.1
 _STALL_SECONDS = 1.0
-_STAMP = struct.Struct("!d")
 _LOOK_SECONDS = 0.02
 _CLOSES_PER_BATCH = 256
 _UNIX_MODE = 0o660  # a proxy that runs as another user needs to be in the group
@@ -317,7 +314,7 @@ class Engine:
 
 def _ping(connection: Connection) -> None:
     if connection.open:
-        connection.ping(encode(PING, _STAMP.pack(monotonic())))
+        connection.ping_now()
 
 
 def _lost(connection: Connection) -> None:

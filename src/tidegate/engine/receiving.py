@@ -273,6 +273,11 @@ class Receiver(Handling):
             # A peer can answer with any number; only a possible one is counted.
             if 0.0 <= latency <= shared.heartbeat_timeout:
                 shared.stats.heartbeat_latency.observe(latency)
+                shared.application.measured(self, latency)
+
+    def ping_now(self) -> None:
+        """Send a ping; the application is told how long its answer took."""
+        self.ping(encode(PING, _STAMP.pack(monotonic())))
 
     def ping(self, frame: bytes) -> None:
         """Send the heartbeat's ping frame, ahead of what waits; one pong counts for no rate."""

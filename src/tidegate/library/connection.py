@@ -11,8 +11,10 @@ from tidegate.library.arguments import check_type
 if TYPE_CHECKING:
     from tidegate.engine.connection import Connection as Engine
     from tidegate.engine.sending import Message
+    from tidegate.library.hub import Hub
+    from tidegate.library.rooms import Membership
 
-__all__ = ["Connection"]
+__all__ = ["Connection", "engine_of"]
 
 
 class Connection:
@@ -22,12 +24,14 @@ class Connection:
     gone. A connection is the same object in all its handlers.
     """
 
-    __slots__ = ("__weakref__", "_engine", "context")
+    __slots__ = ("__weakref__", "_engine", "context", "latency")
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self.context: Any = None
         """Yours."""
+        self.latency: float | None = None
+        """Seconds that its last answer to a ping took, None before the first."""
 
     @property
     def id(self) -> str:
@@ -75,6 +79,11 @@ class Connection:
         return self._engine.closed
 
     @property
+    def rooms(self) -> tuple[str, ...]:
+        """The rooms that it is in, in the order in which it joined them."""
+        return self._engine.rooms
+
+    @property
     def buffered(self) -> int:
         """Bytes that wait because the peer does not read."""
         return self._engine.buffered
@@ -107,6 +116,42 @@ class Connection:
         check_type("text", text, str)
         self._engine.close(code, text)
 
+    def join(self, room: str) -> Membership:
+        """Put it into a room, until it leaves or ends; joining twice is fine and counts once.
+
+        As an async context manager it leaves at the end of the block:
+
+            async with connection.join("lobby") as lobby:
+                lobby.send("hello", exclude=connection)
+
+        Raises:
+            Refused: the room has `limits.per_room` members, or it is in
+                `limits.rooms_per_connection` rooms.
+            UsageError: called in another thread; use `Server.call_soon` there.
+        """
+        return self._hub.join(self._engine, room)
+
+    def leave(self, room: str) -> bool:
+        """Take it out of a room; False when it was not in it."""
+        return self._hub.leave(self._engine, room)
+
+    async def ping(self, timeout: float = 2.0) -> float | None:
+        """Measure the way to the client and back.
+
+        Args:
+            timeout: seconds.
+
+        Returns:
+            Seconds; None when no answer comes in time, or it has ended.
+        """
+        return await self._hub.ping(self._engine, timeout)
+
+    @property
+    def _hub(self) -> Hub:
+        application: Any = self._engine.shared.application
+        hub: Hub = application.hub
+        return hub
+
     async def wait_closed(self) -> None:
         """Wait until the connection has ended and its socket is gone; at once if it has.
 
@@ -122,3 +167,11 @@ class Connection:
 
     def __repr__(self) -> str:
         return f"<Connection {self.id} {self.address}>"
+
+    def __dir__(self) -> list[str]:
+        return [name for name in super().__dir__() if not name.startswith("_")]
+
+
+def engine_of(connection: Connection) -> Engine:
+    """Return the engine's connection."""
+    return connection._engine

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from tidegate.engine.application import Application
@@ -10,12 +10,15 @@ from tidegate.engine.connection import Connection as Engine
 from tidegate.errors import UsageError
 from tidegate.library.arguments import check_handler, check_names, check_type
 from tidegate.library.connection import Connection
+from tidegate.library.hub import Hub
 from tidegate.library.request import Request
 from tidegate.library.timing import Watch
 
 if TYPE_CHECKING:
     from tidegate.core.admission.shedding import Change
+    from tidegate.core.messaging.publication import Direct, Publication
     from tidegate.core.settings import Settings
+    from tidegate.node.services import Services
     from tidegate.wire.handshake import Request as Head
 
 __all__ = [
@@ -51,6 +54,9 @@ class Handlers(Application[Engine]):
     all handlers, and no cycle of references outlives the connection.
     """
 
+    hub: Hub
+    """The rooms and users of the node."""
+
     def __init__(
         self, settings: Settings, subprotocols: Sequence[str] = (), cancel_handlers: bool = False
     ) -> None:
@@ -67,6 +73,11 @@ class Handlers(Application[Engine]):
         self._on_leaving: Callable[..., Any] | None = None
         self._on_zone_change: Callable[..., Any] | None = None
         self._http: Callable[..., Any] | None = None
+
+    def serve(self, services: Services, connections: Callable[[], Iterable[Engine]]) -> Handlers:
+        """Serve a node; it is asked for its connections."""
+        self.hub = Hub(services, face, connections)
+        return self
 
     def use(self, role: str, handler: Callable[..., Any] | None) -> None:
         """Call this handler from now on; None changes nothing.
@@ -104,8 +115,23 @@ class Handlers(Application[Engine]):
         if self._on_leaving is not None:
             self._on_leaving(face(connection), delay)
 
+    def frame(self, publication: Publication, subprotocol: str | None) -> bytes:  # noqa: ARG002
+        """Encode a message to a room. HOT."""
+        return self.hub.frame(publication)
+
+    def direct(self, connection: Engine, message: Direct) -> None:
+        """Send a message to a connection of its user."""
+        self.hub.direct(connection, message)
+
+    def measured(self, connection: Engine, seconds: float) -> None:
+        """Keep the latency."""
+        if connection.context is not None:
+            connection.context.latency = seconds
+        self.hub.measured(connection, seconds)
+
     def closed(self, connection: Engine, code: int, text: str) -> Any:
         """Call `on_close`."""
+        self.hub.measured(connection, None)
         if self._on_close is None:
             connection.context = None
             return None

@@ -6,12 +6,12 @@ import asyncio
 import os
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
 from tidegate.core.settings import Settings
 from tidegate.engine.endpoints import adopt
 from tidegate.errors import ConfigError, UsageError
-from tidegate.library.arguments import check_seconds, check_type
+from tidegate.library.arguments import check_seconds
 from tidegate.library.connection import Connection
 from tidegate.library.handlers import (
     CloseHandler,
@@ -22,8 +22,11 @@ from tidegate.library.handlers import (
     MessageHandler,
     face,
 )
+from tidegate.library.hub import Hub
 from tidegate.library.identify import IdentifyHandler, Identifying
 from tidegate.library.request import Request
+from tidegate.library.rooms import Room, Sent, User
+from tidegate.library.shortcuts import Shortcuts, settings_of
 from tidegate.node import systemd
 from tidegate.node.loop import loop_factory
 from tidegate.node.node import Node
@@ -31,6 +34,7 @@ from tidegate.node.systemd import Passed
 
 if TYPE_CHECKING:
     from tidegate.core.admission.attempt import Identity
+    from tidegate.engine.sending import Message
     from tidegate.node.control import Snapshot
     from tidegate.node.pressure.zones import ZoneHandler
 
@@ -80,6 +84,9 @@ class Server:
         cancel_handlers: whether the async handler at work for a connection is cancelled when its
             client closes the connection or is lost, and messages that wait are dropped. If not,
             the handler goes on, and those messages are handled after it.
+        shortcuts: common settings by their own names, which win over `settings`: `host`, `port`,
+            `path`, `connections`, `per_ip`, `per_user`, `per_room`, `messages_per_second` and
+            `max_message_size` (bytes). With `port=0`, `addresses` says which one it is.
         sockets: listening sockets that another process has opened and keeps open, to use in place
             of `server.host` and `server.port`. When the server drains, it leaves clients that
             wait in their queues to the next process, and refuses nobody.
@@ -102,12 +109,9 @@ class Server:
         http: HttpHandler | None = None,
         cancel_handlers: bool = False,
         sockets: Sequence[socket.socket] = (),
+        **shortcuts: Unpack[Shortcuts],
     ) -> None:
-        if settings is None:
-            settings = Settings()
-        elif not isinstance(settings, Settings):
-            check_type("settings", settings, Settings, Mapping)
-            settings = Settings.from_mapping(settings)
+        settings = settings_of(settings, shortcuts)
         self._handlers = handlers = Handlers(settings, subprotocols, cancel_handlers)
         handlers.use("on_connect", on_connect)
         handlers.use("on_message", on_message)
@@ -119,7 +123,7 @@ class Server:
         passed = Passed([adopt(sock) for sock in sockets])
         self._node = Node(
             passed.located(settings),
-            lambda _services: handlers,
+            lambda services: handlers.serve(services, lambda: self._node.connections),
             identifier=self._identifying,
             on_zone_change=handlers.zone_changed,
             passed=passed.public,
@@ -209,6 +213,7 @@ class Server:
             ConfigError: the address cannot be listened on.
             UsageError: this server has been started or stopped before.
         """
+        self._hub.started()
         await self._node.serve()
 
     async def start(self) -> None:
@@ -218,6 +223,7 @@ class Server:
             ConfigError: the address cannot be listened on.
             UsageError: this server has been started or stopped before.
         """
+        self._hub.started()
         await self._node.start()
 
     async def stop(self, timeout: float | None = None) -> None:
@@ -252,6 +258,60 @@ class Server:
     async def __aexit__(self, *exception: object) -> None:
         await self.stop()
 
+    # Rooms and users.
+
+    def room(self, name: str) -> Room:
+        """Return a room by its name; it need not have members.
+
+        Raises:
+            TypeError: the name is no text.
+        """
+        return self._hub.room(name)
+
+    def user(self, name: str) -> User:
+        """Return a user by name, with all connections; it need not be connected.
+
+        Raises:
+            TypeError: the name is no text.
+        """
+        return self._hub.user(name)
+
+    def broadcast(self, message: Message, *, exclude: Connection | None = None) -> Sent:
+        """Send a text (`str`) or binary (bytes-like) message to every connection.
+
+        It goes out as to a room: encoded once, in batches between which others are served.
+
+        Args:
+            exclude: a connection that does not get it.
+
+        Raises:
+            TypeError: it is of another type.
+            UsageError: called in another thread; use `call_soon` there.
+        """
+        return self._hub.broadcast(message, exclude)
+
+    @property
+    def rooms(self) -> list[str]:
+        """The names of the rooms that have members; a copy."""
+        return self._hub.rooms
+
+    @property
+    def users(self) -> list[str]:
+        """The users that are connected; a copy."""
+        return self._hub.users
+
+    def call_soon(self, function: Callable[..., object], *arguments: Any) -> None:
+        """Call a function in the server's thread soon, from any thread.
+
+        All else of a server belongs to the thread in which its event loop runs:
+
+            server.call_soon(server.room("news").send, "from a thread")
+
+        Raises:
+            UsageError: the server does not run.
+        """
+        self._hub.call_soon(function, *arguments)
+
     # What is known of it.
 
     @property
@@ -268,6 +328,13 @@ class Server:
     def connections(self) -> Iterator[Connection]:
         """Every connection that has a socket, in no order."""
         return map(face, self._node.connections)
+
+    @property
+    def _hub(self) -> Hub:
+        return self._handlers.hub
+
+    def __dir__(self) -> list[str]:
+        return [name for name in super().__dir__() if not name.startswith("_")]
 
     @property
     def ready(self) -> tuple[bool, str]:

@@ -17,7 +17,7 @@ So a broker sees `subscribe` and `unsubscribe` of a room by turns, and never two
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -139,6 +139,23 @@ class Delivery:
         if origin is not None and not publication.echo and origin.open:
             self._origins[origin.id] = origin
         self._broker.publish(publication, done)
+
+    def broadcast(self, publication: Publication, members: Collection[Connection]) -> Fault | None:
+        """Send a publication to these connections of this node; why not, if it was dropped.
+
+        Publications with the same `room` keep their order; nobody needs to be in it.
+        """
+        published = self._fanout.publish(
+            publication.room,
+            members,
+            partial(self._encode, publication),
+            _OVERHEAD + len(publication.data),
+        )
+        return None if published else OVERLOADED
+
+    def when_sent(self, room: str, action: Callable[[], None]) -> None:
+        """Call `action` when all that was published to a room so far is with its members here."""
+        self._fanout.when_sent((room,), action)
 
     def send(self, message: Direct, done: Callable[[int], None]) -> None:
         """Send a message to all connections of a user; `done` is told to how many. HOT."""

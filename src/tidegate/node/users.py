@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from typing import Generic, Protocol, TypeVar
 
 __all__ = ["Owned", "Users"]
@@ -59,6 +59,10 @@ class Users(Generic[C]):
         if present is None:
             return ()
         return tuple(present) if isinstance(present, set) else (present,)
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield the users: of a copy, so the loop over it may add and remove."""
+        return iter(tuple(self._users))
 
     def __contains__(self, user: str) -> bool:
         """Whether a user has a connection on this node."""

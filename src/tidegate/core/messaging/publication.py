@@ -14,7 +14,8 @@ class Publication:
 
     `data` is the application's own, encoded: a bytes-like object with a length. `sender` is the
     user who published it and `connection` the id of its connection; both are None for a server.
-    Without `echo` that connection does not get it.
+    Without `echo` that connection does not get it. `binary` says which kind of message it is, where
+    the protocol of the application has both.
     """
 
     room: str
@@ -22,6 +23,7 @@ class Publication:
     sender: str | None = None
     connection: str | None = None
     echo: bool = True
+    binary: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -32,3 +34,4 @@ class Direct:
     data: Any
     sender: str | None = None
     connection: str | None = None
+    binary: bool = False

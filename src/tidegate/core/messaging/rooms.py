@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable
+from collections.abc import Collection, Hashable, Iterator
 from threading import Lock
 from typing import Generic, Protocol, TypeVar
 
@@ -108,6 +108,10 @@ class Rooms(Generic[M]):
     def count(self, room: str) -> int:
         """How many members a room has."""
         return len(self._rooms.get(room, ()))
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield the names of the rooms: of a copy, so the loop over it may join and leave."""
+        return iter(tuple(self._rooms))
 
     def __len__(self) -> int:
         """How many rooms there are."""

@@ -1,0 +1,244 @@
+"""Rooms, users and pings of one `Server`, over the one path of messages of its node."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from tidegate.core.codes import Fault
+from tidegate.core.messaging.publication import Direct, Publication
+from tidegate.engine.states import Admission
+from tidegate.errors import UsageError
+from tidegate.gate.refused import refused
+from tidegate.library.arguments import check_seconds, check_type
+from tidegate.library.connection import Connection, engine_of
+from tidegate.library.rooms import Membership, Room, Sent, User
+from tidegate.wire.frames import BINARY, TEXT, encode
+
+if TYPE_CHECKING:
+    from tidegate.engine.connection import Connection as Engine
+    from tidegate.engine.sending import Message
+    from tidegate.node.services import Services
+
+__all__ = ["Hub"]
+
+# Broadcasts keep their order among themselves. No room that is joined by its name is called so.
+_ALL: Final = "\0all"
+
+
+class Hub:
+    """What `Server` and `Connection` do with rooms and users.
+
+    Args:
+        services: the parts of the node.
+        face: returns the library's object of a connection.
+        connections: returns all connections of the node.
+    """
+
+    def __init__(
+        self,
+        services: Services,
+        face: Callable[[Engine], Connection],
+        connections: Callable[[], Iterable[Engine]],
+    ) -> None:
+        self._rooms = services.rooms
+        self._users = services.users
+        self._delivery = services.delivery
+        self._face = face
+        self._connections = connections
+        self._thread: int | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        # Who waits for the answer to a ping.
+        self._pings: dict[Engine, asyncio.Future[float | None]] = {}
+
+    # Threads.
+
+    def started(self) -> None:
+        """The server runs in this thread, in the running loop."""
+        self._thread = threading.get_ident()
+        self._loop = asyncio.get_running_loop()
+
+    def check_thread(self) -> None:
+        """Raise UsageError in another thread than the loop's."""
+        if self._thread is not None and threading.get_ident() != self._thread:
+            raise UsageError("this is another thread than the server's: use server.call_soon there")
+
+    def call_soon(self, function: Callable[..., object], *arguments: Any) -> None:
+        """Call a function in the loop's thread, from any thread.
+
+        Raises:
+            UsageError: the server does not run.
+        """
+        if self._loop is None or self._loop.is_closed():
+            raise UsageError("the server does not run")
+        self._loop.call_soon_threadsafe(partial(function, *arguments))
+
+    # Rooms.
+
+    def join(self, connection: Engine, room: str) -> Membership:
+        """Put a connection into a room.
+
+        Raises:
+            Refused: the room is full, or the connection is in as many as it may be.
+            UsageError: called in another thread.
+        """
+        self.check_thread()
+        check_type("room", room, str)
+        faults: list[Fault | None] = []
+        self._delivery.join(connection, room, faults.append)
+        if faults and faults[0] is not None:
+            raise refused(faults[0])
+        return Membership(self._face(connection), Room(self, room))
+
+    def leave(self, connection: Engine, room: str) -> bool:
+        """Take a connection out of a room; False when it is not in it."""
+        self.check_thread()
+        return self._delivery.leave(connection, room) is None
+
+    def publish(self, room: str, message: Message, exclude: Connection | None) -> Sent:
+        """Send a message to a room."""
+        return self._publish(room, *_data(message), exclude)
+
+    def publish_json(self, room: str, value: Any, exclude: Connection | None) -> Sent:
+        """Send JSON to a room."""
+        return self._publish(room, msgspec.json.encode(value), False, exclude)
+
+    def _publish(self, room: str, data: bytes, binary: bool, exclude: Connection | None) -> Sent:
+        self.check_thread()
+        faults: list[Fault | None] = []
+        reached = self._rooms.count(room)
+        if exclude is None:
+            publication = Publication(room, data, binary=binary)
+            self._delivery.publish(publication, faults.append)
+        else:
+            origin = engine_of(exclude)
+            publication = Publication(room, data, origin.user, origin.id, False, binary)
+            self._delivery.publish(publication, faults.append, origin)
+            reached -= room in origin.rooms
+        return Sent(self, room, reached, faults[0] if faults else None)
+
+    def broadcast(self, message: Message, exclude: Connection | None) -> Sent:
+        """Send a message to everybody who is admitted."""
+        self.check_thread()
+        data, binary = _data(message)
+        left_out = None if exclude is None else engine_of(exclude)
+        everybody = [
+            connection
+            for connection in self._connections()
+            if connection.admission is Admission.ADMITTED
+            and connection.open
+            and connection is not left_out
+        ]
+        fault = self._delivery.broadcast(Publication(_ALL, data, binary=binary), everybody)
+        return Sent(self, _ALL, len(everybody), fault)
+
+    async def sent(self, room: str) -> None:
+        """Wait until all that was sent to a room so far is with its members."""
+        out: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def done() -> None:
+            if not out.done():
+                out.set_result(None)
+
+        self._delivery.when_sent(room, done)
+        await out
+
+    def members(self, room: str) -> list[Connection]:
+        """The members of a room."""
+        return [self._face(member) for member in self._rooms.members(room)]
+
+    def count(self, room: str) -> int:
+        """How many members a room has."""
+        return self._rooms.count(room)
+
+    @property
+    def rooms(self) -> list[str]:
+        """The rooms that have members."""
+        return list(self._rooms)
+
+    def room(self, name: str) -> Room:
+        """Return a room by its name."""
+        check_type("name", name, str)
+        return Room(self, name)
+
+    # Users.
+
+    def tell(self, user: str, message: Message) -> Sent:
+        """Send a message to every connection of a user."""
+        return self._tell(user, *_data(message))
+
+    def tell_json(self, user: str, value: Any) -> Sent:
+        """Send JSON to every connection of a user."""
+        return self._tell(user, msgspec.json.encode(value), False)
+
+    def _tell(self, user: str, data: bytes, binary: bool) -> Sent:
+        self.check_thread()
+        reached: list[int] = []
+        self._delivery.send(Direct(user, data, binary=binary), reached.append)
+        return Sent(self, None, reached[0] if reached else 0, None)
+
+    def of_user(self, user: str) -> list[Connection]:
+        """The connections of a user."""
+        return [self._face(connection) for connection in self._users.of_user(user)]
+
+    @property
+    def users(self) -> list[str]:
+        """The users that are connected."""
+        return list(self._users)
+
+    def user(self, name: str) -> User:
+        """Return a user by name."""
+        check_type("name", name, str)
+        return User(self, name)
+
+    # Pings.
+
+    async def ping(self, connection: Engine, timeout: float) -> float | None:
+        """Return how many seconds a ping and its answer take; None when it does not come."""
+        check_seconds("timeout", timeout)
+        self.check_thread()
+        if not connection.open:
+            return None
+        answer = self._pings.get(connection)
+        if answer is None:
+            answer = self._pings[connection] = asyncio.get_running_loop().create_future()
+            connection.ping_now()
+        try:
+            async with asyncio.timeout(timeout):
+                return await asyncio.shield(answer)
+        except TimeoutError:
+            return None
+        finally:
+            if self._pings.get(connection) is answer:
+                del self._pings[connection]
+
+    def measured(self, connection: Engine, seconds: float | None) -> None:
+        """A connection has answered a ping, or has ended."""
+        if self._pings and (answer := self._pings.pop(connection, None)) is not None:
+            answer.set_result(seconds)
+
+    # What the application encodes.
+
+    @staticmethod
+    def frame(publication: Publication) -> bytes:
+        """Encode a message to a room."""
+        return encode(BINARY if publication.binary else TEXT, publication.data)
+
+    @staticmethod
+    def direct(connection: Engine, message: Direct) -> None:
+        """Send a message to one connection of its user."""
+        data: bytes = message.data
+        connection.send(data if message.binary else str(data, "utf-8"))
+
+
+def _data(message: Message) -> tuple[bytes, bool]:
+    """A message as bytes, and whether it is binary."""
+    if isinstance(message, str):
+        return message.encode(), False
+    check_type("message", message, str, bytes, bytearray, memoryview)
+    return bytes(message), True
