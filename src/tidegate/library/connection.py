@@ -1,9 +1,10 @@
-"""What a handler gets for a connection."""
+"""What a handler gets for a connection, and the rooms that it joins."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Protocol
 
 from tidegate.core.codes import NORMAL
 from tidegate.library.arguments import check_type
@@ -11,10 +12,9 @@ from tidegate.library.arguments import check_type
 if TYPE_CHECKING:
     from tidegate.engine.connection import Connection as Engine
     from tidegate.engine.sending import Message
-    from tidegate.library.hub import Hub
-    from tidegate.library.rooms import Membership
+    from tidegate.library.sent import Sent
 
-__all__ = ["Connection", "engine_of"]
+__all__ = ["Connection", "Home", "Membership", "Room", "engine_of"]
 
 
 class Connection:
@@ -147,9 +147,9 @@ class Connection:
         return await self._hub.ping(self._engine, timeout)
 
     @property
-    def _hub(self) -> Hub:
+    def _hub(self) -> Home:
         application: Any = self._engine.shared.application
-        hub: Hub = application.hub
+        hub: Home = application.hub
         return hub
 
     async def wait_closed(self) -> None:
@@ -170,6 +170,117 @@ class Connection:
 
     def __dir__(self) -> list[str]:
         return [name for name in super().__dir__() if not name.startswith("_")]
+
+
+class Room:
+    """A room by its name. It holds nothing: make as many as you like, and keep none."""
+
+    __slots__ = ("_hub", "name")
+
+    def __init__(self, hub: Home, name: str) -> None:
+        self._hub = hub
+        self.name = name
+
+    def send(self, message: Message, *, exclude: Connection | None = None) -> Sent:
+        """Send a text (`str`) or binary (bytes-like) message to all members.
+
+        It is encoded once, and goes out at the end of this turn of the event loop, joined with
+        others. Members that do not read are dealt with by `outbox.policy`; nobody waits for them.
+
+        Args:
+            exclude: a connection that does not get it, such as the one that it came from.
+
+        Raises:
+            TypeError: it is of another type.
+            UsageError: called in another thread; use `Server.call_soon` there.
+        """
+        return self._hub.publish(self.name, message, exclude)
+
+    def send_json(self, value: Any, *, exclude: Connection | None = None) -> Sent:
+        """Send what msgspec makes JSON of: mappings, dataclasses, `msgspec.Struct` and more.
+
+        Raises:
+            TypeError: no JSON can be made of it.
+            UsageError: called in another thread; use `Server.call_soon` there.
+        """
+        return self._hub.publish_json(self.name, value, exclude)
+
+    @property
+    def members(self) -> list[Connection]:
+        """The members, in the order in which they joined; a copy."""
+        return self._hub.members(self.name)
+
+    @property
+    def users(self) -> list[str]:
+        """The users of the members, each once, in the order in which they joined."""
+        names = (member.user for member in self.members)
+        return list(dict.fromkeys(name for name in names if name is not None))
+
+    def __len__(self) -> int:
+        """How many members it has."""
+        return self._hub.count(self.name)
+
+    def __bool__(self) -> bool:
+        """Whether it has members."""
+        return len(self) > 0
+
+    def __iter__(self) -> Iterator[Connection]:
+        return iter(self.members)
+
+    def __contains__(self, who: object) -> bool:
+        """Whether a connection, or a user by name, is in it."""
+        return who in self.users if isinstance(who, str) else who in self.members
+
+    def __repr__(self) -> str:
+        return f"<Room {self.name!r} members={len(self)}>"
+
+
+class Membership:
+    """A connection in a room, until the block ends or it leaves.
+
+    async with connection.join("lobby") as lobby:
+        lobby.send("hello")
+
+    Without a block the connection stays in the room until it leaves or ends.
+    """
+
+    __slots__ = ("_connection", "room")
+
+    def __init__(self, connection: Connection, room: Room) -> None:
+        self._connection = connection
+        self.room = room
+        """The room."""
+
+    async def __aenter__(self) -> Room:
+        return self.room
+
+    async def __aexit__(self, *exception: object) -> None:
+        self._connection.leave(self.room.name)
+
+
+class Home(Protocol):
+    """What has the rooms; the methods are those of `Connection` and `Room`."""
+
+    def join(self, connection: Engine, room: str, /) -> Membership:
+        """Put a connection into a room."""
+
+    def leave(self, connection: Engine, room: str, /) -> bool:
+        """Take a connection out of a room."""
+
+    async def ping(self, connection: Engine, timeout: float, /) -> float | None:
+        """Measure the way to a client and back."""
+
+    def publish(self, room: str, message: Message, exclude: Connection | None, /) -> Sent:
+        """Send a message to a room."""
+
+    def publish_json(self, room: str, value: Any, exclude: Connection | None, /) -> Sent:
+        """Send JSON to a room."""
+
+    def members(self, room: str, /) -> list[Connection]:
+        """The members of a room."""
+
+    def count(self, room: str, /) -> int:
+        """How many members a room has."""
 
 
 def engine_of(connection: Connection) -> Engine:

@@ -16,8 +16,9 @@ from tidegate.engine.states import Admission
 from tidegate.errors import UsageError
 from tidegate.gate.refused import refused
 from tidegate.library.arguments import check_seconds, check_type
-from tidegate.library.connection import Connection, engine_of
-from tidegate.library.rooms import Membership, Room, Sent, User
+from tidegate.library.connection import Connection, Membership, Room, engine_of
+from tidegate.library.sent import Sent
+from tidegate.library.users import User
 from tidegate.wire.frames import BINARY, TEXT, encode
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ class Hub:
             publication = Publication(room, data, origin.user, origin.id, False, binary)
             self._delivery.publish(publication, faults.append, origin)
             reached -= room in origin.rooms
-        return Sent(self, room, reached, faults[0] if faults else None)
+        return Sent(reached, faults[0] if faults else None, partial(self._sent, room))
 
     def broadcast(self, message: Message, exclude: Connection | None) -> Sent:
         """Send a message to everybody who is admitted."""
@@ -135,9 +136,9 @@ class Hub:
             and connection is not left_out
         ]
         fault = self._delivery.broadcast(Publication(_ALL, data, binary=binary), everybody)
-        return Sent(self, _ALL, len(everybody), fault)
+        return Sent(len(everybody), fault, partial(self._sent, _ALL))
 
-    async def sent(self, room: str) -> None:
+    async def _sent(self, room: str) -> None:
         """Wait until all that was sent to a room so far is with its members."""
         out: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -180,7 +181,7 @@ class Hub:
         self.check_thread()
         reached: list[int] = []
         self._delivery.send(Direct(user, data, binary=binary), reached.append)
-        return Sent(self, None, reached[0] if reached else 0, None)
+        return Sent(reached[0] if reached else 0)
 
     def of_user(self, user: str) -> list[Connection]:
         """The connections of a user."""

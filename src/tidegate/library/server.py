@@ -12,7 +12,7 @@ from tidegate.core.settings import Settings
 from tidegate.engine.endpoints import adopt
 from tidegate.errors import ConfigError, UsageError
 from tidegate.library.arguments import check_seconds
-from tidegate.library.connection import Connection
+from tidegate.library.connection import Connection, Room
 from tidegate.library.handlers import (
     CloseHandler,
     ConnectHandler,
@@ -25,8 +25,9 @@ from tidegate.library.handlers import (
 from tidegate.library.hub import Hub
 from tidegate.library.identify import IdentifyHandler, Identifying
 from tidegate.library.request import Request
-from tidegate.library.rooms import Room, Sent, User
+from tidegate.library.sent import Sent
 from tidegate.library.shortcuts import Shortcuts, settings_of
+from tidegate.library.users import User
 from tidegate.node import systemd
 from tidegate.node.loop import loop_factory
 from tidegate.node.node import Node
