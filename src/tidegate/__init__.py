@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tidegate.errors import (
         BackplaneError,
         ConfigError,
+        ConnectionClosed,
         PeerError,
         Refused,
         TidegateError,
@@ -31,6 +32,7 @@ __all__ = [
     "BackplaneError",
     "ConfigError",
     "Connection",
+    "ConnectionClosed",
     "Identity",
     "PeerError",
     "Refused",

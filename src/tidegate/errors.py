@@ -7,6 +7,7 @@ from math import ceil
 __all__ = [
     "BackplaneError",
     "ConfigError",
+    "ConnectionClosed",
     "PeerError",
     "Refused",
     "TidegateError",
@@ -32,6 +33,20 @@ class UsageError(TidegateError):
 
 class BackplaneError(TidegateError):
     """What carries messages between nodes failed or could not be reached."""
+
+
+class ConnectionClosed(TidegateError):  # noqa: N818 - it is what happened, not a failure
+    """A connection has ended, so no message comes from it.
+
+    Attributes:
+        code: the close code; 1005 without one, 1006 for a connection that broke.
+        text: what was said with it.
+    """
+
+    def __init__(self, code: int, text: str) -> None:
+        super().__init__(f"the connection has ended with {code}")
+        self.code = code
+        self.text = text
 
 
 class Refused(TidegateError):  # noqa: N818 - it is what happened, not a failure

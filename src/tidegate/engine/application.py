@@ -87,6 +87,10 @@ class Application(Generic[C]):
     negotiates: bool = False
     """Whether `negotiate` is asked about every attempt that the gate admits."""
 
+    def serves(self, path: str, configured: str, /) -> bool:
+        """Whether there is something at a path; `configured` is `server.path`, empty for any."""
+        return not configured or path == configured
+
     def negotiate(self, request: Request, lease: Lease, subprotocol: str | None, /) -> Negotiation:
         """Say what an attempt that was admitted is answered. The lease is held already."""
         raise NotImplementedError("this application does not negotiate")

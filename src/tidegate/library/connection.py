@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tidegate.core.codes import NORMAL
+from tidegate.errors import ConnectionClosed, UsageError
 from tidegate.library.arguments import check_type
+from tidegate.library.inbox import Inbox
 
 if TYPE_CHECKING:
     from tidegate.engine.connection import Connection as Engine
@@ -24,10 +26,11 @@ class Connection:
     gone. A connection is the same object in all its handlers.
     """
 
-    __slots__ = ("__weakref__", "_engine", "context", "latency")
+    __slots__ = ("__weakref__", "_engine", "_inbox", "context", "latency")
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._inbox: Inbox | None = None
         self.context: Any = None
         """Yours."""
         self.latency: float | None = None
@@ -115,6 +118,35 @@ class Connection:
         check_type("code", code, int)
         check_type("text", text, str)
         self._engine.close(code, text)
+
+    async def receive(self) -> str | bytes:
+        """Return the next message: a `str` for a text message, `bytes` for a binary one.
+
+        For the coroutine of a route. `async for message in connection` does the same until the
+        connection has ended. What is not taken waits: beyond 32 messages or 64 KiB, nothing more
+        is read from this client.
+
+        Raises:
+            ConnectionClosed: the connection has ended, and every message of it was taken.
+            UsageError: it is no connection of a route, or another task waits already.
+        """
+        if self._inbox is None:
+            raise UsageError("messages of this connection go to on_message; receive in a route")
+        return await self._inbox.receive()
+
+    def __aiter__(self) -> Connection:
+        return self
+
+    async def __anext__(self) -> str | bytes:
+        try:
+            return await self.receive()
+        except ConnectionClosed:
+            raise StopAsyncIteration from None
+
+    def _serve(self, work: Coroutine[Any, Any, None], patience: float) -> None:
+        """Let a coroutine serve it, which gets its messages."""
+        self._inbox = Inbox(self._engine, patience)
+        self._inbox.start(work)
 
     def join(self, room: str) -> Membership:
         """Put it into a room, until it leaves or ends; joining twice is fine and counts once.

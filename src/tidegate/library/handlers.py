@@ -12,6 +12,7 @@ from tidegate.library.arguments import check_handler, check_names, check_type
 from tidegate.library.connection import Connection
 from tidegate.library.hub import Hub
 from tidegate.library.request import Request
+from tidegate.library.routes import Route, RouteHandler, Routes
 from tidegate.library.timing import Watch
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ _ARGUMENTS: Final = {
     "http": ("request",),
 }
 _PLAIN: Final = ("on_leaving", "http")
+_OF_CONNECTIONS: Final = frozenset(("on_connect", "on_message", "on_close"))
 
 
 class Handlers(Application[Engine]):
@@ -65,6 +67,8 @@ class Handlers(Application[Engine]):
         self.cancels = cancel_handlers
         self.subprotocols = tuple(subprotocols)
         self._query_token = settings.auth.query_token
+        self._patience = settings.server.shutdown_timeout
+        self._routes = Routes()
         self._watch = Watch()
         self._used: dict[str, Callable[..., Any]] = {}
         self._on_message: Callable[..., Any] = _nothing
@@ -96,15 +100,43 @@ class Handlers(Application[Engine]):
             handler = self._watch.over(role, handler)
         setattr(self, f"_{role}", handler)
 
+    def route(self, path: str, handler: RouteHandler) -> None:
+        """Serve the connections at a path, which may have parameters, by a coroutine each.
+
+        Raises:
+            UsageError: the path is wrong, or has a route already.
+            TypeError: it is no async function, or cannot be called as it would be called.
+        """
+        self._routes.add(Route(path, handler))
+
+    def serves(self, path: str, configured: str) -> bool:
+        """Whether there is a route at a path, or the other handlers serve it."""
+        if self._routes:
+            if self._routes.find(path) is not None:
+                return True
+            if not _OF_CONNECTIONS & self._used.keys():
+                return False
+        return not configured or path == configured
+
     def opened(self, connection: Engine, request: Head) -> Any:
-        """Call `on_connect`."""
+        """Start the coroutine of its route, or call `on_connect`."""
+        found = self._routes.find(connection.path) if self._routes else None
+        if found is not None:
+            route, parameters = found
+            own = face(connection)
+            seen = self._seen(request, connection.address) if route.wants_request else None
+            own._serve(route.call(own, seen, parameters), self._patience)
+            return None
         if self._on_connect is not None:
             return self._on_connect(face(connection), self._seen(request, connection.address))
         return None
 
     def message(self, connection: Engine, message: str | bytes) -> Any:
-        """Call `on_message`. HOT."""
-        return self._on_message(connection.context or face(connection), message)
+        """Queue it for the coroutine of its route, or call `on_message`. HOT."""
+        own = connection.context or face(connection)
+        if own._inbox is not None:
+            return own._inbox.put(message)
+        return self._on_message(own, message)
 
     def blocked(self, seconds: float) -> None:
         """Name `on_message` in the log."""
@@ -130,8 +162,13 @@ class Handlers(Application[Engine]):
         self.hub.measured(connection, seconds)
 
     def closed(self, connection: Engine, code: int, text: str) -> Any:
-        """Call `on_close`."""
+        """Tell the coroutine of its route, or call `on_close`."""
         self.hub.measured(connection, None)
+        own = connection.context
+        if own is not None and own._inbox is not None:
+            connection.context = None
+            own._inbox.closed(code, text)
+            return None
         if self._on_close is None:
             connection.context = None
             return None

@@ -25,6 +25,7 @@ from tidegate.library.handlers import (
 from tidegate.library.hub import Hub
 from tidegate.library.identify import IdentifyHandler, Identifying
 from tidegate.library.request import Request
+from tidegate.library.routes import RouteHandler
 from tidegate.library.sent import Sent
 from tidegate.library.shortcuts import Shortcuts, settings_of
 from tidegate.library.users import User
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 __all__ = ["Server", "passed_sockets"]
 
 _H = TypeVar("_H", bound=Callable[..., Any])
+_Route = TypeVar("_Route", bound=RouteHandler)
 _Identify = TypeVar("_Identify", bound=IdentifyHandler)
 
 
@@ -155,6 +157,31 @@ class Server:
             Refused: the token is not valid, or there is none and there must be one.
         """
         return self._identifying.by_token(request)
+
+    def route(self, path: str) -> Callable[[_Route], _Route]:
+        """Serve every connection at a path by an async function: `@server.route("/chat/{room}")`.
+
+        The function is called with the connection, the parameters of the path by name, and the
+        request if it has a parameter `request`. A parameter is a `str`, or an `int` where it is
+        annotated so. Its connection is open while it runs: it is closed with 1000 when the function
+        returns, with 1011 when it raises, which is logged. A function that goes on for
+        `server.shutdown_timeout` seconds after its client has left is cancelled.
+
+        `async for message in connection` has the messages, and ends with the connection.
+
+        An attempt at a path without a route is refused with `not_found`. Where there are
+        `on_connect`, `on_message` or `on_close` too, they serve `server.path`.
+
+        Raises:
+            UsageError: the path is wrong, or has a route already.
+            TypeError: it is no async function, or cannot be called as it would be called.
+        """
+
+        def add(handler: _Route) -> _Route:
+            self._handlers.route(path, handler)
+            return handler
+
+        return add
 
     def on_connect(self, handler: _H) -> _H:
         """Call this function as `on_connect`: with each connection that opens and its `Request`."""

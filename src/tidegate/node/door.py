@@ -91,6 +91,7 @@ class GateDoor:
         self._hints = not application.negotiates
         self._negotiates = application.negotiates
         self._path = settings.server.path
+        self._serves = application.serves
         self._paths = {self._path: self._path} if self._path else {}
         self._secure = settings.tls.certificate is not None
         self._proxies = TrustedProxies(settings.proxies.trusted)
@@ -105,7 +106,7 @@ class GateDoor:
     def decide(self, request: Request, peer: str, now: float, /) -> Grant | bytes | Undecided:
         """Return a grant, or the response that refuses. HOT."""
         path = request.path
-        if self._path and path != self._path:
+        if not self._serves(path, self._path):
             return self._elsewhere(request, peer)
         # Paths repeat, and one string of each is enough. It is kept as long as the connection.
         path = self._paths.get(path) or self._remember(path)

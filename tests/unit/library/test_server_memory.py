@@ -173,3 +173,31 @@ def test_server_that_has_stopped_leaves_no_connection_behind() -> None:
         await until(lambda: not any(ref() for ref in handlers.alive))
 
     run_guarded(main())
+
+
+@pytest.mark.parametrize("how", ["return", "raise", "loop", "receive"])
+def test_connection_of_a_route_is_gone_too(how: str) -> None:
+    async def serve(connection: Connection) -> None:
+        await connection.receive()
+        if how == "raise":
+            fail(connection)
+        if how == "loop":
+            async for _ in connection:
+                pass
+        if how == "receive":
+            await connection.receive()
+
+    async def main() -> None:
+        server = Server(QUICK)
+        server.route("/ws")(serve)
+        async with server:
+            client = await Client.open(server.addresses[0][1])
+            (own,) = map(weakref.ref, server.connections)
+            await client.say("hello")
+            if how in ("return", "raise"):
+                await client.closed()
+            client.leave()
+            await until(lambda: own() is None)
+            assert ours() == []
+
+    run_guarded(main())
