@@ -97,8 +97,9 @@ class ConnectionManager:
 
         Raises:
             Refused: a limit is reached. Do not catch it: the client is answered with status,
-                reason and `Retry-After`. Where the server cannot send those, the client is
-                accepted and closed at once, with 1013 or, for a full lobby, 4002.
+                reason and `Retry-After`; one that offers `tidegate.v1` is accepted and closed at
+                once with 1013 or, for a full lobby, 4002. A server without HTTP responses for
+                WebSockets (daphne) sends a bare 403, and 4002.
         """
         member = self._members.get(websocket)
         if member is not None:
@@ -135,6 +136,11 @@ class ConnectionManager:
         task.add_done_callback(lambda _: member.left(NORMAL.code))
         # The end of the client, and answers to pings, are seen in what the application receives.
         websocket._receive = member.next_event
+
+    def leave_lobby(self, websocket: WebSocket, lobby: str) -> bool:
+        """Take a WebSocket out of one lobby; False when it was not in it."""
+        member = self._members.get(websocket)
+        return member is not None and self.hub.leave(member, lobby)
 
     def disconnect(self, websocket: WebSocket) -> None:
         """Take a WebSocket out of its lobbies, and give its capacity back, before its end.

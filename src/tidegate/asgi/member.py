@@ -295,8 +295,6 @@ class HubMember:
                 await answered
         except TimeoutError:
             return None
-        finally:
-            pings.forget(ident)
         return None if self._end is not None else hub.now() - start
 
     # The end.

@@ -10,6 +10,7 @@ from tidegate.asgi.packet import Packet
 __all__ = ["Pings", "ping"]
 
 _PONG_BYTES = 256
+_KEPT = 8  # pings that nobody waits for any more: a late answer is no message of the application
 
 
 class Pings:
@@ -25,12 +26,10 @@ class Pings:
 
     def begin(self, ident: str) -> asyncio.Future[None]:
         """Return what is done when the client has answered, or has left."""
+        while len(self._waiting) >= _KEPT:
+            del self._waiting[next(iter(self._waiting))]
         answered = self._waiting[ident] = asyncio.get_running_loop().create_future()
         return answered
-
-    def forget(self, ident: str) -> None:
-        """Nobody waits for this answer any more."""
-        self._waiting.pop(ident, None)
 
     def end(self) -> None:
         """No answer will come."""

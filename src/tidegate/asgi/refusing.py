@@ -7,7 +7,7 @@ Both are `Refused`. Starlette's own handlers do the rest, and an application's o
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from starlette.exceptions import HTTPException, WebSocketException
 
@@ -42,6 +42,8 @@ __all__ = [
     "refuse",
 ]
 
+_OWN_CODES: Final = 3000  # where the codes of libraries and applications begin (RFC 6455 7.4.2)
+
 
 class RefusedBefore(Refused, HTTPException):
     """A WebSocket that was not accepted yet is refused: the client gets an HTTP response."""
@@ -56,7 +58,10 @@ class RefusedBefore(Refused, HTTPException):
 
 
 class RefusedWhileOpen(Refused, WebSocketException):
-    """A WebSocket that is open is refused: it is closed, and the close frame has the reason."""
+    """A WebSocket that is open is refused: it is closed, and the close frame has the reason.
+
+    Of one that is not open yet, Starlette makes a bare 403.
+    """
 
     def __init__(self, refusal: Refused) -> None:
         _copy(refusal, self)
@@ -72,8 +77,9 @@ async def refuse(
 ) -> Refused:
     """Return what to raise for a WebSocket that was not accepted yet.
 
-    Where the server cannot send an HTTP response, or the client offers a subprotocol in which it is
-    told a refusal, it is told once it is open.
+    A client that offers a subprotocol in which it is told refusals is told once it is open. A
+    server without HTTP responses (daphne) closes, which is a bare 403; it closes what is open with
+    codes from 3000 on only, so a full room is told by its own.
 
     Args:
         more: header fields of the response, beside those of the refusal.
@@ -83,12 +89,17 @@ async def refuse(
     subprotocol = next(
         (name for name in (JSON_V1, NEUTRAL_V1) if in_band and name in offered), None
     )
-    if subprotocol is None and "websocket.http.response" in (
-        websocket.scope.get("extensions") or {}
-    ):
+    denies = can_deny(websocket.scope)
+    if denies and subprotocol is None:
         return RefusedBefore(refusal, more)
-    await websocket.accept(subprotocol)
+    if denies or (refusal.close_code or 0) >= _OWN_CODES:
+        await websocket.accept(subprotocol)
     return RefusedWhileOpen(refusal)
+
+
+def can_deny(scope: Scope) -> bool:
+    """Whether the server can send an HTTP response in place of the 101."""
+    return "websocket.http.response" in (scope.get("extensions") or {})
 
 
 def chosen(scope: Scope, subprotocol: str | None) -> str | None:

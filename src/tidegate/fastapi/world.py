@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from starlette.exceptions import WebSocketException
@@ -10,13 +11,13 @@ from starlette.exceptions import WebSocketException
 from tidegate.asgi.hub import Hub
 from tidegate.asgi.local import LocalGate
 from tidegate.asgi.middleware import GateMiddleware
-from tidegate.asgi.refusing import RefusedWhileOpen, close_reason, headers_of, refuse
+from tidegate.asgi.refusing import RefusedWhileOpen, can_deny, close_reason, headers_of, refuse
 from tidegate.core.codes import DRAINED
 
 if TYPE_CHECKING:
     from starlette.websockets import WebSocket
 
-    from tidegate.asgi.types import AsgiApp, Receive, Scope, Send
+    from tidegate.asgi.types import AsgiApp, Message, Receive, Scope, Send
     from tidegate.core.admission.attempt import Lease, Reject
     from tidegate.core.settings import Settings
     from tidegate.errors import Refused
@@ -108,7 +109,18 @@ class Middleware:
         app: Any = self._app
         if scope["type"] == "websocket":
             app = self._world().around(app)
+            if not can_deny(scope):
+                send = partial(_close_instead, send)
         await app(scope, receive, send)
+
+
+async def _close_instead(send: Send, event: Message) -> None:
+    """Send an event to a server that has no response for what an `HTTPException` refuses."""
+    kind = event["type"]
+    if kind == "websocket.http.response.start":
+        await send({"type": "websocket.close"})  # the client gets a bare 403
+    elif kind != "websocket.http.response.body":
+        await send(event)
 
 
 class _Raising(GateMiddleware):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -15,9 +16,10 @@ from tests.support.aio import in_loop
 from tests.support.asgi_wire import Wire
 from tidegate.asgi.hub import Hub
 from tidegate.asgi.local import LocalGate
-from tidegate.asgi.member import HubMember
+from tidegate.asgi.member import HubMember, engine_connection
 from tidegate.asgi.packet import encoded
 from tidegate.core.codes import ROOM_LIMIT, TOO_MANY_ROOMS
+from tidegate.core.stats import Stats
 
 
 class World:
@@ -285,6 +287,18 @@ async def test_ping_is_answered_by_a_message_that_the_application_does_not_see()
 
 
 @in_loop
+async def test_answer_that_comes_too_late_is_no_message_of_the_application() -> None:
+    world = World()
+    member = world.member("ann")
+    wire = world.wires[member]
+    for _ in range(20):
+        assert await member.ping(0.001) is None
+    wire.says(wire.texts[-1].replace("ping", "pong"))
+    wire.says("hello")
+    assert (await member.next_event())["text"] == "hello"
+
+
+@in_loop
 async def test_ping_without_an_answer_is_none() -> None:
     world = World()
     member = world.member("ann")
@@ -294,6 +308,49 @@ async def test_ping_without_an_answer_is_none() -> None:
     await settle()
     member.left(1001)
     assert await asyncio.wait_for(pinging, 5) is None
+
+
+class FakeConnection:
+    """A connection of our engine, as far as a member cares."""
+
+    def __init__(self) -> None:
+        self.open = True
+        self.closed = False
+        self.buffered = 0
+        self.got: list[Any] = []
+        self.shared = SimpleNamespace(stats=Stats())
+        self.ended: Any = None
+
+    def transmit(self, frame: bytes) -> None:
+        self.got.append(frame)
+
+    def send(self, message: str) -> None:
+        self.got.append(message)
+
+    def end(self, reason: Any) -> None:
+        self.open, self.ended = False, reason
+
+
+@in_loop
+async def test_member_on_our_engine_gets_frames_without_a_detour() -> None:
+    world = World()
+    connection: Any = FakeConnection()
+    scope = {"extensions": {"tidegate": {"id": "behind", "server": {"connection": connection}}}}
+    wire = Wire().connected()
+    member = HubMember(world.hub, wire.receive, wire.send, "ann")
+    member.accepted(engine_connection(scope))
+    assert world.hub.join(member, "a") is None
+    assert await world.hub.room("a").send("hi") == 1
+    assert await member.send_own("own")
+    assert connection.got == [b"\x81\x02hi", "own"]
+    connection.buffered = 1 << 20
+    assert await member.send_own("waits with the server")
+    assert wire.texts == ["waits with the server"]
+    connection.open = False  # it is closing, or gone
+    assert await world.hub.room("a").send("x") == 0
+    assert len(world.hub) == 0
+    assert engine_connection({"extensions": {"tidegate": {"connection": connection}}}) is connection
+    assert engine_connection({"extensions": None}) is None
 
 
 @dataclass

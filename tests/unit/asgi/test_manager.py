@@ -131,11 +131,11 @@ def test_limits_refuse_before_the_accept(limits: Any, reason: str, status: int) 
 
 
 @pytest.mark.parametrize(
-    ("limits", "code", "reason"),
-    [({"per_ip": 1}, 1013, "ip_limit"), ({"per_room": 1}, 4002, "room_full")],
+    ("limits", "code", "reason", "accepts"),
+    [({"per_ip": 1}, 1013, "ip_limit", False), ({"per_room": 1}, 4002, "room_full", True)],
 )
-def test_client_of_a_server_that_cannot_deny_is_closed_with_the_reason(
-    limits: Any, code: int, reason: str
+def test_server_that_cannot_deny_closes_with_a_code_that_it_takes(
+    limits: Any, code: int, reason: str, accepts: bool
 ) -> None:
     @in_loop
     async def test() -> None:
@@ -146,7 +146,7 @@ def test_client_of_a_server_that_cannot_deny_is_closed_with_the_reason(
         assert isinstance(error, Refused)
         assert isinstance(error, WebSocketException)
         assert (error.code, error.reason) == (code, reason)
-        assert [event["type"] for event in late.wire.sent] == ["websocket.accept"]
+        assert bool(late.wire.sent) == accepts
         assert manager.stats().connections == 1
         held.task.cancel()
 
@@ -174,6 +174,10 @@ async def test_websocket_may_be_in_several_lobbies() -> None:
         await manager.connect(one.websocket, "c")
     assert manager.get_lobby_users("b") == ["ann"]
     assert manager.stats().connections == 1
+    assert manager.leave_lobby(one.websocket, "b")
+    assert not manager.leave_lobby(one.websocket, "b")
+    assert manager.get_lobby_users("b") == []
+    assert manager.get_lobby_users("a") == ["ann"]
     one.wire.leaves()
     await settle()
     assert manager.stats().rooms == 0

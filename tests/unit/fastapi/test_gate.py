@@ -1,5 +1,7 @@
 """The gate in a FastAPI application, by Starlette's TestClient: no sockets."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -10,9 +12,11 @@ import pytest
 from fastapi import Depends, FastAPI, HTTPException
 from fastapi.testclient import TestClient
 from pydantic import BaseModel
+from starlette.applications import Starlette
 from starlette.requests import HTTPConnection
+from starlette.routing import WebSocketRoute
 from starlette.testclient import WebSocketDenialResponse, WebSocketTestSession
-from starlette.websockets import WebSocketDisconnect
+from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from tidegate.errors import ConfigError, UsageError
 from tidegate.fastapi import Gate, Hub, Identity, Member, Refused
@@ -495,3 +499,74 @@ def test_browser_is_told_a_refusal_by_a_close_frame(middleware: bool) -> None:
             1013,
             '{"error":"user_limit","retryAfter":10}',
         )
+
+
+def test_server_without_denial_responses_gets_a_close() -> None:
+    class Old:
+        """Takes the extension out of the scope, as daphne has none."""
+
+        def __init__(self, app: Any) -> None:
+            self.app = app
+
+        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+            if scope["type"] == "websocket":
+                scope["extensions"] = {}
+            await self.app(scope, receive, send)
+
+    def make(gate: Gate) -> Any:
+        async def echo(
+            member: Annotated[Member[str, str], Depends(gate.member(user=current_user))],
+        ) -> None:
+            async for text in member:
+                await member.send(text)
+
+        return echo
+
+    gate = Gate(per_user=0, per_room=0)
+    app = FastAPI(lifespan=gate.lifespan)
+    app.add_middleware(gate.middleware)
+    app.add_middleware(Old)
+    app.websocket("/")(make(gate))
+
+    @app.websocket("/room")
+    async def room(member: Annotated[Member[str, str], Depends(gate.member())]) -> None:
+        async with member.join("a"):
+            raise AssertionError
+
+    with TestClient(app) as client:
+        for user in ("stranger", "ann"):
+            with pytest.raises(WebSocketDisconnect) as refused:
+                client.websocket_connect(f"/?user={user}").__enter__()
+            assert not isinstance(refused.value, WebSocketDenialResponse)
+        with client.websocket_connect("/room") as one:
+            with pytest.raises(WebSocketDisconnect) as closed:
+                one.receive_text()
+            assert closed.value.code == 4002
+            assert closed.value.reason == '{"error":"room_full","retryAfter":10}'
+
+
+def test_import_without_fastapi_names_the_extra() -> None:
+    code = (
+        "import sys; sys.modules['fastapi'] = None\n"
+        "try: import tidegate.fastapi\n"
+        "except ImportError as error: print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
+    assert "pip install 'tidegate[fastapi]'" in done.stdout, done.stderr
+
+
+def test_member_leaves_without_the_stack_of_fastapi() -> None:
+    gate = Gate(connections=1)
+
+    async def endpoint(websocket: WebSocket) -> None:
+        websocket.scope["endpoint"] = endpoint
+        member = await gate.member()(websocket)
+        async with member.join("a"):
+            assert gate.stats().connections == 1
+
+    app = Starlette(routes=[WebSocketRoute("/", endpoint)])
+    with TestClient(app) as client:
+        for _ in range(2):
+            with client.websocket_connect("/"):
+                pass
+    assert gate.stats().connections == gate.stats().rooms == 0
