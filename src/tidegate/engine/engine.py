@@ -169,12 +169,16 @@ class Engine:
         ):
             await asyncio.sleep(_LOOK_SECONDS)
 
-    async def stop(self, reason: Close, timeout: float) -> None:
+    async def stop(self, reason: Close, timeout: float, finish: float = 0.0) -> None:
         """Close every connection for ``reason`` and wait at most ``timeout`` seconds for them.
 
         What is still there then is aborted, and handlers that still run are cancelled.
+
+        Args:
+            finish: seconds for HTTP responses that are under way, if that is longer.
         """
         deadline = monotonic() + timeout
+        finished = max(deadline, monotonic() + finish)
         self.stop_listening()
         shared = self.shared
         for opening in shared.openings.due(float("inf")):
@@ -185,11 +189,12 @@ class Engine:
             connection.end(reason)
             if index % _CLOSES_PER_BATCH == 0:
                 await asyncio.sleep(0)
-        while (self._has_connections() or self.at_work) and monotonic() < deadline:
+        while (self._has(Connection) or self.at_work) and monotonic() < deadline:
             await asyncio.sleep(_LOOK_SECONDS)
-        for entry in list(shared.poller.table):
-            if isinstance(entry, Connection | Stream):
-                entry.abort()
+        self._abort(Connection)
+        while self._has(Stream) and monotonic() < finished:
+            await asyncio.sleep(_LOOK_SECONDS)
+        self._abort(Stream)
         shared.leftover.clear()
         shared.tasks.cancel()
         # The last close handlers are called from the poller's queue.
@@ -228,8 +233,13 @@ class Engine:
         """Yield every connection that has a socket, in no order."""
         return (entry for entry in self.shared.poller.table if type(entry) is Connection)
 
-    def _has_connections(self) -> bool:
-        return any(isinstance(entry, Connection | Stream) for entry in self.shared.poller.table)
+    def _has(self, kind: type[Connection] | type[Stream]) -> bool:
+        return any(isinstance(entry, kind) for entry in self.shared.poller.table)
+
+    def _abort(self, kind: type[Connection] | type[Stream]) -> None:
+        for entry in list(self.shared.poller.table):
+            if isinstance(entry, kind):
+                entry.abort()
 
     @property
     def at_work(self) -> bool:

@@ -76,6 +76,9 @@ class Shutdown:
             timeout: seconds after which what is left is cut off; `server.shutdown_timeout` when
                 None.
         """
+        await self._stop(reason, timeout)
+
+    async def _stop(self, reason: Close, timeout: float | None, finish: float = 0.0) -> None:
         self._begun.set()
         self._admission.draining = True
         if self._stopping:
@@ -90,7 +93,7 @@ class Shutdown:
         if timeout is None:
             timeout = self._settings.server.shutdown_timeout
         try:
-            await self._engine.stop(reason, timeout)
+            await self._engine.stop(reason, timeout, finish)
             await self._delivery.stop()
         finally:
             self._stopped.set()
@@ -147,7 +150,8 @@ class Shutdown:
             cut_off = drain.open
             if cut_off:
                 _log.warning("cut off at the end of the drain", extra={"connections": cut_off})
-            await self.stop(DRAINED, 0.0)
+            # HTTP is served while WebSockets are drained; what is under way is finished.
+            await self._stop(DRAINED, 0.0, self._settings.server.shutdown_timeout)
 
 
 @contextlib.contextmanager

@@ -40,6 +40,7 @@ class Engine:
     def __init__(self) -> None:
         self.present: list[Connection] = []
         self.stops: list[tuple[Close, float]] = []
+        self.finish = 0.0
         self.may_end = asyncio.Event()
         self.may_end.set()
         self.error: Exception | None = None
@@ -53,8 +54,9 @@ class Engine:
     def connections(self) -> Iterator[Connection]:
         return (each for each in self.present if not each.closed)
 
-    async def stop(self, reason: Close, timeout: float) -> None:
+    async def stop(self, reason: Close, timeout: float, finish: float = 0.0) -> None:
         self.stops.append((reason, timeout))
+        self.finish = finish
         await self.may_end.wait()
         if self.error is not None:
             raise self.error
@@ -181,6 +183,7 @@ def test_drain_without_connections_stops_the_engine_at_once() -> None:
         await world.shutdown.wait()
         assert drain.over
         world.ended((DRAINED, 0.0))
+        assert world.engine.finish == 10.0  # for HTTP, server.shutdown_timeout
 
     run_guarded(main())
 

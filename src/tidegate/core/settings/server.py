@@ -101,7 +101,7 @@ class ServerSettings(Section):
     )
     shutdown_timeout: float = setting(
         10.0,
-        "Time in which all connections must end when the server stops without a drain.",
+        "Time in which connections must end in a stop, and HTTP responses in a drain too.",
         unit="s",
         low=0,
         high=_DAY,
