@@ -6,6 +6,7 @@ Usage: python tools/generate.py [--check]
 from __future__ import annotations
 
 import difflib
+import inspect
 import json
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,6 +18,7 @@ from tidegate.cli.main import app
 from tidegate.core.codes import REASONS, Close, Fault, Reason, Refusal
 from tidegate.core.settings import Setting, Settings
 from tidegate.core.settings.fields import settings_of
+from tidegate.doctor.checks import CHECKS
 from tidegate.engine import states as connection_states
 from tidegate.node.control import METRICS
 from tidegate.server.config_text import section_doc, toml_value
@@ -217,6 +219,19 @@ def metrics() -> str:
     return _page(lines)
 
 
+def findings() -> str:
+    """Everything that the doctor may find."""
+    lines = [
+        "# Findings of the doctor",
+        "",
+        "What [`tidegate doctor`](../guide/doctor.md) may find, by the id that it prints in",
+        "brackets. Ids stay as they are.",
+    ]
+    for name, check in CHECKS.items():
+        lines += ["", f"## {name}", "", *inspect.cleandoc(check.__doc__ or "").splitlines()]
+    return _page(lines)
+
+
 def commands() -> str:
     """The command line."""
     return _page(app.generate_docs().rstrip().splitlines())
@@ -228,6 +243,7 @@ PAGES: Mapping[str, Callable[[], str]] = {
     "codes.json": codes_for_clients,
     "states.md": states,
     "metrics.md": metrics,
+    "findings.md": findings,
     "cli.md": commands,
 }
 """The files of docs/reference, and what writes each."""

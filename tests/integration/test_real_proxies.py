@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import subprocess
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,22 +14,7 @@ from websockets.sync.client import connect
 from tests.conftest import Start
 from tests.support.net import free_port, wait_until
 from tests.support.process import Process
-
-Tool = Callable[[str], str]
-
-
-@contextlib.contextmanager
-def running(command: list[str], folder: Path) -> Iterator[None]:
-    """A program that runs for the length of a block, and whose log is shown when it ends early."""
-    log = folder / "proxy.log"
-    with log.open("wb") as out:
-        process = subprocess.Popen(command, cwd=folder, stdout=out, stderr=out)
-    try:
-        yield
-        assert process.poll() is None, log.read_text()
-    finally:
-        process.terminate()
-        process.wait(10)
+from tests.support.proxies import Tool, running
 
 
 def fetched(url: str) -> int:
