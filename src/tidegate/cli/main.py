@@ -37,7 +37,6 @@ app = App(
 app.command(serve, sort_key=0)
 app.command(run_application, name="run", sort_key=1)
 app.command(init, sort_key=2)
-app.command(init, sort_key=1)
 app.command(doctor)
 app.command(drain)
 app.command(explain)
