@@ -171,6 +171,14 @@ def test_sending_waits_for_a_client_that_does_not_read(server: Process) -> None:
     assert record(server)["flooded"] == 200
 
 
+def test_two_tasks_that_wait_for_one_client_both_go_on(server: Process) -> None:
+    with opened(server, "floods_by_two", max_queue=1) as client:
+        time.sleep(0.3)
+        for _ in range(100):
+            assert isinstance(client.recv(5), bytes)
+        assert client.recv(5) == "both are done"
+
+
 def test_sending_to_a_client_that_is_gone_is_an_oserror(server: Process) -> None:
     with opened(server, "sends_on") as client:
         assert client.recv(5) == "on"

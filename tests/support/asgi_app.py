@@ -156,6 +156,17 @@ async def _floods(_: Any, receive: Any, send: Any) -> None:
     await receive()
 
 
+async def _floods_by_two(_: Any, receive: Any, send: Any) -> None:
+    async def flood() -> None:
+        for _number in range(50):
+            await send({"type": "websocket.send", "bytes": bytes(65536)})
+
+    await _accepted(receive, send)
+    await asyncio.gather(flood(), flood())
+    await send({"type": "websocket.send", "text": "both are done"})
+    await receive()
+
+
 async def _sends_on(_: Any, receive: Any, send: Any) -> None:
     await _accepted(receive, send)
     for _number in range(500):
@@ -194,6 +205,7 @@ _WEBSOCKETS = {
     "closes": _closes,
     "reads_late": _reads_late,
     "floods": _floods,
+    "floods_by_two": _floods_by_two,
     "sends_on": _sends_on,
     "never_returns": _never_returns,
     "slow_to_accept": _slow_to_accept,
