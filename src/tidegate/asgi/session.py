@@ -233,6 +233,7 @@ class Session:
         self._opened = self._loop.create_future()
         self._answer_with(Accepted(subprotocol, _decoded(event.get("headers", ()))))
         await self._opened
+        self._opened = None  # a future for each open connection would be 0.1 KB
         if self._connection is None:
             raise ClientDisconnected("the client left before it was accepted")
 
