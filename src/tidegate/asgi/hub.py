@@ -67,8 +67,6 @@ class Hub:
         self._pings = 0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._clock = clock
-        self.buffered = 0
-        """Bytes that wait for slow clients, where the server is not ours."""
 
     # What applications use.
 
@@ -122,6 +120,11 @@ class Hub:
         """The counters of the process."""
         return self._gate.stats
 
+    @property
+    def buffered(self) -> int:
+        """Bytes that wait for slow clients, where the server is not ours."""
+        return self._gate.buffered
+
     def now(self) -> float:
         """The time in monotonic seconds."""
         return self._clock()
@@ -149,9 +152,13 @@ class Hub:
     def join(self, member: HubMember, room: str, per_room: int | None = None) -> Fault | None:
         """Put a member into a room; the reason when it cannot join.
 
+        One that has ended already is in no room, and needs no reason: it sees its end.
+
         Args:
             per_room: a limit of the caller's own, beside that of the settings.
         """
+        if member.end is not None:
+            return None
         if per_room is not None and room not in member.rooms and self.count(room) >= per_room:
             return ROOM_LIMIT
         return self._rooms.join(member, room)
@@ -182,7 +189,7 @@ class Hub:
 
     def kept(self, size: int) -> None:
         """So many bytes more wait in outboxes."""
-        self.buffered += size
+        self._gate.buffered += size
 
     def start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run something that nobody waits for; it is not lost before it is done."""

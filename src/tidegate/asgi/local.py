@@ -90,6 +90,8 @@ class LocalGate:
             settings.limits.per_room, settings.limits.rooms_per_connection
         )
         """The rooms of whatever is built on this gate, within its limits."""
+        self.buffered = 0
+        """Bytes that wait for the members of a hub; what waits in a server is not known."""
         self.rates = Rates(settings.messages, settings.limits.rooms_per_connection)
         """How fast each connection may send."""
         self.shedder = LoadShedder(settings, clock())
@@ -253,11 +255,6 @@ class LocalGate:
     def draining(self) -> bool:
         """Whether no attempt is admitted any more."""
         return self.admission.draining
-
-    @property
-    def buffered(self) -> int:
-        """Bytes that wait in outboxes: none are known here."""
-        return 0
 
     def snapshot(self) -> Snapshot:
         """Return the counters, as they are now."""

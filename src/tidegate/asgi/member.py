@@ -17,7 +17,15 @@ from tidegate.asgi.begun import Begun
 from tidegate.asgi.outbox import Outbox
 from tidegate.asgi.packet import Packet
 from tidegate.asgi.pings import Pings, ping
-from tidegate.core.codes import ABORTED, NORMAL, SLOW_CONSUMER, Close, Refusal, close_text
+from tidegate.core.codes import (
+    ABORTED,
+    NORMAL,
+    SLOW_CONSUMER,
+    TOKEN_EXPIRED,
+    Close,
+    Refusal,
+    close_text,
+)
 
 if TYPE_CHECKING:
     from tidegate.asgi.types import Message, Receive, Scope, Send
@@ -28,6 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Home", "HubMember", "engine_connection"]
 
+_LONGEST: Final = 1e6  # seconds that any loop can wait
 _HIGH: Final = 65536  # bytes that wait at which a member's own `send` waits too
 
 
@@ -81,6 +90,7 @@ class HubMember:
         "_connection",
         "_drained",
         "_end",
+        "_expiry",
         "_hub",
         "_kicked",
         "_open",
@@ -115,6 +125,7 @@ class HubMember:
         self._connection: Connection | None = None
         self._open = False
         self._end: tuple[int, str] | None = None
+        self._expiry: asyncio.TimerHandle | None = None
         self._outbox: Outbox | None = None
         self._writer: asyncio.Task[None] | None = None
         # What somebody awaits, while somebody does.
@@ -299,6 +310,11 @@ class HubMember:
 
     # The end.
 
+    def expire_in(self, seconds: float) -> None:
+        """End it after so many seconds, when what says who it is has expired."""
+        loop = asyncio.get_running_loop()
+        self._expiry = loop.call_later(min(seconds, _LONGEST), self.end_for, TOKEN_EXPIRED)
+
     def end_for(self, reason: Close | Refusal) -> None:
         """End it for a reason of ours: it leaves its rooms now, and is closed as soon as it can."""
         if self._end is not None:
@@ -333,6 +349,8 @@ class HubMember:
         if writer is not None and writer is not asyncio.current_task():
             writer.cancel()
         self._wake()
+        if self._expiry is not None:
+            self._expiry.cancel()
         if self._pings is not None:
             self._pings.end()
         reader = self._reader

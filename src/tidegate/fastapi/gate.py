@@ -253,12 +253,18 @@ class Gate:
             if not isinstance(decision, Admit):
                 raise await world.refusal(websocket, decision)
             lease = own = decision.lease
+            identity = decision.attempt.identity
         elif identity is not None:
             reject = local.identify(lease, identity)
             if reject is not None:
                 local.refusals.count(reject.reason)
                 raise await world.refusal(websocket, reject)
-        return Admitted(world.hub, websocket, lease.user, route, world.refuse, own)
+        member: Admitted[Any, Any] = Admitted(
+            world.hub, websocket, lease.user, route, world.refuse, own
+        )
+        if identity is not None and identity.expires_at is not None:
+            member.expire_in(identity.expires_at - world.wall())
+        return member
 
     def _route(self, endpoint: Any, dependency: Any) -> Route:
         route = self._routes.get((endpoint, dependency))

@@ -45,6 +45,7 @@ class World:
     ) -> None:
         self.local = LocalGate(settings, clock=clock, wall=wall)
         self.hub = Hub(self.local, clock=clock)
+        self.wall = wall
         self._raises = raises
         self._in_band = settings.server.refuse == "in-band"
         self._around: tuple[AsgiApp, GateMiddleware] | None = None

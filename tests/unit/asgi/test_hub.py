@@ -267,6 +267,18 @@ async def test_rooms_have_their_limits() -> None:
 
 
 @in_loop
+async def test_member_that_has_ended_joins_nothing() -> None:
+    world = World()
+    member = world.member("ann")
+    member.left(1001)
+    assert world.hub.join(member, "a") is None
+    assert (len(world.hub.room("a")), member.rooms) == (0, ())
+    member.left(1001)
+    assert (await member.next_event())["code"] == 1001
+    assert not await member.send_own("x")
+
+
+@in_loop
 async def test_ping_is_answered_by_a_message_that_the_application_does_not_see() -> None:
     world = World()
     member = world.member("ann")

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -570,3 +571,25 @@ def test_member_leaves_without_the_stack_of_fastapi() -> None:
             with client.websocket_connect("/"):
                 pass
     assert gate.stats().connections == gate.stats().rooms == 0
+
+
+@pytest.mark.parametrize("middleware", [True, False])
+def test_identity_that_expires_ends_its_member(middleware: bool) -> None:
+    def make(gate: Gate) -> Any:
+        def who() -> Identity:
+            return Identity("ann", expires_at=time.time() + 0.1)
+
+        async def wait(member: Annotated[Member[str, str], Depends(gate.member(user=who))]) -> None:
+            async for _ in member:
+                pass
+
+        return wait
+
+    with (
+        endpoint(make, middleware=middleware) as (gate, client),
+        client.websocket_connect("/") as one,
+    ):
+        with pytest.raises(WebSocketDisconnect) as closed:
+            one.receive_text()
+        assert closed.value.code == 4501
+        assert gate.stats().connections == 0
