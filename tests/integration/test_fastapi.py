@@ -76,10 +76,14 @@ def test_members_talk_in_typed_messages(server: Process) -> None:
 def test_ping_is_answered_by_the_client(server: Process) -> None:
     with opened(server, "ws/a?user=ann") as ann, ThreadPoolExecutor(1) as pool:
         pinging = pool.submit(call, server, "/ping/ann")
-        ping = json.loads(ann.recv(5))
-        ann.send(json.dumps({"type": "pong", "id": ping["id"]}))
+        if "uvicorn" in str(server.process.args):  # on our engine the client's library answers
+            ping = json.loads(ann.recv(5))
+            ann.send(json.dumps({"type": "pong", "id": ping["id"]}))
         assert 0 < pinging.result() < 5
-        assert call(server, "/ping/ann?timeout=0.05") is None
+    with Raw(server.port).open(path="/ws/a?user=ann"):
+        assert call(server, "/ping/ann?timeout=0.1") is None
+    assert call(server, "/ping/nobody") is None
+    wait_until_empty(server, "gate")
 
 
 @pytest.mark.parametrize("path", ["ws", "manager"])

@@ -87,6 +87,10 @@ class AsgiApplication(Application[Connection]):
         """Let the application send on."""
         _session(connection).drained()
 
+    def measured(self, connection: Connection, latency: float) -> None:
+        """Tell those that wait for the answer to a ping."""
+        _session(connection).measured(latency)
+
     def closed(self, connection: Connection, code: int, text: str) -> None:
         """Tell the application; end it when it does not end by itself."""
         session = _session(connection)

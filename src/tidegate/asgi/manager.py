@@ -177,8 +177,9 @@ class ConnectionManager:
     async def ping_user(self, user: str, timeout: float = 5.0) -> float | None:
         """Return the round trip to a user in seconds; None when there was no answer in time.
 
-        The client is sent `{"type":"ping","id":ID}` and has to answer `{"type":"pong","id":ID}`;
-        your application does not see that. Of several connections the fastest counts.
+        Under `tidegate run` it is a WebSocket ping. With other servers the client is sent
+        `{"type":"ping","id":ID}` and has to answer `{"type":"pong","id":ID}`; your application does
+        not see that. Of several connections the fastest counts.
         """
         return await self.hub.user(user).ping(timeout)
 

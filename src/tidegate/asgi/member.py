@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from tidegate.asgi.begun import Begun
 from tidegate.asgi.outbox import Outbox
 from tidegate.asgi.packet import Packet
-from tidegate.asgi.pings import Pings, ping
+from tidegate.asgi.pings import Pings, ping, ping_connection
 from tidegate.core.codes import (
     ABORTED,
     NORMAL,
@@ -289,9 +289,13 @@ class HubMember:
     async def ping(self, timeout: float) -> float | None:
         """Return the round trip to the client in seconds; None when no answer came in time.
 
-        It is sent `{"type":"ping","id":ID}`, and has to answer `{"type":"pong","id":ID}`. The
-        answer is taken out of what it sends, so something has to receive from this member.
+        On our engine it is a WebSocket ping, which every client answers. With another server it is
+        the message `{"type":"ping","id":ID}`, and the client has to answer
+        `{"type":"pong","id":ID}`. That is taken out of what it sends, so something has to receive
+        from this member.
         """
+        if self._connection is not None:
+            return await ping_connection(self._connection, timeout)
         hub = self._hub
         ident = hub.next_ping()
         if self._pings is None:

@@ -1,13 +1,18 @@
-"""Pings by messages: ASGI has no event for those of WebSockets."""
+"""Pings: those of WebSockets on our engine, and messages elsewhere, as ASGI has no event for it."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+from typing import TYPE_CHECKING
 
 from tidegate.asgi.packet import Packet
+from tidegate.asgi.session import Session
 
-__all__ = ["Pings", "ping"]
+if TYPE_CHECKING:
+    from tidegate.engine.connection import Connection
+
+__all__ = ["Pings", "ping", "ping_connection"]
 
 _PONG_BYTES = 256
 _KEPT = 8  # pings that nobody waits for any more: a late answer is no message of the application
@@ -58,3 +63,20 @@ class Pings:
 def ping(ident: str) -> Packet:
     """Return the message that asks a client for an answer."""
     return Packet(json.dumps({"type": "ping", "id": ident}, separators=(",", ":")))
+
+
+async def ping_connection(connection: Connection, timeout: float) -> float | None:
+    """Return the round trip to a client of our engine in seconds; None without an answer in time.
+
+    Every client answers by itself (RFC 6455, section 5.5.2).
+    """
+    session = connection.context
+    if not connection.open or not isinstance(session, Session):
+        return None
+    answered = session.pong()
+    connection.ping_now()
+    try:
+        async with asyncio.timeout(timeout):
+            return await asyncio.shield(answered)
+    except TimeoutError:
+        return None

@@ -74,6 +74,7 @@ class Session:
         "_finished",
         "_loop",
         "_opened",
+        "_pong",
         "_ready",
         "_room",
         "_scope",
@@ -102,6 +103,7 @@ class Session:
         self._waiter: asyncio.Future[None] | None = None
         self._opened: asyncio.Future[None] | None = None
         self._writable: asyncio.Future[None] | None = None
+        self._pong: asyncio.Future[float | None] | None = None
         self._room: asyncio.Future[None] | None = None
 
     # What the engine asks and tells.
@@ -151,6 +153,18 @@ class Session:
         """The client has taken all that waited, or is gone."""
         _wake(self._writable)
         self._writable = None
+
+    def measured(self, latency: float | None) -> None:
+        """The answer to a ping took so long; None when it will not come."""
+        pong, self._pong = self._pong, None
+        if pong is not None and not pong.done():
+            pong.set_result(latency)
+
+    def pong(self) -> asyncio.Future[float | None]:
+        """Return what is done at the next answer to a ping; it is shared, so shield it."""
+        if self._pong is None:
+            self._pong = self._loop.create_future()
+        return self._pong
 
     def closed(self, code: int, text: str) -> None:
         """The connection has ended."""
@@ -309,6 +323,7 @@ class Session:
         self._put({"type": "websocket.disconnect", "code": code, "reason": text})
         _wake(self._opened)
         _wake(self._writable)
+        self.measured(None)
 
     def _put(self, event: Message) -> None:
         self._events.append(event)
