@@ -124,7 +124,10 @@ def test_plain_requests(server: Process) -> None:
         ("GET", "/ready", 200),
         ("POST", "/health", 405),
         ("GET", "/ws", 426),
-        ("GET", "/", 404),
+        ("GET", "/", 200),
+        ("HEAD", "/", 200),
+        ("POST", "/", 404),
+        ("GET", "/elsewhere", 404),
         # What operators see is not for everybody.
         ("GET", "/stats", 404),
         ("GET", "/connections", 404),

@@ -6,7 +6,7 @@ What a request asks for becomes a value, `Control` is called with it, and the re
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,9 @@ from starlette.routing import Route
 
 from tidegate.errors import ConfigError, UsageError
 from tidegate.node import health
-from tidegate.node.control import ConnectionsQuery, ExplainQuery, Selector
+from tidegate.node.control import ConnectionsQuery, ExplainQuery, RoomsQuery, Selector
+from tidegate.server.dashboard.pages import Dashboard
+from tidegate.server.dashboard.sessions import Sessions
 from tidegate.server.guard import Guard, is_operator
 from tidegate.server.metrics import MetricsCollector, exposition
 from tidegate.server.requests import read_body, read_query
@@ -29,22 +31,35 @@ if TYPE_CHECKING:
 
     from tidegate.core.settings import Settings
     from tidegate.node.control import Control
+    from tidegate.server.timeline import Timeline
 
 __all__ = ["admin_app"]
 
 
-def admin_app(control: Control, settings: Settings, counts: Callable[[], Sequence[int]]) -> ASGIApp:
-    """The admin API of one node as an ASGI application.
+def admin_app(
+    control: Control,
+    settings: Settings,
+    counts: Callable[[], Sequence[int]],
+    timeline: Timeline,
+    sources: Mapping[str, str] | None = None,
+) -> ASGIApp:
+    """The admin API of one node, and its dashboard, as an ASGI application.
 
     Args:
         counts: returns the numbers of `PROCESS_COUNTERS`, in their order.
+        timeline: has what the charts show.
+        sources: where settings come from, by full name.
     """
-    api = _Api(control, counts)
+    api = _Api(control, counts, timeline, sources or {})
+    sessions = Sessions(settings.admin.token)
+    dashboard = Dashboard(sessions)
     app = Starlette(
         routes=[
             Route("/metrics", api.metrics),
             Route("/stats", api.stats),
+            Route("/timeline", api.timeline),
             Route("/connections", api.connections),
+            Route("/rooms", api.rooms),
             Route("/disconnect", api.disconnect, methods=["POST"]),
             Route("/drain", api.drain, methods=["GET", "POST"]),
             Route("/explain", api.explain),
@@ -52,6 +67,7 @@ def admin_app(control: Control, settings: Settings, counts: Callable[[], Sequenc
             Route("/settings", api.settings, methods=["GET", "PATCH"]),
             Route("/health", api.health),
             Route("/ready", api.ready),
+            *(dashboard.routes if settings.admin.dashboard else ()),
         ],
         exception_handlers={
             HTTPException: _refused,
@@ -60,7 +76,11 @@ def admin_app(control: Control, settings: Settings, counts: Callable[[], Sequenc
             RecursionError: _too_deep,
         },
     )
-    return Guard(app, settings.admin.token, settings.server.hosts)
+    return Guard(app, settings.admin.token, settings.server.hosts, sessions.knows)
+
+
+class _TimelineQuery(Struct):
+    since: float = 0.0
 
 
 class _DrainQuery(Struct):
@@ -80,8 +100,16 @@ class _Disconnect(Struct, forbid_unknown_fields=True):
 class _Api:
     """What each path does."""
 
-    def __init__(self, control: Control, counts: Callable[[], Sequence[int]]) -> None:
+    def __init__(
+        self,
+        control: Control,
+        counts: Callable[[], Sequence[int]],
+        timeline: Timeline,
+        sources: Mapping[str, str],
+    ) -> None:
         self._control = control
+        self._timeline = timeline
+        self._sources = dict(sources)
         self._collector = MetricsCollector(control, counts)
 
     async def metrics(self, request: Request) -> Response:
@@ -96,6 +124,13 @@ class _Api:
     async def connections(self, request: Request) -> Response:
         query = read_query(request.query_params, ConnectionsQuery)
         return _json(await self._control.connections(query))
+
+    async def timeline(self, request: Request) -> Response:
+        query = read_query(request.query_params, _TimelineQuery)
+        return _json(self._timeline.since(query.since))
+
+    async def rooms(self, request: Request) -> Response:
+        return _json(self._control.rooms(read_query(request.query_params, RoomsQuery)))
 
     async def disconnect(self, request: Request) -> Response:
         body = await read_body(request, _Disconnect)
@@ -118,8 +153,10 @@ class _Api:
 
     async def settings(self, request: Request) -> Response:
         if request.method == "PATCH":
-            return _json(self._control.apply(await read_body(request, dict[str, Any])))
-        return _json(self._control.settings())
+            applied = self._control.apply(await read_body(request, dict[str, Any]))
+            self._sources.update(dict.fromkeys(applied.applied, "PATCH /settings"))
+            return _json(applied)
+        return _json({"settings": self._control.settings().settings, "sources": self._sources})
 
     async def health(self, request: Request) -> Response:
         if not is_operator(request.scope):

@@ -96,7 +96,7 @@ def run(
         lifespan=lifespan,
         access_log=access_log,
     )
-    _run(app, settings, options, _passed(options), None, {})
+    _run(app, settings, options, _passed(options), None, banner.Origin())
 
 
 def serve_application(
@@ -129,7 +129,7 @@ def _run(
     options: Options,
     passed: Passed,
     load: Callable[[], Settings] | None,
-    origin: Mapping[str, str],
+    origin: banner.Origin,
 ) -> None:
     name = app if isinstance(app, str) else getattr(app, "__name__", type(app).__name__)
     server = AsgiServer(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, NamedTuple
 
 from tidegate.addresses import authority, unix_path
 from tidegate.core.settings import Settings, Tier
@@ -12,7 +13,7 @@ from tidegate.server.config_text import in_force
 if TYPE_CHECKING:
     from tidegate.server.config import Loaded
 
-__all__ = ["facts", "origin"]
+__all__ = ["Origin", "facts", "origin"]
 
 
 def facts(
@@ -46,12 +47,19 @@ def facts(
     return told
 
 
-def origin(loaded: Loaded) -> dict[str, str]:
+class Origin(NamedTuple):
+    """Where the settings come from: in the words of the banner, and one by one by full name."""
+
+    told: Mapping[str, str] = MappingProxyType({})
+    sources: Mapping[str, str] = MappingProxyType({})
+
+
+def origin(loaded: Loaded) -> Origin:
     """Where the settings come from, and which variables are none although they begin as ours."""
     told = {"settings": in_force(loaded)}
     if loaded.injected:
         told["ignored"] = f"{', '.join(loaded.injected)} (of Kubernetes or Docker)"
-    return told
+    return Origin(told, loaded.sources)
 
 
 def _limits(settings: Settings) -> str:

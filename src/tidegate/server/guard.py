@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
@@ -12,6 +12,7 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 
 from tidegate.core.hosts import Hosts, is_this_machine
+from tidegate.server.dashboard.sessions import COOKIE
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["Guard", "is_operator"]
 
 _OPEN_PATHS: Final = ("/health", "/ready")
+_LOGIN_PATHS: Final = ("/", "/login", "/static/style.css")
 _SAFE_METHODS: Final = ("GET", "HEAD", "OPTIONS", "TRACE")  # RFC 9110, section 9.2.1
 _OPERATOR: Final = "operator"
 
@@ -26,13 +28,21 @@ _OPERATOR: Final = "operator"
 class Guard:
     """Lets a request through to the admin API, or refuses it.
 
-    With a token set, everything but `/health` and `/ready` asks for `Authorization: Bearer`.
+    With a token set, everything but `/health`, `/ready` and the login asks for
+    `Authorization: Bearer`, or for the cookie of somebody who has logged in with it.
     Without one (allowed on loopback only) the Host has to be a name of this machine or one of
     `hosts`, so that a web page cannot reach it by a name of its own that points to 127.0.0.1.
     """
 
-    def __init__(self, app: ASGIApp, token: str | None, hosts: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        token: str | None,
+        hosts: Collection[str] = (),
+        knows: Callable[[str], bool] | None = None,
+    ) -> None:
         self._app = app
+        self._knows = knows
         self._token = token.encode() if token else None
         # "*" is for pages of any name, and an API that changes settings must not be open to them.
         self._hosts = Hosts([host for host in hosts if host != "*"])
@@ -44,7 +54,7 @@ class Guard:
             refusal = self._refuse(headers)
             if refusal is None:
                 scope.setdefault("state", {})[_OPERATOR] = True
-            elif scope["path"] in _OPEN_PATHS:
+            elif scope["path"] in (*_OPEN_PATHS, *(_LOGIN_PATHS if self._token else ())):
                 refusal = None
             if refusal is None and scope["method"] not in _SAFE_METHODS:
                 refusal = _refuse_other_sites(headers)
@@ -68,11 +78,22 @@ class Guard:
             given.strip().encode("latin-1"), self._token
         ):
             return None
+        if self._knows is not None and self._knows(_session(headers)):
+            return None
         return _refusal(
             HTTPStatus.UNAUTHORIZED,
             "this needs the admin token, as 'Authorization: Bearer <token>'",
             {"WWW-Authenticate": "Bearer"},
         )
+
+
+def _session(headers: Headers) -> str:
+    """The cookie of the dashboard, empty without one."""
+    for part in headers.get("cookie", "").split(";"):
+        name, _, value = part.strip().partition("=")
+        if name == COOKIE:
+            return value
+    return ""
 
 
 def is_operator(scope: Scope) -> bool:

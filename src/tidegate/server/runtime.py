@@ -7,7 +7,7 @@ import contextlib
 import os
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -24,9 +24,11 @@ from tidegate.node.systemd import passed_sockets, reporting
 from tidegate.server import banner, checks, logs
 from tidegate.server.admin import admin_app
 from tidegate.server.admin_http import BadRequests
+from tidegate.server.banner import Origin
 from tidegate.server.listener import StartError, serve_admin
 from tidegate.server.log_writer import write_all
 from tidegate.server.reloading import Reloading
+from tidegate.server.timeline import Timeline
 
 if TYPE_CHECKING:
     from tidegate.core.settings import Settings
@@ -75,7 +77,7 @@ def run(
     node: Node,
     sockets: Sequence[Endpoint] = (),
     load: Callable[[], Settings] | None = None,
-    origin: Mapping[str, str] | None = None,
+    origin: Origin | None = None,
     application: Application | None = None,
 ) -> None:
     """Serve until the node is drained, by SIGTERM or the admin API, or stopped, by SIGINT.
@@ -85,7 +87,7 @@ def run(
     Args:
         sockets: for the admin API, in place of the addresses in the settings.
         load: reads the settings anew, at SIGHUP.
-        origin: what the banner says of where the settings come from.
+        origin: where the settings come from.
         application: what runs on the node beside the native protocol.
 
     Raises:
@@ -96,7 +98,9 @@ def run(
         logs.running(node.settings.log) as log,
         asyncio.Runner(loop_factory=loop_factory()) as runner,
     ):
-        runner.run(_serve(node, log, sockets, Reloading(node, load), origin or {}, application))
+        runner.run(
+            _serve(node, log, sockets, Reloading(node, load), origin or Origin(), application)
+        )
 
 
 async def _serve(
@@ -104,7 +108,7 @@ async def _serve(
     log: LogWriter,
     sockets: Sequence[Endpoint],
     reloading: Reloading,
-    origin: Mapping[str, str],
+    origin: Origin,
     application: Application | None,
 ) -> None:
     descriptors = raise_descriptor_limit()
@@ -114,7 +118,12 @@ async def _serve(
         admin: Sequence[tuple[str, int]] = ()
         if settings.admin.enabled:
             bad = BadRequests()
-            app = admin_app(control, settings, lambda: (log.lost, bad.count))
+            timeline = Timeline(control)
+            recording = asyncio.create_task(timeline.run())
+            running.callback(recording.cancel)
+            app = admin_app(
+                control, settings, lambda: (log.lost, bad.count), timeline, origin.sources
+            )
             admin = await running.enter_async_context(
                 serve_admin(app, settings.admin, bad, Shares.of(descriptors).others, sockets)
             )
@@ -132,7 +141,7 @@ async def _serve(
         facts = banner.facts(
             settings, control.status().addresses, admin, application.name if application else None
         )
-        _announce({**facts, **origin}, settings.log.format)
+        _announce({**facts, **origin.told}, settings.log.format)
         for warning in checks.warnings(settings, descriptors, rooms=application is None):
             _log.warning(warning)
         await running.enter_async_context(reporting(os.environ, node.shutdown, lambda: node.status))

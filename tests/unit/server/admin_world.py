@@ -13,6 +13,7 @@ from tidegate.node.control import Control
 from tidegate.node.native.application import NativeApplication
 from tidegate.node.node import Node
 from tidegate.server.admin import admin_app
+from tidegate.server.timeline import Timeline
 
 TOKEN = "a-token-of-the-operator"
 LOCAL = "http://127.0.0.1:8001"
@@ -39,7 +40,9 @@ def ask(
         node = node_of() if control is None else None
         asked = control or node.control  # type: ignore[union-attr]
         settings = Settings.from_mapping({"admin": {"token": token}, "server": {"hosts": hosts}})
-        app = admin_app(asked, settings, lambda: (3, 0))
+        app = admin_app(
+            asked, settings, lambda: (3, 0), Timeline(asked), {"limits.per_ip": "a.toml:3"}
+        )
         try:
             transport = httpx.ASGITransport(app)
             async with httpx.AsyncClient(transport=transport, base_url=base) as client:

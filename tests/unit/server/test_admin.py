@@ -10,7 +10,7 @@ from msgspec import to_builtins
 from tests.unit.server.admin_world import TOKEN, ask, node_of
 from tidegate.core.admission.attempt import ANONYMOUS, Attempt, Reject
 from tidegate.core.codes import RATE_LIMITED
-from tidegate.node.control import Control, RefusedRow, Status
+from tidegate.node.control import Applied, Control, RefusedRow, Status
 
 # What is shown.
 
@@ -366,6 +366,7 @@ def test_pages_of_other_sites_may_change_nothing(
 
         def apply(self, changes: Any) -> Any:
             calls.append("settings")
+            return Applied([], [])
 
     node = node_of()
     try:

@@ -103,9 +103,9 @@ def test_who_may_connect(auth: dict[str, Any], expected: str) -> None:
 
 
 def test_where_settings_come_from_and_what_is_ignored() -> None:
-    assert origin(load()) == {"settings": "no file"}
+    assert origin(load()).told == {"settings": "no file"}
     environment = {"TIDEGATE_LIMITS_PER_IP": "5", "TIDEGATE_PORT": "tcp://10.96.0.7:8000"}
-    assert origin(load(None, environment)) == {
+    assert origin(load(None, environment)).told == {
         "settings": "no file, TIDEGATE_LIMITS_PER_IP",
         "ignored": "TIDEGATE_PORT (of Kubernetes or Docker)",
     }

@@ -52,6 +52,9 @@ class ServerSettings(Section):
         pattern=r"(/[!-~]*)?",
         wording="empty, or a path that begins with / and has no spaces",
     )
+    page: bool = setting(
+        True, "Whether `GET /` is answered by a page that says what this is and how to connect."
+    )
     origins: tuple[str, ...] = setting(
         (),
         'Web origins that may connect, or "*" for all; empty for the same origin only. '
@@ -129,6 +132,7 @@ class AdminSettings(Section):
 
     section: ClassVar[str] = "admin"
     enabled: bool = setting(True, "Whether there is an admin listener.")
+    dashboard: bool = setting(True, "Whether the admin listener has the dashboard, at `/`.")
     host: tuple[str, ...] = _hosts("Addresses of the admin listener")
     port: int = setting(8001, "Port of the admin listener; 0 takes a free one.", low=0, high=65535)
     token: str | None = setting(

@@ -21,6 +21,8 @@ from tidegate.node.control.explaining import (
     RefusedRow,
 )
 from tidegate.node.control.figures import METRICS, Description, Distribution, Metric
+from tidegate.node.control.rooms import RoomRow, RoomsPage, RoomsQuery
+from tidegate.node.control.sample import Sample
 from tidegate.node.control.settings import Applied, EffectiveSetting, SettingsView
 from tidegate.node.control.snapshot import Connections, Load, Messages, Snapshot, Waiting
 
@@ -45,6 +47,10 @@ __all__ = [
     "Metric",
     "RefusedReason",
     "RefusedRow",
+    "RoomRow",
+    "RoomsPage",
+    "RoomsQuery",
+    "Sample",
     "Selector",
     "SettingsView",
     "Snapshot",

@@ -15,6 +15,8 @@ from tidegate.core.settings import DrainSettings
 from tidegate.node.control import connections as listing
 from tidegate.node.control.explaining import explain, refused_reasons, refused_row
 from tidegate.node.control.figures import read_metrics
+from tidegate.node.control.rooms import rooms_page
+from tidegate.node.control.sample import Sampler
 from tidegate.node.control.settings import Applied, settings_view
 from tidegate.node.control.snapshot import snapshot
 
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
     )
     from tidegate.node.control.figures import Metric
     from tidegate.node.control.parts import Parts
+    from tidegate.node.control.rooms import RoomsPage, RoomsQuery
+    from tidegate.node.control.sample import Sample
     from tidegate.node.control.settings import SettingsView
     from tidegate.node.control.snapshot import Snapshot
 
@@ -73,6 +77,13 @@ class Control:
 
     def __init__(self, node: Parts) -> None:
         self._node = node
+        self._made: Sampler | None = None
+
+    @property
+    def _sampler(self) -> Sampler:
+        if self._made is None:  # the parts of a node are made after its control
+            self._made = Sampler(self._node)
+        return self._made
 
     # What is known of it.
 
@@ -97,6 +108,14 @@ class Control:
     async def connections(self, query: ConnectionsQuery) -> ConnectionsPage:
         """Return a page of the connections that have been admitted, by number."""
         return await listing.page(self._node, query)
+
+    def rooms(self, query: RoomsQuery) -> RoomsPage:
+        """Return some of the rooms that have members."""
+        return rooms_page(self._node, query)
+
+    def sample(self) -> Sample:
+        """Return what charts show, as it is now; its lag is that since the last call."""
+        return self._sampler.take()
 
     def explain(self, query: ExplainQuery) -> Explanation:
         """Return what the gate would decide about an attempt now. Nothing is taken."""

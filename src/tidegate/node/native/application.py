@@ -13,6 +13,7 @@ from tidegate.node import health
 from tidegate.node.native.answers import refuse, refuse_early, send
 from tidegate.node.native.auth import AuthMessages
 from tidegate.node.native.direct import DirectMessages
+from tidegate.node.native.page import PublicPage
 from tidegate.node.native.rooms import RoomMessages
 from tidegate.wire.codecs import JSON_V1, MessageError, decode_client, encode_server
 from tidegate.wire.frames import TEXT, encode
@@ -43,7 +44,7 @@ __all__ = ["NativeApplication"]
 
 
 class NativeApplication(Application[Connection]):
-    """Speaks the native protocol, and answers `/health` and `/ready`.
+    """Speaks the native protocol, and answers `/health`, `/ready` and `/`.
 
     A new message is a class in `wire.messages`, one line here, and a method in the file of its
     group. Within a method, whatever sends comes last: a send may find the peer gone, and then the
@@ -58,6 +59,7 @@ class NativeApplication(Application[Connection]):
     def __init__(self, services: Services) -> None:
         settings = services.settings
         self._health = services.health
+        self._page = PublicPage(settings.server)
         self._tracker = services.tracker
         self._max_size = settings.messages.max_size
         # A message over the limit is answered with an error, so it has to be read first; one of
@@ -192,8 +194,8 @@ class NativeApplication(Application[Connection]):
     # Other requests.
 
     def respond(self, request: Request, address: str) -> bytes | None:  # noqa: ARG002 - the same for all
-        """Answer `/health` and `/ready`."""
-        return health.respond(request, self._health)
+        """Answer `/health` and `/ready`, and `/` by a page."""
+        return health.respond(request, self._health) or self._page.respond(request)
 
 
 def _bytes_in(data: str | bytes) -> int:

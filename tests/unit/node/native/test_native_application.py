@@ -14,6 +14,8 @@ from tidegate.core.admission.positions import Status
 from tidegate.core.admission.shedding import Profile, Zone
 from tidegate.core.codes import REASONS
 from tidegate.core.messaging.publication import Publication
+from tidegate.core.settings import Settings
+from tidegate.node.native.page import PublicPage
 from tidegate.wire.codecs import JSON_V1
 from tidegate.wire.handshake import Request
 
@@ -268,4 +270,19 @@ def test_request_for_ready_is_answered(world: World, ready: bool, reason: str, s
 
 
 def test_request_for_another_path_is_not_answered(world: World) -> None:
-    assert world.app.respond(Request("GET", "/", "", {"host": "x"}, b""), "10.0.0.1") is None
+    request = Request("GET", "/elsewhere", "", {"host": "x"}, b"")
+    assert world.app.respond(request, "10.0.0.1") is None
+
+
+@pytest.mark.parametrize(("page", "path"), [(True, "/ws"), (False, "/ws"), (True, '/"<b>')])
+def test_request_for_the_root_is_answered_by_a_quiet_page(page: bool, path: str) -> None:
+    settings = Settings.from_mapping({"server": {"page": page, "path": path}})
+    public = PublicPage(settings.server)
+    response = public.respond(Request("GET", "/", "", {"host": "x"}, b""))
+    assert (response is not None) == page
+    if response is not None:
+        head, _, body = response.decode().partition("\r\n\r\n")
+        assert "text/html" in head
+        assert "tidegate.v1.json" in body
+        assert "<b>" not in body
+        assert "0.1" not in response.decode(), "the version is nobody's business"

@@ -1,0 +1,121 @@
+"""The pages and files of the dashboard, and the login."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from http import HTTPStatus
+from importlib.resources import files
+from math import ceil
+from typing import TYPE_CHECKING, Final
+from urllib.parse import parse_qs
+
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route
+
+from tidegate.server.dashboard.sessions import COOKIE
+from tidegate.server.guard import is_operator
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+    from tidegate.server.dashboard.sessions import Sessions
+
+__all__ = ["FILES", "Dashboard"]
+
+_TYPES: Final = {
+    "css": "text/css; charset=utf-8",
+    "html": "text/html; charset=utf-8",
+    "js": "text/javascript; charset=utf-8",
+    "svg": "image/svg+xml",
+}
+_FOLDER: Final = files("tidegate.server.dashboard") / "static"
+_HEADERS: Final = {
+    # No request goes elsewhere, no page may show this one in a frame, no script is in the page.
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+        "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    ),
+    "Cache-Control": "no-cache",
+    "Referrer-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+}
+_LARGEST_LOGIN: Final = 4096
+
+
+@lru_cache(maxsize=1)
+def _names() -> frozenset[str]:
+    names = [entry.name for entry in _FOLDER.iterdir() if entry.is_file()]
+    names += [f"vendor/{entry.name}" for entry in (_FOLDER / "vendor").iterdir()]
+    return frozenset(name for name in names if name.rpartition(".")[2] in _TYPES)
+
+
+FILES: Final = _names
+"""The names of the files."""
+
+
+@lru_cache(maxsize=64)
+def _content(name: str) -> bytes:
+    return (_FOLDER / name).read_bytes()
+
+
+def _file(name: str, status: int = HTTPStatus.OK) -> Response:
+    kind = _TYPES[name.rpartition(".")[2]]
+    return Response(_content(name), status, _HEADERS, media_type=kind)
+
+
+class Dashboard:
+    """What each path of the dashboard answers.
+
+    Args:
+        sessions: who has logged in.
+    """
+
+    def __init__(self, sessions: Sessions) -> None:
+        self._sessions = sessions
+        self.routes = [
+            Route("/", self._home),
+            Route("/login", self._log_in, methods=["POST"]),
+            Route("/logout", self._log_out, methods=["POST"]),
+            Route("/static/{name:path}", self._static),
+        ]
+
+    async def _home(self, request: Request) -> Response:
+        if is_operator(request.scope):
+            return _file("index.html")
+        return _file("login.html")
+
+    async def _static(self, request: Request) -> Response:
+        name = request.path_params["name"]
+        if name not in FILES():
+            return Response("there is no such file", HTTPStatus.NOT_FOUND, media_type="text/plain")
+        return _file(name)
+
+    async def _log_in(self, request: Request) -> Response:
+        body = b""
+        async for piece in request.stream():
+            body += piece
+            if len(body) > _LARGEST_LOGIN:
+                return _file("login.html", HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+        token = parse_qs(body.decode("utf-8", "replace")).get("token", [""])[0]
+        session = self._sessions.log_in(token)
+        if isinstance(session, float):
+            response = _file("login-later.html", HTTPStatus.TOO_MANY_REQUESTS)
+            response.headers["Retry-After"] = str(ceil(session))
+            return response
+        if session is None:
+            return _file("login-wrong.html", HTTPStatus.UNAUTHORIZED)
+        response = RedirectResponse("/", HTTPStatus.SEE_OTHER)
+        response.set_cookie(
+            COOKIE,
+            session,
+            httponly=True,
+            samesite="strict",
+            secure=request.url.scheme == "https",
+        )
+        return response
+
+    async def _log_out(self, request: Request) -> Response:
+        self._sessions.log_out(request.cookies.get(COOKIE, ""))
+        response = RedirectResponse("/", HTTPStatus.SEE_OTHER)
+        response.delete_cookie(COOKIE, httponly=True, samesite="strict")
+        return response
