@@ -163,8 +163,8 @@ class HubMember:
         """The WebSocket is open; `connection` is that of our engine, None with other servers."""
         self._connection = connection
         if self._end is None:
-            self._open = True
             self._hub.opened(self)
+            self._open = True
 
     # The way out.
 
@@ -179,9 +179,12 @@ class HubMember:
         connection = self._connection
         if connection is not None:
             if connection.open:
-                frame = packet.frame
-                connection.shared.stats.outgoing.others.observe(len(frame))
-                connection.transmit(frame)
+                if of_room:
+                    frame = packet.frame
+                    connection.shared.stats.outgoing.others.observe(len(frame))
+                    connection.transmit(frame)
+                else:
+                    connection.send(packet.data)
                 if connection.open:
                     return True
             # Its socket may be there for some seconds more; nobody is behind it.
@@ -223,12 +226,11 @@ class HubMember:
             False when the member has ended.
         """
         connection = self._connection
-        if connection is not None and connection.open and connection.buffered <= _HIGH:
-            connection.send(data)
-        elif self._outbox is None:
-            # The server's own way, which waits too. Nothing is ahead of it.
-            if self._open:
-                await self._send_now(Packet(data))
+        if connection is not None:
+            if connection.open and connection.buffered <= _HIGH:
+                connection.send(data)
+            elif self._open:
+                await self._send_now(Packet(data))  # the session waits
         elif self.push(Packet(data), of_room=False) and self.buffered > _HIGH:
             if self._drained is None:
                 self._drained = asyncio.get_running_loop().create_future()

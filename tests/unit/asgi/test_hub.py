@@ -250,6 +250,19 @@ async def test_own_messages_wait_for_the_client_and_come_in_order() -> None:
 
 
 @in_loop
+async def test_own_message_that_waits_ends_with_its_member() -> None:
+    world = World(outbox={"max_age": 1, "max_bytes": 1 << 20})
+    member = world.member("ann", "a")
+    world.wires[member].free.clear()
+    own = asyncio.create_task(member.send_own("0" * 70_000))
+    await settle()
+    assert not own.done()
+    world.now += 2
+    assert await world.hub.room("a").send("1") == 0
+    assert not await asyncio.wait_for(own, 5)
+
+
+@in_loop
 async def test_rooms_have_their_limits() -> None:
     world = World(limits={"per_room": 2, "rooms_per_connection": 2})
     ann, bob, cy = (world.member(None) for _ in range(3))
@@ -355,6 +368,8 @@ async def test_member_on_our_engine_gets_frames_without_a_detour() -> None:
     assert await world.hub.room("a").send("hi") == 1
     assert await member.send_own("own")
     assert connection.got == [b"\x81\x02hi", "own"]
+    assert await world.hub.user("ann").send("to her") == 1
+    assert connection.got[-1] == "to her"  # no frame of a room: it may not be dropped
     connection.buffered = 1 << 20
     assert await member.send_own("waits with the server")
     assert wire.texts == ["waits with the server"]
