@@ -82,6 +82,21 @@ class Admin:
             AdminError: it refused, or what answered is no admin API. If nothing answered, it is an
                 `UnreachableError`; if the request is wrong, a `WrongRequestError`.
         """
+        status, text = self._exchange(path, method, body)
+        return self._parsed(path, status, text)
+
+    def text(self, path: str) -> str:
+        """Read what is no JSON, such as `/metrics`.
+
+        Raises:
+            AdminError: as `ask`.
+        """
+        status, text = self._exchange(path, "GET", None)
+        if status >= HTTPStatus.BAD_REQUEST:
+            self._parsed(path, status, text)
+        return text.decode(errors="replace")
+
+    def _exchange(self, path: str, method: str, body: object) -> tuple[int, bytes]:
         connection = self._connection()
         headers = {"Authorization": f"Bearer {self._token}"} if self._token else {}
         data = None
@@ -97,7 +112,7 @@ class Admin:
             raise UnreachableError(f"{self.url} does not answer: {why}") from None
         finally:
             connection.close()
-        return self._parsed(path, status, text)
+        return status, text
 
     def _parsed(self, path: str, status: int, text: bytes) -> dict[str, Any]:
         try:

@@ -18,6 +18,7 @@ from tidegate.cli.explain import explain
 from tidegate.cli.init import init
 from tidegate.cli.run import run as run_application
 from tidegate.cli.serve import serve
+from tidegate.cli.top import top
 from tidegate.engine.standard_streams import open_missing_streams
 from tidegate.errors import ConfigError, TidegateError, UsageError
 
@@ -40,6 +41,7 @@ app.command(init, sort_key=2)
 app.command(doctor)
 app.command(drain)
 app.command(explain)
+app.command(top)
 app.command(config.app)
 app.command(token.app)
 

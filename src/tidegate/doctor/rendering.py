@@ -12,7 +12,7 @@ from rich.text import Text
 from tidegate.doctor.checks import CHECKS
 from tidegate.doctor.facts import Facts, Through
 from tidegate.doctor.findings import Finding, Load, Severity
-from tidegate.doctor.units import duration, size
+from tidegate.units import duration, size
 
 __all__ = ["as_json", "as_lines", "exit_code"]
 

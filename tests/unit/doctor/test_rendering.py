@@ -11,8 +11,8 @@ from tidegate.doctor.checks import CHECKS, examine
 from tidegate.doctor.facts import Facts, dump, load
 from tidegate.doctor.findings import Finding, Load, Severity
 from tidegate.doctor.rendering import as_json, as_lines
-from tidegate.doctor.units import duration, size
 from tidegate.errors import UsageError
+from tidegate.units import duration, size
 
 
 def shown(facts: Facts, width: int = 60) -> list[str]:

@@ -8,7 +8,7 @@ from tidegate.doctor import fixes
 from tidegate.doctor.facts import Facts
 from tidegate.doctor.findings import PROCESS, Check, Finding, Load, Severity
 from tidegate.doctor.fixes import Fix
-from tidegate.doctor.units import size
+from tidegate.units import size
 
 __all__ = ["CHECKS"]
 
