@@ -13,10 +13,11 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from tidegate.asgi.member import HubMember
-from tidegate.asgi.packet import Packet, encoded
+from tidegate.asgi.packet import Packet
 from tidegate.core.codes import ROOM_LIMIT, Fault
 from tidegate.errors import UsageError
 from tidegate.node.users import Users
+from tidegate.node.values import encoded
 
 if TYPE_CHECKING:
     from tidegate.asgi.local import LocalGate

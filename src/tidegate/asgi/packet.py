@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-import msgspec
+from typing import TYPE_CHECKING
 
 from tidegate.engine.outbox import RoomFrames
 from tidegate.wire.frames import BINARY, TEXT, encode
@@ -12,7 +10,7 @@ from tidegate.wire.frames import BINARY, TEXT, encode
 if TYPE_CHECKING:
     from tidegate.asgi.types import Message
 
-__all__ = ["Packet", "encoded"]
+__all__ = ["Packet"]
 
 
 class Packet:
@@ -49,31 +47,3 @@ class Packet:
                 frame = RoomFrames.of((encode(BINARY, data),))
             self._frame = frame
         return frame
-
-
-def encoded(value: Any) -> str | bytes:
-    """Return what is sent for a value: a text and bytes as they are, all else as a JSON text.
-
-    JSON can be made of dicts, lists, numbers, dataclasses, msgspec Structs, pydantic models, and
-    what these contain.
-
-    Raises:
-        TypeError: no message can be made of it.
-    """
-    if isinstance(value, str | bytes):
-        return value
-    if isinstance(value, bytearray | memoryview):
-        return bytes(value)
-    dump = getattr(value, "model_dump_json", None)
-    if dump is not None and not isinstance(value, type):
-        text: str = dump()
-        return text
-    return msgspec.json.encode(value, enc_hook=_within).decode()
-
-
-def _within(value: Any) -> Any:
-    """What msgspec does not know: a pydantic model within something else."""
-    dump = getattr(value, "model_dump", None)
-    if dump is not None and not isinstance(value, type):
-        return dump(mode="json")
-    raise TypeError(f"no message can be made of {type(value).__name__}")

@@ -11,7 +11,6 @@ from starlette.websockets import WebSocketDisconnect
 
 from tidegate.asgi.hub import Hub, Room
 from tidegate.asgi.member import HubMember, engine_connection
-from tidegate.asgi.packet import encoded
 from tidegate.asgi.refusing import RefusedWhileOpen, chosen, close_reason, of_room
 from tidegate.core.codes import (
     ABORTED,
@@ -23,7 +22,7 @@ from tidegate.core.codes import (
     Fault,
 )
 from tidegate.core.timing.rates import Meter
-from tidegate.fastapi.messages import WrongMessage
+from tidegate.node.values import WrongMessage, encoded, error_json
 
 if TYPE_CHECKING:
     from starlette.websockets import WebSocket
@@ -142,7 +141,7 @@ class Member(HubMember, Generic[In, Out]):
             try:
                 message: In = self._route.decode(data)
             except WrongMessage as wrong:
-                await self._refuse(wrong.fault, wrong.detail)
+                await self._refuse(wrong.fault, wrong.detail, wrong.field)
                 continue
             return message
 
@@ -209,14 +208,9 @@ class Member(HubMember, Generic[In, Out]):
         meter.charge(size, now)
         return False
 
-    async def _refuse(self, fault: Fault, detail: str = "") -> None:
+    async def _refuse(self, fault: Fault, detail: str = "", field: str = "") -> None:
         """Tell the client why its message was not taken."""
-        said: dict[str, Any] = {"type": "error", "code": fault.name, "message": fault.message}
-        if fault.retry_after is not None:
-            said["retryAfter"] = fault.retry_after
-        if detail:
-            said["detail"] = detail
-        await self.send_own(encoded(said))
+        await self.send_own(error_json(fault, detail, field).decode())
 
     def __repr__(self) -> str:
         return f"<Member user={self.user!r} rooms={self.rooms!r}>"

@@ -14,7 +14,7 @@ from fastapi import params
 from tidegate.core.settings import MessagesSettings
 from tidegate.core.timing.rates import Rates
 from tidegate.errors import UsageError
-from tidegate.fastapi.messages import Decode, decoder
+from tidegate.node.values import Decode, decoder
 
 __all__ = ["Route", "RouteLimits", "route_of"]
 

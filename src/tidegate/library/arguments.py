@@ -5,11 +5,12 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable
 from math import inf
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, get_type_hints
 
 from tidegate.errors import UsageError
 
-__all__ = ["check_handler", "check_names", "check_seconds", "check_type"]
+__all__ = ["annotation_of", "check_handler", "check_names", "check_seconds", "check_type"]
 
 
 def check_type(name: str, value: object, *types: type) -> None:
@@ -63,6 +64,24 @@ def check_handler(
         raise TypeError(
             f"{name} is called with ({', '.join(arguments)}), but takes {signature}: {error}"
         ) from None
+
+
+def annotation_of(handler: Any, parameter: inspect.Parameter) -> Any:
+    """Return the annotation of a parameter; a str where it cannot be resolved.
+
+    The others of the handler may be for type checkers only.
+    """
+    annotation = parameter.annotation
+    if not isinstance(annotation, str):
+        return annotation
+    function = inspect.unwrap(getattr(handler, "func", handler))  # of a functools.partial
+    if not hasattr(function, "__globals__"):
+        function = getattr(function, "__func__", type(function).__call__)
+    holder = SimpleNamespace(__annotations__={parameter.name: annotation})
+    try:
+        return get_type_hints(holder, function.__globals__, include_extras=True)[parameter.name]
+    except (AttributeError, NameError, SyntaxError, TypeError):
+        return annotation
 
 
 def _either(types: tuple[type, ...]) -> str:

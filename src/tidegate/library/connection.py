@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Iterator
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
 
 from tidegate.core.codes import NORMAL
+from tidegate.engine.sending import Message
 from tidegate.errors import ConnectionClosed, UsageError
 from tidegate.library.arguments import check_type
 from tidegate.library.inbox import Inbox
+from tidegate.library.typed import Messages
+from tidegate.node.values import encode_json
 
 if TYPE_CHECKING:
     from tidegate.engine.connection import Connection as Engine
-    from tidegate.engine.sending import Message
     from tidegate.library.sent import Sent
 
 __all__ = ["Connection", "Home", "Membership", "Room", "engine_of"]
+
+T = TypeVar("T")
 
 
 class Connection:
@@ -104,6 +108,14 @@ class Connection:
         """
         self._engine.send(message)
 
+    def send_json(self, value: Any) -> None:
+        """Send a text with JSON of mappings, dataclasses, Structs, pydantic models, and more.
+
+        Raises:
+            TypeError: no JSON can be made of it.
+        """
+        self._engine.send(encode_json(value).decode())
+
     def close(self, code: int = NORMAL.code, text: str = "") -> None:
         """Start the closing handshake; messages sent before still go out first.
 
@@ -133,6 +145,24 @@ class Connection:
         if self._inbox is None:
             raise UsageError("messages of this connection go to on_message; receive in a route")
         return await self._inbox.receive()
+
+    @overload
+    def messages(self, kind: type[T]) -> Messages[T]: ...
+
+    @overload
+    def messages(self, kind: Any) -> Messages[Any]: ...
+
+    def messages(self, kind: Any) -> Messages[Any]:
+        """The messages as values of a type: `async for message in connection.messages(Chat)`.
+
+        A dataclass, `msgspec.Struct`, pydantic model, or what these have as fields is read from
+        JSON. A message that is no such value is answered by an error of type `error`, with a
+        `code`, a `message` and, where it is known, the `field`.
+
+        Raises:
+            TypeError: no values of this type can be read.
+        """
+        return Messages(self, kind)
 
     def __aiter__(self) -> Connection:
         return self
@@ -229,7 +259,7 @@ class Room:
         return self._hub.publish(self.name, message, exclude)
 
     def send_json(self, value: Any, *, exclude: Connection | None = None) -> Sent:
-        """Send what msgspec makes JSON of: mappings, dataclasses, `msgspec.Struct` and more.
+        """Send a text with JSON of mappings, dataclasses, Structs, pydantic models, and more.
 
         Raises:
             TypeError: no JSON can be made of it.

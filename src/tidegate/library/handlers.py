@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from tidegate.engine.application import Application
@@ -14,6 +15,7 @@ from tidegate.library.hub import Hub
 from tidegate.library.request import Request
 from tidegate.library.routes import Route, RouteHandler, Routes
 from tidegate.library.timing import Watch
+from tidegate.library.typed import reading
 
 if TYPE_CHECKING:
     from tidegate.core.admission.shedding import Change
@@ -32,7 +34,8 @@ __all__ = [
 ]
 
 ConnectHandler = Callable[[Connection, Request], Awaitable[None] | None]
-MessageHandler = Callable[[Connection, str | bytes], Awaitable[None] | None]
+# A message is `str | bytes`, or a value of the type that it is annotated with.
+MessageHandler = Callable[[Connection, Any], Awaitable[None] | None]
 CloseHandler = Callable[[Connection, int, str], Awaitable[None] | None]
 LeavingHandler = Callable[[Connection, float], None]
 HttpHandler = Callable[[Request], bytes | None]
@@ -96,9 +99,9 @@ class Handlers(Application[Engine]):
         if role in self._used:
             raise UsageError(f"{role} is set already; a server calls one such handler")
         self._used[role] = handler
-        if role != "on_message":  # the engine times that one, which looks at the clock anyway
-            handler = self._watch.over(role, handler)
-        setattr(self, f"_{role}", handler)
+        # The engine times `on_message`, because it looks at the clock anyway.
+        over = reading if role == "on_message" else partial(self._watch.over, role)
+        setattr(self, f"_{role}", over(handler))
 
     def route(self, path: str, handler: RouteHandler) -> None:
         """Serve the connections at a path, which may have parameters, by a coroutine each.

@@ -8,8 +8,6 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-import msgspec
-
 from tidegate.core.codes import Fault
 from tidegate.core.messaging.publication import Direct, Publication
 from tidegate.engine.states import Admission
@@ -19,6 +17,7 @@ from tidegate.library.arguments import check_seconds, check_type
 from tidegate.library.connection import Connection, Membership, Room, engine_of
 from tidegate.library.sent import Sent
 from tidegate.library.users import User
+from tidegate.node.values import encode_json
 from tidegate.wire.frames import BINARY, TEXT, encode
 
 if TYPE_CHECKING:
@@ -107,7 +106,7 @@ class Hub:
 
     def publish_json(self, room: str, value: Any, exclude: Connection | None) -> Sent:
         """Send JSON to a room."""
-        return self._publish(room, msgspec.json.encode(value), False, exclude)
+        return self._publish(room, encode_json(value), False, exclude)
 
     def _publish(self, room: str, data: bytes, binary: bool, exclude: Connection | None) -> Sent:
         self.check_thread()
@@ -175,7 +174,7 @@ class Hub:
 
     def tell_json(self, user: str, value: Any) -> Sent:
         """Send JSON to every connection of a user."""
-        return self._tell(user, msgspec.json.encode(value), False)
+        return self._tell(user, encode_json(value), False)
 
     def _tell(self, user: str, data: bytes, binary: bool) -> Sent:
         self.check_thread()

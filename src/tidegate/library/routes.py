@@ -5,10 +5,11 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Coroutine, Mapping
-from typing import Any, Final, NamedTuple, TypeAlias, get_type_hints
+from typing import Any, Final, NamedTuple, TypeAlias
 from urllib.parse import quote, unquote
 
 from tidegate.errors import UsageError
+from tidegate.library.arguments import annotation_of
 
 __all__ = ["Found", "Route", "RouteHandler", "Routes"]
 
@@ -176,19 +177,12 @@ def _kinds(
     path: str, handler: Any, signature: inspect.Signature, names: list[str]
 ) -> dict[str, type]:
     """Return the type of each parameter of a path, by the annotations of the handler."""
-    try:
-        hints = get_type_hints(getattr(handler, "func", handler))
-    except (NameError, TypeError):  # of names that are known to type checkers only, say
-        hints = {}
     kinds: dict[str, type] = {}
     for name in names:
         declared = signature.parameters.get(name)
-        written = inspect.Parameter.empty if declared is None else declared.annotation
-        kind = hints.get(name, written)
-        if kind in (inspect.Parameter.empty, "str", Any):
+        kind = str if declared is None else annotation_of(handler, declared)
+        if kind is inspect.Parameter.empty or kind is Any:
             kind = str
-        elif kind == "int":
-            kind = int
         if kind not in _KINDS:
             raise TypeError(f"{name} of {path} must be annotated with str or int, not {kind!r}")
         kinds[name] = kind

@@ -17,9 +17,9 @@ from tests.support.asgi_wire import Wire
 from tidegate.asgi.hub import Hub
 from tidegate.asgi.local import LocalGate
 from tidegate.asgi.member import HubMember, engine_connection
-from tidegate.asgi.packet import encoded
 from tidegate.core.codes import ROOM_LIMIT, TOO_MANY_ROOMS
 from tidegate.core.stats import Stats
+from tidegate.node.values import encoded
 
 
 class World:

@@ -72,6 +72,7 @@ def test_server_shows_only_what_a_user_uses() -> None:
 
 def test_connection_shows_only_what_a_user_uses() -> None:
     does = {"send", "close", "abort", "wait_closed", "join", "leave", "ping", "receive"}
+    does |= {"messages", "send_json"}
     known = {"address", "buffered", "closed", "context", "id", "latency", "number", "open", "path"}
     assert public(Connection) == does | known | {"rooms", "subprotocol", "tier", "user"}
 
