@@ -34,7 +34,7 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
 
 
 async def _lifespan(scope: Any, receive: Any, send: Any) -> None:
-    scope["state"]["answer"] = 42
+    scope.get("state", {})["answer"] = 42  # not all servers have it
     while True:
         kind = (await receive())["type"]
         _record["lifespan"].append(kind)
@@ -58,7 +58,7 @@ async def _http(scope: Any, receive: Any, send: Any) -> None:
         answer = _shown(scope)
     else:
         answer = b"hello" if not body else str(len(body)).encode()
-    headers = [(b"content-type", b"application/json"), (b"x-path", scope["raw_path"])]
+    headers = [(b"content-type", b"application/json"), (b"x-path", scope.get("raw_path") or b"")]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": answer})
 

@@ -8,6 +8,7 @@ http       `health_path` and `ready_path` are answered, all else is the applicat
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import secrets
@@ -20,9 +21,10 @@ from tidegate.asgi.asking import Found
 from tidegate.asgi.local import LocalGate
 from tidegate.asgi.quiet import after_a_refusal
 from tidegate.asgi.session import ClientDisconnected
-from tidegate.asgi.visit import Visit
+from tidegate.asgi.visit import DENIAL, Visit, close
 from tidegate.core.admission.attempt import ANONYMOUS, Identity, Reject
 from tidegate.core.codes import (
+    DECISION_TIMEOUT,
     DRAINED,
     FORBIDDEN,
     INTERNAL_ERROR,
@@ -46,8 +48,8 @@ __all__ = ["GateMiddleware", "Who"]
 
 _log = logging.getLogger("tidegate")
 
-_DENIAL: Final = "websocket.http.response"
 _OWN: Final = "tidegate"
+_CLOSING_SECONDS: Final = 1.0
 _BY_STATUS: Final = {reason.status: reason for reason in (UNAUTHORIZED, FORBIDDEN, NOT_FOUND)}
 
 Who: TypeAlias = Callable[["Scope"], Awaitable[Identity | str | None]]
@@ -134,10 +136,16 @@ class GateMiddleware:
         visits = list(self._visits)
         if window is None:
             window = self.gate.settings.drain.window
+        closing = []
         for visit in visits:
-            await visit.end(DRAINED)
+            closing.append(asyncio.ensure_future(visit.end(DRAINED)))
             if window:
                 await asyncio.sleep(window / len(visits))
+        if closing:
+            # A client that takes nothing holds nobody up, nor does a server that has stopped.
+            _, late = await asyncio.wait(closing, timeout=_CLOSING_SECONDS)
+            for task in late:
+                task.cancel()
 
     # WebSockets.
 
@@ -160,25 +168,44 @@ class GateMiddleware:
             await self._refuse(decision, scope, send)
 
     async def _serve(self, admit: Admit, scope: Scope, receive: Receive, send: Send) -> None:
-        visit = Visit(self.gate, admit, receive, send)
+        # ASGI leaves both of them out where they are empty.
+        scope = {"subprotocols": (), **scope, "extensions": _extensions(scope)}
+        visit = Visit(self.gate, admit, scope, receive, send)
         self._visits.add(visit)
         try:
-            async with asyncio.timeout(None) as deadline:
-                visit.begin(deadline)
-                await self._app(self._scope(scope, visit), visit.receive, visit.send)
-        except TimeoutError:
-            if not deadline.expired():
-                visit.failed()
-                raise
-            _log.warning("a WebSocket of the application went on after its client; cancelled")
-        except ClientDisconnected:
-            pass
-        except BaseException:
-            visit.failed()
-            raise
+            refusal = await self._run(visit, scope)
+            if visit.undecided:
+                await self._refuse(Reject(refusal, refusal.retry_after), scope, send)
         finally:
             self._visits.discard(visit)
             visit.finish()
+
+    async def _run(self, visit: Visit, scope: Scope) -> Refusal:
+        """Run the application; return how a client is refused for whom it did nothing."""
+        patience = self.gate.settings.server.handshake_timeout
+        deadline = asyncio.timeout(patience)
+        try:
+            async with deadline:
+                visit.begin(deadline)
+                await self._app(self._scope(scope, visit), visit.receive, visit.send)
+        except ClientDisconnected:
+            return INTERNAL_ERROR
+        except Exception as error:
+            if not (isinstance(error, TimeoutError) and deadline.expired()):
+                await visit.conclude(failed=True)
+                raise
+            if visit.undecided:
+                _log.error("the application accepted no WebSocket in %g s; cancelled", patience)
+            else:
+                _log.warning("a WebSocket of the application went on after its client; cancelled")
+            return DECISION_TIMEOUT
+        except BaseException:
+            visit.failed()
+            raise
+        await visit.conclude(failed=False)
+        if visit.undecided:
+            _log.error("the application returned without accepting or refusing a WebSocket")
+        return INTERNAL_ERROR
 
     def _scope(self, scope: Scope, visit: Visit) -> Scope:
         lease = visit.lease
@@ -197,21 +224,26 @@ class GateMiddleware:
     async def _refuse(self, decision: Reject | Wait, scope: Scope, send: Send) -> None:
         offered = scope.get("subprotocols", ())
         subprotocol = next((name for name in self._subprotocols if name in offered), None)
-        if subprotocol is not None and self.gate.settings.server.refuse == "in-band":
-            reason, retry_after = _reason(decision)
-            await send({"type": "websocket.accept", "subprotocol": subprotocol})
-            text = close_text(reason, retry_after)
-            await send({"type": "websocket.close", "code": reason.code, "reason": text})
-        elif _DENIAL in _extensions(scope):
-            status, headers, body = self.gate.response(decision)
-            fields = [(name.lower().encode(), value.encode()) for name, value in headers]
-            fields.append((b"content-length", b"%d" % len(body)))
-            await send({"type": f"{_DENIAL}.start", "status": status, "headers": fields})
-            await send({"type": f"{_DENIAL}.body", "body": body})
-            after_a_refusal()
-        else:
-            self._warn_once()
-            await send({"type": "websocket.close"})
+        if self.gate.settings.server.refuse != "in-band":
+            subprotocol = None
+        with contextlib.suppress(OSError):  # the client is gone (ASGI WebSocket 2.4)
+            if subprotocol is not None:
+                reason, retry_after = _reason(decision)
+                await send({"type": "websocket.accept", "subprotocol": subprotocol})
+                await close(send, reason.code, close_text(reason, retry_after))
+            elif DENIAL in _extensions(scope):
+                await self._respond(decision, send)
+            else:
+                self._warn_once()
+                await send({"type": "websocket.close"})
+
+    async def _respond(self, decision: Reject | Wait, send: Send) -> None:
+        status, headers, body = self.gate.response(decision)
+        fields = [(name.lower().encode(), value.encode()) for name, value in headers]
+        fields.append((b"content-length", b"%d" % len(body)))
+        await send({"type": f"{DENIAL}.start", "status": status, "headers": fields})
+        await send({"type": f"{DENIAL}.body", "body": body})
+        after_a_refusal()
 
     def _warn_once(self) -> None:
         if not self._warned:

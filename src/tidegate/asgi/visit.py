@@ -9,6 +9,8 @@ given back even then.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 from time import monotonic, time
 from typing import TYPE_CHECKING, Any, Final
 
@@ -24,16 +26,23 @@ from tidegate.core.codes import (
     close_text,
 )
 from tidegate.core.timing.rates import Meter
+from tidegate.wire.codecs import NEUTRAL_V1
 
 if TYPE_CHECKING:
     from tidegate.asgi.local import LocalGate
-    from tidegate.asgi.types import Message, Receive, Send
+    from tidegate.asgi.types import Message, Receive, Scope, Send
     from tidegate.core.admission.attempt import Lease
     from tidegate.gate.decision import Admit
 
-__all__ = ["Visit"]
+__all__ = ["DENIAL", "Visit", "close"]
+
+DENIAL: Final = "websocket.http.response"
+"""The extension of servers that can refuse with a response, and the beginning of its events."""
+
+_log = logging.getLogger("tidegate")
 
 _LOOK_SECONDS: Final = 1.0
+_TO_LIBRARIES: Final = 2000  # from a code of the protocol to one of libraries (RFC 6455 7.4.2)
 
 
 class Visit:
@@ -43,6 +52,7 @@ class Visit:
         "_accepted",
         "_ahead",
         "_asking",
+        "_closing",
         "_deadline",
         "_expiry",
         "_gate",
@@ -53,19 +63,23 @@ class Visit:
         "_patience",
         "_reason",
         "_receive",
+        "_scope",
         "_send",
         "_told",
         "lease",
     )
 
-    def __init__(self, gate: LocalGate, admit: Admit, receive: Receive, send: Send) -> None:
+    def __init__(
+        self, gate: LocalGate, admit: Admit, scope: Scope, receive: Receive, send: Send
+    ) -> None:
         self.lease: Lease = admit.lease
         """The capacity that it holds."""
         self._gate = gate
         self._receive, self._send = receive, send
         self._loop = asyncio.get_running_loop()
         self._patience = gate.settings.server.shutdown_timeout
-        self._accepted = self._told = self._asking = False
+        self._scope = scope
+        self._accepted = self._closing = self._told = self._asking = False
         self._over: Message | None = None
         self._ahead: asyncio.Task[Message] | None = None
         self._meter: Meter | None = None
@@ -80,7 +94,12 @@ class Visit:
     @property
     def open(self) -> bool:
         """Whether messages can be sent."""
-        return self._accepted and self._over is None
+        return self._accepted and not self._closing and self._over is None
+
+    @property
+    def undecided(self) -> bool:
+        """Whether the client still waits for the application to accept or refuse it."""
+        return not self._accepted and not self._closing and self._over is None
 
     # What the application calls.
 
@@ -103,15 +122,38 @@ class Visit:
 
         Raises:
             ClientDisconnected: the client is gone, or was closed by the gate.
+            RuntimeError: the server does not know the event, or not here.
         """
         kind = event["type"]
         if self._over is not None:
             if kind == "websocket.close":
                 return
             raise ClientDisconnected("the client is gone")
+        if kind != "websocket.send":
+            event = self._answered(event)
+        try:
+            await self._send(event)
+        except OSError as error:  # ASGI WebSocket 2.4
+            if self._over is None:
+                self._ended({"type": "websocket.disconnect", "code": EOF.code, "reason": ""})
+            if kind != "websocket.close":
+                raise ClientDisconnected("the client is gone") from error
+
+    def _answered(self, event: Message) -> Message:
+        """It is accepted, refused or closed; return how."""
+        kind = event["type"]
         if kind == "websocket.accept":
             self._accepted = True
-        await self._send(event)
+            self._bound(None)
+            if event.get("subprotocol") is None and NEUTRAL_V1 in self._scope["subprotocols"]:
+                return {**event, "subprotocol": NEUTRAL_V1}
+        elif kind == "websocket.close":
+            self._closing = True
+        elif kind.startswith(DENIAL):
+            if DENIAL not in self._scope["extensions"]:
+                raise RuntimeError("this server cannot send a response that refuses")
+            self._closing = True
+        return event
 
     async def _next(self) -> Message:
         if self._meter is not None:
@@ -153,7 +195,7 @@ class Visit:
     # How it ends.
 
     def begin(self, deadline: asyncio.Timeout) -> None:
-        """The application begins; `deadline` bounds it once the client has left."""
+        """The application begins; `deadline` bounds it until it answers, and after the client."""
         self._deadline = deadline
         self._leave_alone()
 
@@ -165,12 +207,31 @@ class Visit:
         text = close_text(reason, delay)
         self._reason = reason
         self._ended({"type": "websocket.disconnect", "code": reason.code, "reason": text})
-        await self._send({"type": "websocket.close", "code": reason.code, "reason": text})
+        await close(self._send, reason.code, text)
 
     def failed(self) -> None:
         """The application raised."""
         if self._over is None:
             self._reason = HANDLER_ERROR
+
+    async def conclude(self, *, failed: bool) -> None:
+        """The application has returned, or `failed`: close what it left open.
+
+        Servers differ there: clients of uvicorn see 1006, and daphne keeps the connection.
+        """
+        if failed:
+            self.failed()
+        self._deadline = None
+        if not self.open:
+            return
+        self._closing = True
+        code, text = NORMAL.code, ""
+        if failed:
+            code = HANDLER_ERROR.code
+            text = close_text(HANDLER_ERROR, HANDLER_ERROR.retry_after)
+        with contextlib.suppress(TimeoutError):  # the client takes nothing
+            async with asyncio.timeout(self._patience):
+                await close(self._send, code, text)
 
     def finish(self) -> None:
         """The application is done: nothing is left of this."""
@@ -187,8 +248,11 @@ class Visit:
         if self._reason is NORMAL and event.get("code", EOF.code) in (EOF.code, None):
             self._reason = EOF if self._accepted else ABORTED
         self._gate.release(self.lease, self._reason)
-        if self._deadline is not None:
-            self._deadline.reschedule(self._loop.time() + self._patience)
+        self._bound(self._loop.time() + self._patience)
+
+    def _bound(self, when: float | None) -> None:
+        if self._deadline is not None and not self._deadline.expired():
+            self._deadline.reschedule(when)
 
     def _expired(self) -> None:
         self._expiry = None
@@ -212,6 +276,24 @@ class Visit:
         if event["type"] == "websocket.disconnect" and self._over is None:
             self._ended(event)
         return event
+
+
+async def close(send: Send, code: int, reason: str) -> None:
+    """Close an accepted WebSocket, whose client may be gone already.
+
+    A server that does not send a code of the protocol itself gets one of libraries in its place:
+    daphne's sends 1000 and 3000 to 4999 only, so 1013 becomes 3013.
+    """
+    for tried in (code, code + _TO_LIBRARIES):
+        try:
+            await send({"type": "websocket.close", "code": tried, "reason": reason})
+        except OSError:
+            return  # the client is gone (ASGI WebSocket 2.4)
+        except Exception as error:
+            problem = error
+        else:
+            return
+    _log.warning("a WebSocket could not be closed", exc_info=problem)
 
 
 def _size(text: str) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from tidegate.asgi.types import AsgiApp, Message
@@ -32,6 +33,11 @@ class FakeServer:
     def __init__(self, app: AsgiApp, **scope: Any) -> None:
         self.scope = make_scope(**scope)
         self.sent: list[Message] = []
+        self.refuses: Callable[[Message], Exception | None] = lambda _: None
+        """What `send` raises for an event, if anything."""
+        self.free = asyncio.Event()
+        """While it is cleared, the client takes nothing, and `send` waits."""
+        self.free.set()
         self.events: asyncio.Queue[Message] = asyncio.Queue()
         self.does({"type": "websocket.connect"})
         self.task = asyncio.ensure_future(self._run(app))
@@ -40,6 +46,9 @@ class FakeServer:
         await app(self.scope, self.events.get, self._send)
 
     async def _send(self, event: Message) -> None:
+        await self.free.wait()
+        if (error := self.refuses(event)) is not None:
+            raise error
         self.sent.append(event)
         await asyncio.sleep(0)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 from collections.abc import Callable
@@ -13,7 +14,8 @@ from starlette.exceptions import HTTPException
 
 from tests.support.aio import in_loop
 from tests.unit.asgi.fake_server import FakeServer, make_scope
-from tidegate.asgi import GateMiddleware, visit
+from tidegate.asgi import GateMiddleware, middleware, visit
+from tidegate.asgi.session import ClientDisconnected
 from tidegate.asgi.types import Message, Receive, Scope, Send
 from tidegate.core.admission.attempt import Identity
 from tidegate.errors import Refused
@@ -181,7 +183,11 @@ async def denies(scope: Scope, receive: Receive, send: Send) -> None:
     await send({"type": "websocket.close"})
 
 
-@pytest.mark.parametrize("app", [returns, denies])
+async def accepts(scope: Scope, receive: Receive, send: Send) -> None:
+    await send({"type": "websocket.accept"})
+
+
+@pytest.mark.parametrize("app", [returns, denies, accepts])
 @in_loop
 async def test_application_that_ends_gives_the_lease_back(app: Any) -> None:
     gate = one(app)
@@ -198,6 +204,125 @@ async def test_application_that_raises_gives_the_lease_back_and_the_server_sees_
         await FakeServer(gate).ends()
     assert gate.gate.tracker.open == 0
     assert gate.gate.stats.disconnected["handler_error"] == 1
+    gate.gate.stop()
+
+
+@pytest.mark.parametrize(
+    ("app", "code", "reason"),
+    [(accepts, 1000, ""), (raises, 1011, '{"error":"handler_error","retryAfter":5}')],
+)
+@in_loop
+async def test_what_the_application_left_open_is_closed(app: Any, code: int, reason: str) -> None:
+    gate = one(app)
+    server = FakeServer(gate)
+    with contextlib.suppress(LookupError):
+        await server.ends()
+    assert server.sent[1:] == [{"type": "websocket.close", "code": code, "reason": reason}]
+    gate.gate.stop()
+
+
+@in_loop
+async def test_application_that_closed_by_itself_is_left_alone() -> None:
+    async def closes(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "websocket.accept"})
+        await send({"type": "websocket.close", "code": 4000})
+
+    gate = one(closes)
+    server = FakeServer(gate)
+    await server.ends()
+    assert server.kinds == ["websocket.accept", "websocket.close"]
+    gate.gate.stop()
+
+
+@in_loop
+async def test_client_that_takes_nothing_holds_no_lease_after_the_application() -> None:
+    async def ends_stuck(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "websocket.accept"})
+        server.free.clear()
+
+    gate = one(ends_stuck, {"server": {"shutdown_timeout": 0.05}})
+    server = FakeServer(gate)
+    await server.ends()
+    assert gate.gate.tracker.open == 0
+    gate.gate.stop()
+
+
+@in_loop
+async def test_application_that_does_neither_is_a_500(caplog: pytest.LogCaptureFixture) -> None:
+    server = FakeServer(gate := one(returns))
+    await server.ends()
+    assert server.sent[0]["status"] == 500
+    assert "returned without accepting" in caplog.text
+    gate.gate.stop()
+
+
+@in_loop
+async def test_application_that_takes_too_long_to_accept_is_cancelled(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def waits(scope: Scope, receive: Receive, send: Send) -> None:
+        await asyncio.Event().wait()
+
+    server = FakeServer(gate := one(waits, {"server": {"handshake_timeout": 0.1}}))
+    await server.ends()
+    assert server.sent[0]["status"] == 503
+    assert json.loads(server.sent[1]["body"])["error"] == "decision_timeout"
+    assert caplog.text.count("accepted no WebSocket in 0.1 s") == 1
+    assert gate.gate.tracker.open == 0
+    gate.gate.stop()
+
+
+@in_loop
+async def test_time_to_accept_does_not_bound_what_is_open() -> None:
+    server = FakeServer(gate := one(echo, {"server": {"handshake_timeout": 0.1}}))
+    await asyncio.sleep(0.2)
+    server.says("still there")
+    await server.settles()
+    assert server.kinds == ["websocket.accept", "websocket.send"]
+    server.leaves()
+    await server.ends()
+    gate.gate.stop()
+
+
+@in_loop
+async def test_server_that_says_the_client_is_gone_gives_the_lease_back() -> None:
+    async def ticks(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "websocket.accept"})
+        server.refuses = lambda _: OSError("of the server")
+        with pytest.raises(ClientDisconnected):
+            await send({"type": "websocket.send", "text": "tick"})
+        assert gate.gate.tracker.open == 0
+        assert (await receive())["type"] == "websocket.connect"
+        assert (await receive())["type"] == "websocket.disconnect"
+
+    server = FakeServer(gate := one(ticks))
+    await server.ends()
+    assert gate.gate.stats.disconnected["eof"] == 1
+    gate.gate.stop()
+
+
+@pytest.mark.parametrize(
+    ("offered", "agreed"), [(["x", "tidegate.v1"], "tidegate.v1"), (["x"], None)]
+)
+@in_loop
+async def test_subprotocol_that_says_nothing_is_agreed_to_in_place_of_none(
+    offered: list[str], agreed: str | None
+) -> None:
+    server = FakeServer(gate := one(accepts), subprotocols=offered)
+    await server.ends()
+    assert server.sent[0].get("subprotocol") == agreed
+    gate.gate.stop()
+
+
+@in_loop
+async def test_response_is_an_error_where_the_server_has_none() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "websocket.http.response.start", "status": 418})
+
+    server = FakeServer(gate := one(app), denial=False)
+    with pytest.raises(RuntimeError, match="cannot send a response"):
+        await server.ends()
+    assert server.sent == []
     gate.gate.stop()
 
 
@@ -407,6 +532,40 @@ async def test_lifespan_starts_and_drains() -> None:
     await server.ends()
 
 
+@in_loop
+async def test_drain_does_not_wait_for_clients_that_take_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(middleware, "_CLOSING_SECONDS", 0.05)
+    gate = GateMiddleware(echo, {"server": {"shutdown_timeout": 0.1}})
+    stuck, free = FakeServer(gate), FakeServer(gate)
+    await free.settles()
+    stuck.free.clear()
+    await gate.drain(0.0)
+    assert free.sent[-1]["code"] == 1012
+    assert gate.gate.tracker.open == 0
+    await stuck.ends()
+    await free.ends()
+    gate.gate.stop()
+
+
+@in_loop
+async def test_server_that_sends_no_code_of_the_protocol_gets_one_of_libraries() -> None:
+    def refuses(event: Message) -> Exception | None:
+        # As autobahn does, on which daphne runs.
+        return Exception("invalid close code") if 1000 < event.get("code", 0) < 3000 else None
+
+    gate = GateMiddleware(echo, {})
+    server = FakeServer(gate)
+    await server.settles()
+    server.refuses = refuses
+    await gate.drain(0.0)
+    assert server.sent[-1]["code"] == 3012
+    server.leaves()
+    await server.ends()
+    gate.gate.stop()
+
+
 @pytest.mark.parametrize(
     ("path", "draining", "status", "body"),
     [
@@ -473,6 +632,6 @@ async def test_refusal_is_no_error_in_the_log_of_uvicorn(caplog: pytest.LogCaptu
     gate = GateMiddleware(returns, {"limits": {"per_ip": 0}})
     await asyncio.create_task(as_uvicorn_does(gate))
     assert said not in caplog.text
-    await asyncio.create_task(as_uvicorn_does(GateMiddleware(returns, {})))
+    await asyncio.create_task(as_uvicorn_does(GateMiddleware(denies, {})))
     assert said in caplog.text
     gate.gate.stop()
