@@ -88,7 +88,7 @@ $(READY): pyproject.toml
 	echo "Setting up .venv with $$($$found -V 2>&1) (once, about a minute)"; \
 	$$found -m venv .venv || { echo "Could not make .venv; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
 	@$(PIP) install --upgrade 'pip>=25.1'
-	@$(PIP) install --editable . --group dev
+	@$(PIP) install --editable '.[all]' --group dev
 	@touch $@
 
 # Without Node.js the tests that need it are skipped, and say so; with CI=true they fail.

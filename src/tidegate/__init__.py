@@ -63,4 +63,10 @@ _MODULES = {
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_MODULES.get(name, "tidegate.errors")), name)
+    try:
+        return getattr(import_module(_MODULES.get(name, "tidegate.errors")), name)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("tidegate"):
+            raise
+        text = f"tidegate.{name} needs {error.name}: pip install 'tidegate[asgi]'"
+        raise ImportError(text) from error

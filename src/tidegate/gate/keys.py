@@ -111,7 +111,7 @@ def _prepare(name: str, material: str, algorithm: str) -> Any:
     except NotImplementedError:
         raise ConfigError(
             f"{name}: {algorithm} is not available; RS*, PS*, ES* and EdDSA need "
-            "`pip install tidegate[crypto]`"
+            "pip install 'tidegate[crypto]'"
         ) from None
     try:
         key = known.prepare_key(material)
