@@ -1,4 +1,4 @@
-"""Write the reference pages that follow from the code; with --check, only compare them.
+"""Write the files that follow from the code; with --check, only compare them.
 
 Usage: python tools/generate.py [--check]
 """
@@ -18,6 +18,8 @@ from tidegate.cli.main import app
 from tidegate.core.codes import REASONS, Close, Fault, Reason, Refusal
 from tidegate.core.settings import Setting, Settings
 from tidegate.core.settings.fields import settings_of
+from tidegate.deploy import Node, Plan
+from tidegate.deploy.docker import dockerfile_from_source
 from tidegate.doctor.checks import CHECKS
 from tidegate.engine import states as connection_states
 from tidegate.node.control import METRICS
@@ -25,9 +27,9 @@ from tidegate.server.config_text import section_doc, toml_value
 from tidegate.server.environment import environment_name
 from tidegate.server.metrics import PROCESS_COUNTERS
 
-__all__ = ["PAGES", "main"]
+__all__ = ["FILES", "PAGES", "main"]
 
-_REFERENCE = Path(__file__).resolve().parent.parent / "docs" / "reference"
+_ROOT = Path(__file__).resolve().parent.parent
 _NOTE = "<!-- Written by tools/generate.py from the code: change it there. -->"
 
 
@@ -237,6 +239,11 @@ def commands() -> str:
     return _page(app.generate_docs().rstrip().splitlines())
 
 
+def image() -> str:
+    """The Dockerfile of the repository, from the template of `tidegate deploy docker`."""
+    return dockerfile_from_source(Plan(Settings(), (Node("127.0.0.1", 8000),), version="source"))
+
+
 PAGES: Mapping[str, Callable[[], str]] = {
     "settings.md": settings,
     "codes.md": codes,
@@ -248,13 +255,19 @@ PAGES: Mapping[str, Callable[[], str]] = {
 }
 """The files of docs/reference, and what writes each."""
 
+FILES: Mapping[str, Callable[[], str]] = {
+    **{f"docs/reference/{name}": write for name, write in PAGES.items()},
+    "Dockerfile": image,
+}
+"""All files that are written, by their paths in the repository."""
+
 
 def main(arguments: Sequence[str]) -> int:
     """Write the pages, or compare them and print the differences. Returns the exit code."""
     check = "--check" in arguments
     stale = []
-    for name, write in PAGES.items():
-        path = _REFERENCE / name
+    for name, write in FILES.items():
+        path = _ROOT / name
         old = path.read_text(encoding="utf-8") if path.exists() else ""
         new = write()
         if old == new:
@@ -265,14 +278,14 @@ def main(arguments: Sequence[str]) -> int:
                 difflib.unified_diff(
                     old.splitlines(keepends=True),
                     new.splitlines(keepends=True),
-                    f"docs/reference/{name}",
+                    name,
                     f"{name} as the code has it",
                 )
             )
         else:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(new, encoding="utf-8")
-            print(f"wrote docs/reference/{name}")
+            print(f"wrote {name}")
     if check and stale:
         print(f"out of date: {', '.join(stale)}; run python tools/generate.py", file=sys.stderr)
     return int(check and bool(stale))

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-__all__ = ["client_context", "make_certificate"]
+__all__ = ["client_context", "combined", "make_certificate"]
 
 
 def make_certificate(folder: Path) -> tuple[Path, Path]:
@@ -42,6 +42,13 @@ def make_certificate(folder: Path) -> tuple[Path, Path]:
         )
     )
     return paths
+
+
+def combined(folder: Path) -> Path:
+    """Write certificate and key into one file, as HAProxy wants them."""
+    path = folder / "both.pem"
+    path.write_bytes(b"".join(part.read_bytes() for part in make_certificate(folder)))
+    return path
 
 
 def client_context(certificate: Path, version: ssl.TLSVersion | None = None) -> ssl.SSLContext:

@@ -12,6 +12,7 @@ from typing import Final, TextIO
 from cyclopts import App, CycloptsError, MissingArgumentError, UnusedCliTokensError
 
 from tidegate.cli import config, token
+from tidegate.cli.deploy import deploy
 from tidegate.cli.doctor import doctor
 from tidegate.cli.drain import drain
 from tidegate.cli.explain import explain
@@ -39,6 +40,7 @@ app.command(serve, sort_key=0)
 app.command(run_application, name="run", sort_key=1)
 app.command(init, sort_key=2)
 app.command(doctor)
+app.command(deploy)
 app.command(drain)
 app.command(explain)
 app.command(top)
