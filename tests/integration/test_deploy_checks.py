@@ -230,7 +230,7 @@ ALERTS: dict[str, tuple[dict[str, str], dict[str, str]]] = {
     ),
     "TidegateBreakerOpen": (
         {"websocket_breaker_open": "1x60"},
-        {"websocket_breaker_open": " ".join(["1 1 0"] * 20)},
+        {"websocket_breaker_open": " ".join(["1 0 0 0"] * 15)},
     ),
     # 1,200 a minute for 2,000 and for 3,000 connections.
     "TidegateChurn": (
