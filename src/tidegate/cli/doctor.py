@@ -73,6 +73,8 @@ def doctor(
     record
         Write the facts to a file as well.
     """
+    from msgspec.structs import replace
+
     from tidegate.doctor.checks import examine
     from tidegate.doctor.facts import dump
     from tidegate.doctor.findings import Load
@@ -81,7 +83,11 @@ def doctor(
     if for_ is not None and not 0 < for_ <= _MOST:
         raise UsageError(f"--for {for_}: must be a number from 1 to {_MOST:,}")
     settings = load_settings(config, set_).settings
-    known = _facts(facts, pid, _through(through, hold, token_file, admin, settings))
+    # What is wrong with the arguments is told before a connection is held.
+    known = _facts(facts, pid)
+    seen = _through(through, hold, token_file, admin, settings)
+    if seen is not None:
+        known = replace(known, through=seen)
     if record is not None:
         _write(record, dump(known))
     load = Load.of(settings, for_)
@@ -99,22 +105,18 @@ def doctor(
     return exit_code(findings)
 
 
-def _facts(file: Path | None, pid: int | None, through: Through | None) -> Facts:
-    import msgspec
-
+def _facts(file: Path | None, pid: int | None) -> Facts:
     from tidegate.doctor.facts import load
     from tidegate.doctor.reading import read
 
     if file is None:
-        known = read(pid)
-    elif pid is not None:
+        return read(pid)
+    if pid is not None:
         raise UsageError("--pid: has no meaning with --facts, which are of another machine")
-    else:
-        try:
-            known = load(file.read_bytes())
-        except OSError as error:
-            raise UsageError(f"--facts {file}: {error.strerror}") from None
-    return known if through is None else msgspec.structs.replace(known, through=through)
+    try:
+        return load(file.read_bytes())
+    except OSError as error:
+        raise UsageError(f"--facts {file}: {error.strerror}") from None
 
 
 def _through(

@@ -7,6 +7,7 @@ import socket
 import struct
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator
+from heapq import nlargest
 from ipaddress import IPv6Address
 from pathlib import Path
 from time import monotonic
@@ -36,15 +37,29 @@ _TOP: Final = 10
 _MAPPED: Final = "0" * 16 + f"{struct.unpack('=I', bytes((0, 0, 255, 255)))[0]:08X}"
 
 
-class _Socket(NamedTuple):
-    """A row of the table; numbers are hexadecimal text, and are made numbers where needed."""
+_EMPTY: Final = "00000000:00000000"
 
-    port: int
+
+class _Socket(NamedTuple):
+    """A row of the table, as text: there may be very many, and few numbers of them matter."""
+
     remote: str
     state: str
-    unsent: int
-    unread: int
-    inode: str
+    queues: str
+    """Bytes not sent and not read, in hexadecimal."""
+    rest: str
+
+    @property
+    def unsent(self) -> int:
+        return 0 if self.queues == _EMPTY else int(self.queues[:8], 16)
+
+    @property
+    def unread(self) -> int:
+        return 0 if self.queues == _EMPTY else int(self.queues[9:], 16)
+
+    @property
+    def inode(self) -> str:
+        return self.rest.split(None, 5)[4]
 
 
 class KernelWatch:
@@ -66,15 +81,14 @@ class KernelWatch:
         net = self._root / "proc/net"
         if not (net / "tcp").exists():
             return None
-        sockets = list(_sockets(net))
-        listening = [each for each in sockets if each.state == _LISTEN]
-        numbers = self._wanted or {each.port for each in listening}
-        self._learn_owners({each.inode for each in listening if each.port in numbers})
-        by_port: dict[int, list[_Socket]] = defaultdict(list)
-        for each in sockets:
-            if each.port in numbers:
-                by_port[each.port].append(each)
-        ports = [self._port(number, by_port[number]) for number in numbers]
+        tables = _sockets(net)
+        listening = {
+            port: [each for each in sockets if each.state == _LISTEN]
+            for port, sockets in tables.items()
+        }
+        numbers = self._wanted or {port for port, found in listening.items() if found}
+        self._learn_owners({each.inode for port in numbers for each in listening.get(port, ())})
+        ports = [self._port(number, tables.get(number, [])) for number in numbers]
         ports.sort(key=lambda port: (-sum(port.states.values()), port.port))
         opens, drops = self._rates(net)
         return Kernel(ports, opens, drops)
@@ -83,15 +97,16 @@ class KernelWatch:
         listening = [each for each in sockets if each.state == _LISTEN]
         open_ones = [each for each in sockets if each.state in _STATES]
         peers = Counter(each.remote.removeprefix(_MAPPED).partition(":")[0] for each in open_ones)
-        slowest = sorted(open_ones, key=lambda each: each.unsent, reverse=True)[:_TOP]
+        behind = [each for each in open_ones if each.queues != _EMPTY]
+        slowest = nlargest(_TOP, behind, key=lambda each: each.unsent)
         return Port(
             port=number,
             owner=next((self._owners[each.inode] for each in listening), ""),
             states=dict(Counter(_STATES[each.state] for each in open_ones)),
             # Of a socket that listens, "unread" is what waits to be accepted.
             queue=sum(each.unread for each in listening),
-            unread=sum(each.unread for each in open_ones),
-            unsent=sum(each.unsent for each in open_ones),
+            unread=sum(each.unread for each in behind),
+            unsent=sum(each.unsent for each in behind),
             top_addresses=[Count(_address(peer), count) for peer, count in peers.most_common(_TOP)],
             slowest=[Count(_peer(each.remote), each.unsent) for each in slowest if each.unsent],
         )
@@ -116,18 +131,19 @@ class KernelWatch:
                     self._owners[inode] = name
 
 
-def _sockets(net: Path) -> Iterator[_Socket]:
+def _sockets(net: Path) -> dict[int, list[_Socket]]:
+    """All sockets by their port here."""
+    found: dict[str, list[_Socket]] = defaultdict(list)
     for name in ("tcp", "tcp6"):
         try:
             with (net / name).open() as table:
                 next(table, None)
                 for row in table:
-                    _, local, remote, state, queues, _, _, _, _, inode, *_ = row.split(None, 10)
-                    unsent, _, unread = queues.partition(":")
-                    port = int(local.rpartition(":")[2], 16)
-                    yield _Socket(port, remote, state, int(unsent, 16), int(unread, 16), inode)
-        except (OSError, ValueError):
+                    _, local, *columns = row.split(None, 5)
+                    found[local[-4:]].append(_Socket(*columns))
+        except (OSError, ValueError, TypeError):
             continue
+    return {int(port, 16): sockets for port, sockets in found.items()}
 
 
 def _counters(net: Path) -> Counter[str]:
