@@ -141,9 +141,12 @@ def _through(
     api = Admin(settings.admin, admin)
     if sys.stderr.isatty():
         print(f"holding a connection for {math.ceil(seconds)} s", file=sys.stderr)
-    return look_through(
-        url, hold=seconds, token=token, lookup=lambda identity: _address(api, identity)
-    )
+    try:
+        return look_through(
+            url, hold=seconds, token=token, lookup=lambda identity: _address(api, identity)
+        )
+    except KeyboardInterrupt:
+        raise TidegateError("--through: it was interrupted, and nothing was judged") from None
 
 
 def _address(api: Admin, identity: str) -> str | None:

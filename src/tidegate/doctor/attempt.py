@@ -24,6 +24,7 @@ __all__ = ["Attempt", "FailedError", "Target"]
 
 _SECONDS: Final = 10.0
 _CHUNK: Final = 65536
+_LONGEST: Final = 100  # of what a proxy says of itself
 # All of 127.0.0.0/8 is this machine, on Linux. An address of our own tells us from the proxy.
 _OWN_LOOPBACK: Final = "127.77.0.1"
 
@@ -122,8 +123,8 @@ class Attempt:
             self.close()
             raise
         self.status = response.status_code
-        self.server = response.headers.get("Server", "")
-        self.reason = response.headers.get("X-Rejection-Reason", "")
+        self.server = response.headers.get("Server", "")[:_LONGEST]
+        self.reason = response.headers.get("X-Rejection-Reason", "")[:_LONGEST]
         self.subprotocol = response.headers.get("Sec-WebSocket-Protocol", "")
 
     @property

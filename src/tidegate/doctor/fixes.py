@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 
 from tidegate.doctor.facts import Facts
 
-__all__ = ["Fix", "descriptors", "setting", "sudo", "sysctl"]
+__all__ = ["Fix", "descriptors", "place", "setting", "sudo", "sysctl"]
 
 _SYSCTL_FILE: Final = "/etc/sysctl.d/90-tidegate.conf"
 _ON_HOST: Final = "  # on the host"
@@ -21,6 +21,13 @@ class Fix(NamedTuple):
     """Lets it stay so, where the first lasts until a restart only."""
     instead: str = ""
     """Does it in another way, or for another program."""
+
+
+def place(facts: Facts) -> str:
+    """What limits the process, as the subject of a sentence."""
+    if facts.container:
+        return "The pod" if facts.container == "kubernetes" else "The container"
+    return facts.unit.name if facts.unit else "The control group"
 
 
 def sudo(facts: Facts) -> str:

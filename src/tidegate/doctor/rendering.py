@@ -12,7 +12,7 @@ from rich.text import Text
 from tidegate.doctor.checks import CHECKS
 from tidegate.doctor.facts import Facts, Through
 from tidegate.doctor.findings import Finding, Load, Severity
-from tidegate.units import duration, size
+from tidegate.text import clean, duration, size
 
 __all__ = ["as_json", "as_lines", "exit_code"]
 
@@ -150,6 +150,7 @@ def _wrapped(text: str, width: int, indent: str = "") -> Iterator[Text]:
 
 
 def _wrap(text: str, width: int, indent: str = "") -> list[str]:
+    # A process and a proxy name themselves.
     return textwrap.wrap(
-        text, width, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False
+        clean(text), width, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False
     )

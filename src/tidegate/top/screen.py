@@ -9,9 +9,9 @@ from typing import Final
 from rich.cells import set_cell_size
 from rich.text import Text
 
+from tidegate.text import clean, duration, size
 from tidegate.top.sample import Count, Kernel, Port, Row, Sample, Server
 from tidegate.top.session import Session
-from tidegate.units import duration, size
 
 __all__ = ["draw"]
 
@@ -43,7 +43,7 @@ def draw(
     if sample.kernel is not None:
         lines += _kernel(sample.kernel, width, sample.server is None)
     for each in sample.unseen:
-        wrapped = textwrap.wrap(f"Not seen: {_clean(each)}", width, break_on_hyphens=False)
+        wrapped = textwrap.wrap(f"Not seen: {clean(each)}", width, break_on_hyphens=False)
         lines += [Text(line, style="yellow") for line in wrapped]
     if sample.server is not None:
         lines += _counts(sample.server, width)
@@ -131,7 +131,7 @@ def _port(port: Port) -> tuple[str, ...]:
     closing += states.get("fin-wait-1", 0) + states.get("fin-wait-2", 0)
     return (
         str(port.port),
-        _clean(port.owner) or "-",
+        clean(port.owner) or "-",
         f"{states.get('estab', 0):,}",
         f"{states.get('syn-recv', 0):,}",
         f"{states.get('time-wait', 0):,}",
@@ -173,7 +173,7 @@ def _column(table: _Table, width: int) -> list[str]:
     lines = [title]
     for each in counts[:_COUNTS]:
         number = size(each.count) if shape == "bytes" else shape.format(each.count)
-        name = set_cell_size(_clean(each.name), max(1, width - len(number) - 1))
+        name = set_cell_size(clean(each.name), max(1, width - len(number) - 1))
         lines.append(f"{name} {number}")
     return lines
 
@@ -185,7 +185,7 @@ def _rows(server: Server, width: int, session: Session | None, most: int | None)
     yield Text()
     sort = "" if session is None else f" by {session.sort}"
     found = f", {session.filter}" if session is not None and session.filter else ""
-    yield Text(f"CONNECTIONS{sort}{_clean(found)}", style="bold")
+    yield Text(f"CONNECTIONS{sort}{clean(found)}", style="bold")
     names = max(8, (width - 38) // 2)
     widths = (13, names, max(8, width - 37 - names), -8, -8, -9)
     yield _line(("ID", "USER", "ADDRESS", "AGE", "IDLE", "UNSENT"), widths, "bold")
@@ -199,8 +199,8 @@ def _rows(server: Server, width: int, session: Session | None, most: int | None)
 def _row(row: Row) -> tuple[str, ...]:
     return (
         row.id,
-        "-" if row.user is None else _clean(row.user),
-        _clean(row.address),
+        "-" if row.user is None else clean(row.user),
+        clean(row.address),
         duration(row.age),
         duration(row.idle),
         size(row.buffered),
@@ -209,13 +209,13 @@ def _row(row: Row) -> tuple[str, ...]:
 
 def _bottom(session: Session) -> list[Text]:
     if session.question:
-        choices = [Text(_clean(kick.text), style="bold red") for kick in session.question]
+        choices = [Text(clean(kick.text), style="bold red") for kick in session.question]
         return [Text("Close which? Any other key closes nothing.", style="bold"), *choices]
     if session.typing is not None:
         hint = "text, user=, ip= or room=; Enter"
-        lines = [Text(f"Filter ({hint}): {_clean(session.typing)}_", style="bold")]
-        return [*lines, Text(_clean(session.message), style="red")] if session.message else lines
-    return [Text(_clean(session.message) or _KEYS, style="dim")]
+        lines = [Text(f"Filter ({hint}): {clean(session.typing)}_", style="bold")]
+        return [*lines, Text(clean(session.message), style="red")] if session.message else lines
+    return [Text(clean(session.message) or _KEYS, style="dim")]
 
 
 def _line(cells: Sequence[str], widths: Sequence[int], style: str = "") -> Text:
@@ -244,8 +244,3 @@ def _time(seconds: float | None) -> str:
     if seconds is None:
         return "-"
     return f"{1000 * seconds:.3g} ms" if seconds < 1 else duration(seconds)
-
-
-def _clean(text: str) -> str:
-    """What peers name themselves must not steer the terminal."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text)

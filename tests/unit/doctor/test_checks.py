@@ -30,7 +30,7 @@ URL = "ws://127.0.0.1/ws"
 
 
 def running(**changes: Any) -> Process:
-    return Process(pid=7, name="nginx", **{"soft": 65_536, "hard": 65_536, "used": 9, **changes})
+    return Process(pid=7, name="node", **{"soft": 65_536, "hard": 65_536, "used": 9, **changes})
 
 
 def proxy(**changes: Any) -> Through:
@@ -262,6 +262,14 @@ def test_a_running_process_is_fixed_by_its_id_and_a_service_by_a_drop_in() -> No
     assert finding.fix == "prlimit --pid 7 --nofile=16384:16384"
     assert "LimitNOFILE=16384" in finding.keep
     assert finding.keep.endswith("systemctl restart nginx.service")
+
+
+def test_a_proxy_needs_two_descriptors_for_each_client() -> None:
+    proxies = machine("debian", process=Process(pid=7, name="nginx", soft=1032, hard=1032))
+    assert CHECKS["descriptors"](proxies, Load(500)) is None
+    finding = fix("descriptors", proxies, Load(501))
+    assert "500 of 501 connections fit" in finding.title
+    assert finding.why.startswith("A proxy has two connections for each client")
 
 
 def test_a_soft_limit_is_raised_without_root_as_far_as_the_hard_one() -> None:

@@ -8,11 +8,11 @@ from rich.text import Text
 from tests.support.machines import machine
 from tests.unit.doctor.test_checks import proxy
 from tidegate.doctor.checks import CHECKS, examine
-from tidegate.doctor.facts import Facts, dump, load
+from tidegate.doctor.facts import Facts, Process, dump, load
 from tidegate.doctor.findings import Finding, Load, Severity
 from tidegate.doctor.rendering import as_json, as_lines
 from tidegate.errors import UsageError
-from tidegate.units import duration, size
+from tidegate.text import duration, size
 
 
 def shown(facts: Facts, width: int = 60) -> list[str]:
@@ -60,6 +60,15 @@ def test_what_could_not_be_seen_is_told() -> None:
     lines = shown(machine("tuned", unseen=("descriptors of process 1: Permission denied",)))
     assert "Not seen" in lines
     assert "  descriptors of process 1: Permission denied" in lines
+
+
+def test_a_process_and_a_proxy_do_not_steer_the_terminal() -> None:
+    facts = machine(
+        "debian",
+        process=Process(pid=7, name="\x1b[2J", soft=9, hard=9),
+        through=proxy(server="\x1b]0;me\x07", page_status=403, page_reason="origin"),
+    )
+    assert not {"\x1b", "\x07"} & set("".join(shown(facts)))
 
 
 def test_the_severity_has_a_colour() -> None:

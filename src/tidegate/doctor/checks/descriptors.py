@@ -15,6 +15,7 @@ _OWN: Final = 32  # listeners, the poller, logs
 _FULL: Final = 0.95
 _NEARLY_FULL: Final = 0.8
 _OURS: Final = "tidegate"
+_PROXIES: Final = ("caddy", "envoy", "haproxy", "nginx", "traefik")
 
 
 def descriptors(facts: Facts, load: Load) -> Finding | None:
@@ -22,16 +23,17 @@ def descriptors(facts: Facts, load: Load) -> Finding | None:
 
     Looks at the process of `--pid`, or else at the service `tidegate.service`, or else at what a
     server would get that is started from here: Tidegate raises its soft limit to the hard one
-    (`ulimit -Hn`), other servers may not. Tidegate keeps a
+    (`ulimit -Hn`), other servers may not. A proxy needs two for each client. Tidegate keeps a
     [share](../guide/operations.md#file-descriptors) for attempts and the admin listener. In a
     container the limit is the engine's `--ulimit nofile`; pods inherit that of containerd.
     """
     process, unit = facts.process, facts.unit
     if process is None:
         return None
-    ours = True
+    each, ours = 1, True
     if process.pid is not None:
         limit, ours = process.soft, process.name == _OURS
+        each = 2 if process.name in _PROXIES else 1
         subject = f"Process {process.pid} ({process.name})"
     elif unit is not None:
         limit, subject = unit.hard, unit.name
@@ -39,17 +41,21 @@ def descriptors(facts: Facts, load: Load) -> Finding | None:
         limit, subject = process.hard, "A server that is started here"
     if limit is None:
         return None
-    fit = fitting(limit) if ours else limit - _OWN
+    fit = fitting(limit) if ours else (limit - _OWN) // each
     if fit >= load.connections:
         return None
-    wanted = needed(load.connections)
+    why = (
+        "A proxy has two connections for each client, and each is a file descriptor. "
+        if each > 1
+        else "Each connection is a file descriptor. "
+    )
     return Finding(
         Severity.ERROR,
         f"{subject} may have {limit:,} descriptors: {max(0, fit):,} of {load.connections:,} "
         f"connections fit",
-        "Each connection is a file descriptor. When they are used up, new clients are refused, "
-        "and a program that does not expect it stops accepting (EMFILE).",
-        *fixes.descriptors(facts, wanted),
+        f"{why}When they are used up, new clients are refused, and a program that does not expect "
+        f"it stops accepting (EMFILE).",
+        *fixes.descriptors(facts, needed(each * load.connections)),
     )
 
 

@@ -7,7 +7,7 @@ from typing import Final
 from tidegate.doctor import fixes
 from tidegate.doctor.facts import Facts
 from tidegate.doctor.findings import Check, Finding, Load, Severity
-from tidegate.units import duration
+from tidegate.text import duration
 
 __all__ = ["CHECKS"]
 

@@ -8,7 +8,7 @@ from tidegate.doctor import fixes
 from tidegate.doctor.facts import Facts
 from tidegate.doctor.findings import PROCESS, Check, Finding, Load, Severity
 from tidegate.doctor.fixes import Fix
-from tidegate.units import size
+from tidegate.text import size
 
 __all__ = ["CHECKS"]
 
@@ -71,7 +71,7 @@ def memory_limit(facts: Facts, load: Load) -> Finding | None:  # noqa: ARG001
     killed = f", and {group.kills:,} processes were killed" if group.kills else ""
     return Finding(
         Severity.ERROR if share >= _FULL else Severity.WARNING,
-        f"{_place(facts)} has used {size(group.memory_used or 0)} of {size(group.memory or 0)}"
+        f"{fixes.place(facts)} has used {size(group.memory_used or 0)} of {size(group.memory or 0)}"
         f"{killed}",
         "At the limit the kernel kills a process, and all its clients come back at once.",
         *_more(facts, 2 * (group.memory or 0)),
@@ -130,14 +130,8 @@ def _left(facts: Facts) -> tuple[int | None, str]:
     if group.memory is not None:
         limited = group.memory - (group.memory_used or 0) + own
         if machine is None or limited < machine:
-            return min(limited, group.memory), _place(facts).lower()
+            return min(limited, group.memory), fixes.place(facts).replace("The ", "the ")
     return machine, "the machine"
-
-
-def _place(facts: Facts) -> str:
-    if facts.container:
-        return "The pod" if facts.container == "kubernetes" else "The container"
-    return "The control group"
 
 
 def _more(facts: Facts, wanted: int, fit: int | None = None) -> Fix:

@@ -31,7 +31,7 @@ def cpu_throttled(facts: Facts, load: Load) -> Finding | None:  # noqa: ARG001
         return None
     return Finding(
         Severity.ERROR if share >= _MUCH else Severity.WARNING,
-        f"It stood still in {share:.0%} of its periods, because of a limit of "
+        f"{fixes.place(facts)} stood still in {share:.0%} of its periods, because of a limit of "
         f"{group.cpus or 0:g} CPUs",
         "For up to 100 ms nobody gets anything: accepts, messages and heartbeats wait.",
         *_more_processor(facts, max(2.0, 2 * (group.cpus or 1.0))),
@@ -49,7 +49,7 @@ def cpu_limit(facts: Facts, load: Load) -> Finding | None:  # noqa: ARG001
         return None
     return Finding(
         Severity.WARNING,
-        f"It may have {cpus:g} of a processor",
+        f"{fixes.place(facts)} may have {cpus:g} of a processor",
         f"A busy event loop stands still for {100 * (1 - cpus):.0f} of every 100 ms.",
         *_more_processor(facts, 1.0),
     )

@@ -9,7 +9,7 @@ from tidegate.doctor import fixes
 from tidegate.doctor.facts import Facts, Through
 from tidegate.doctor.findings import Check, Finding, Load, Severity
 from tidegate.doctor.fixes import Fix
-from tidegate.units import duration
+from tidegate.text import duration
 
 __all__ = ["CHECKS"]
 

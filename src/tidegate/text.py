@@ -1,8 +1,13 @@
-"""Bytes and seconds for people."""
+"""Bytes, seconds and names, as people read them in a terminal."""
 
 from __future__ import annotations
 
-__all__ = ["duration", "size"]
+__all__ = ["clean", "duration", "size"]
+
+
+def clean(text: str) -> str:
+    """Return a text of somebody else without what would steer the terminal."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def size(count: float) -> str:
