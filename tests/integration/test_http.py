@@ -203,6 +203,8 @@ def test_a_connection_serves_many_requests_and_a_websocket_at_last(site: Site) -
         client.open(path="/ws")
         client.send_frame(TEXT, "one")
         assert client.message() == "one"
+    with site.raw().open(path="/client") as client:
+        assert json.loads(client.message()) == list(client.sock.getsockname())
 
 
 def test_pipelined_requests_are_answered_in_order(site: Site) -> None:

@@ -191,6 +191,12 @@ async def raises_late() -> StreamingResponse:
     return StreamingResponse(pieces())
 
 
+@app.websocket("/client")
+async def client(websocket: WebSocket) -> None:
+    await websocket.accept()
+    await websocket.send_json(websocket.scope["client"])
+
+
 @app.websocket("/ws")
 async def echo(websocket: WebSocket) -> None:
     await websocket.accept()

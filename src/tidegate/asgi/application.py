@@ -50,8 +50,7 @@ class AsgiApplication(Application[Connection]):
         zone: Callable[[], str],
     ) -> None:
         self._app = app
-        self._http = http
-        self.http_protocol = http.protocol
+        self.http_server: Http = http
         self._root_path = root_path
         self._state = state
         self._server = server
@@ -101,13 +100,13 @@ class AsgiApplication(Application[Connection]):
 
     def stopping(self) -> None:
         """End HTTP connections too."""
-        self._http.stop()
+        self.http_server.stop()
 
     @property
     def tasks(self) -> set[asyncio.Task[None]]:
         """All that the application is at work on."""
         own = {session.task for session in self._sessions if session.task is not None}
-        return own | self._http.tasks
+        return own | self.http_server.tasks
 
     def _give_up(self, session: Session) -> None:
         if session.task is not None and not session.task.done():

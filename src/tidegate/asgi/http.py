@@ -56,6 +56,11 @@ class Http:
         )
         return made
 
+    def idle(self, protocol: Any, /) -> bool:
+        """Whether a connection has no request under way."""
+        cycle = protocol.cycle
+        return cycle is None or cycle.response_complete
+
     def start(self) -> None:
         """Keep the `Date` header up to date (RFC 9110 6.6.1), once a second."""
         headers = list(self._config.encoded_headers)

@@ -28,7 +28,7 @@ def websocket_scope(
 ) -> dict[str, Any]:
     """Return the scope of an attempt that was admitted.
 
-    The client's port is 0: only its address is known behind a proxy.
+    The client's port is 0 behind a proxy, where only its address is known.
     """
     offered = request.headers.get("sec-websocket-protocol", "")
     return {
@@ -37,7 +37,7 @@ def websocket_scope(
         "http_version": "1.1",
         "scheme": "wss" if secure else "ws",
         "server": server,
-        "client": (lease.address, 0),
+        "client": (lease.address, request.port),
         "root_path": root_path,
         "path": root_path + unquote(request.path),
         "raw_path": (root_path + request.path).encode("latin-1"),

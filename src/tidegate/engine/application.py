@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from tidegate.engine.door import Grant
     from tidegate.wire.handshake import Request
 
-__all__ = ["BLOCKED_SECONDS", "Accepted", "Application", "Host", "Negotiation"]
+__all__ = ["BLOCKED_SECONDS", "Accepted", "Application", "Host", "HttpServer", "Negotiation"]
 
 BLOCKED_SECONDS = 0.1
 """What takes a plain method so long is told by `Application.blocked`: people notice it."""
@@ -59,6 +59,16 @@ class Negotiation(Protocol):
         """The client has left, or nobody waits any longer."""
 
 
+class HttpServer(Protocol):
+    """What serves connections that ask for no WebSocket."""
+
+    def protocol(self) -> asyncio.Protocol:
+        """Return what serves a new connection."""
+
+    def idle(self, protocol: Any, /) -> bool:
+        """Whether a connection has no request under way, by its protocol."""
+
+
 class Application(Generic[C]):
     """Speaks a protocol over the connections of one node. Inherit from it; override what you use.
 
@@ -82,8 +92,8 @@ class Application(Generic[C]):
     not, it goes on, and the messages that the client sent before are handled too."""
     max_message: int | None = None
     """The largest message in bytes that is read; None for `messages.max_size`."""
-    http_protocol: Callable[[], asyncio.Protocol] | None = None
-    """Makes what serves a connection that asks for no WebSocket; None where `respond` will do."""
+    http_server: HttpServer | None = None
+    """Serves connections that ask for no WebSocket; None where `respond` will do."""
     negotiates: bool = False
     """Whether `negotiate` is asked about every attempt that the gate admits."""
 

@@ -78,7 +78,10 @@ class Door(Protocol):
         """
 
     def crowded(self, peer: str, /) -> bytes:
-        """Return the response to one more unfinished attempt of an address that has too many."""
+        """Return the response to an address that has too many of what is no WebSocket yet.
+
+        These are attempts that are not finished, and HTTP connections.
+        """
 
     def failed(self, error: Exception, /) -> bytes:
         """Return the response when a decision raised; no lease may be held then."""

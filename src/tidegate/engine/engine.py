@@ -26,6 +26,7 @@ from tidegate.engine.listener import Listener
 from tidegate.engine.poller import make_poller
 from tidegate.engine.shared import Shared
 from tidegate.engine.stream import Stream
+from tidegate.engine.streams import Streams
 from tidegate.engine.tasks import Tasks
 from tidegate.engine.tls import server_context
 from tidegate.engine.unfinished import Unfinished
@@ -83,6 +84,7 @@ class Engine:
             Rates(settings.messages, settings.limits.rooms_per_connection),
             Unfinished(shares.openings, settings.limits),
             Lingerers(Unfinished(shares.lingering, settings.limits)),
+            Streams(shares.connections, settings.limits),
             Tasks(),
             tls,
         )
@@ -125,6 +127,7 @@ class Engine:
         shares = shared.shares = Shares.of(descriptors)
         shared.unfinished.share(shares.openings, limits)
         shared.lingerers.unfinished.share(shares.lingering, limits)
+        shared.streams.share(shares.connections, limits)
         shared.application = application
         shared.host = host
         shared.door = door

@@ -18,6 +18,7 @@ from tidegate.engine.door import Grant
 from tidegate.engine.endpoints import DEFERRED_SECONDS, bound_kernel
 from tidegate.engine.poller import READ, Entry
 from tidegate.engine.reserve import Reserve
+from tidegate.engine.sockets import peer_port
 from tidegate.engine.stream import Stream
 from tidegate.engine.waiting import Waiting
 from tidegate.wire.handshake import (
@@ -71,7 +72,8 @@ class Listener(Entry):
         self.door = shared.door
         self.tls: ssl.SSLContext | None = shared.tls
         self._poller = shared.poller
-        self._http = shared.application.http_protocol
+        self._http = shared.application.http_server
+        self._negotiates = shared.application.negotiates
         self.proxy_protocol = proxy_protocol
         self._endpoint = endpoint
         sock = self._sock = endpoint.sock
@@ -225,6 +227,7 @@ class Listener(Entry):
         else:
             sock = socket.socket(self._family, socket.SOCK_STREAM, 0, fileno=fd)
             self._reserve.answer(sock, peer)
+            self.shared.streams.make_room()
         return True
 
     def _read(self, fd: int, peer: str, arrived: float) -> None:
@@ -280,8 +283,17 @@ class Listener(Entry):
             self._serve_http(sock, peer, data)
 
     def _serve_http(self, sock: Socket, peer: str, data: bytes) -> None:
-        assert self._http is not None
-        Stream(self.shared, self, sock, peer, self._http()).begin(data)
+        shared, http = self.shared, self._http
+        assert http is not None
+        address = self.counted(peer)
+        if shared.streams.full(address):
+            self.refuse(sock, self.door.crowded(peer), peer)
+        elif sock.fileno() >= self._for_connections and self._no_descriptor(sock):
+            self.refuse(sock, self.door.no_descriptor(None, peer), peer)
+        else:
+            stream = Stream(shared, self, sock, peer, http)
+            shared.streams.add(stream, address)
+            stream.begin(data)
 
     def counted(self, peer: str) -> str | None:
         """What a peer is counted under; None for a proxy, whose clients are counted."""
@@ -305,6 +317,8 @@ class Listener(Entry):
                 else:
                     answer = undecided.refuse(SERVER_LIMIT)
             elif undecided is None:
+                if self._negotiates and not self.door.trusts(peer):
+                    request.port = peer_port(sock, peer)
                 answer = self.door.decide(request, peer, now)
             else:
                 answer = undecided.decide(now)
@@ -322,7 +336,7 @@ class Listener(Entry):
     def _no_descriptor(self, sock: Socket) -> bool:
         """Whether connections have all descriptors that they may have. Attempts hold some too."""
         attempts = len(self.shared.openings) + len(self.shared.lingerers)
-        if sock.fileno() - attempts < self._for_connections:
+        if sock.fileno() - attempts < self._for_connections or self.shared.streams.make_room():
             return False
         self._reserve.warn()
         return True

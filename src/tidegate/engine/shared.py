@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from tidegate.engine.fanout import Fanout
     from tidegate.engine.lingering import Lingerers
     from tidegate.engine.poller import Poller
+    from tidegate.engine.streams import Streams
     from tidegate.engine.tasks import Tasks
     from tidegate.engine.unfinished import Unfinished
 
@@ -81,6 +82,7 @@ class Shared:
         "shares",
         "slow",
         "stats",
+        "streams",
         "tasks",
         "tls",
         "unfinished",
@@ -108,6 +110,7 @@ class Shared:
         rates: Rates,
         unfinished: Unfinished,
         lingerers: Lingerers,
+        streams: Streams,
         tasks: Tasks,
         tls: ssl.SSLContext | None,
     ) -> None:
@@ -122,6 +125,7 @@ class Shared:
         self.unfinished = unfinished
         """Counts and bounds of `openings`."""
         self.lingerers = lingerers
+        self.streams = streams
         self.later = Later(poller)
         self.tasks = tasks
         self.tls = tls
@@ -167,6 +171,7 @@ class Shared:
         """Take over the settings that can change."""
         self.unfinished.apply(settings.limits)
         self.lingerers.unfinished.apply(settings.limits)
+        self.streams.apply(settings.limits)
         self.outbox = settings.outbox
         self.buffers.apply(settings.most_kept)
         self.close_timeout = settings.server.close_timeout

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any, Protocol
 
+from tidegate.addresses import counted
 from tidegate.engine.outbox import Sink
 from tidegate.engine.poller import Source
 
-__all__ = ["Socket"]
+__all__ = ["Socket", "peer_port"]
 
 
 class Socket(Sink, Source, Protocol):
@@ -27,3 +29,12 @@ class Socket(Sink, Source, Protocol):
 
     def close(self) -> None:
         """Close the descriptor."""
+
+
+def peer_port(sock: Socket, peer: str) -> int:
+    """Return the port of a peer; 0 behind a PROXY header, whose address is not the connection's."""
+    with contextlib.suppress(OSError):
+        own = sock.getpeername()
+        if isinstance(own, tuple) and counted(own[0]) == peer:
+            return int(own[1])
+    return 0

@@ -13,13 +13,14 @@ import socket
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from tidegate.addresses import counted
 from tidegate.engine.poller import READ, WRITE, Entry
+from tidegate.engine.sockets import peer_port
 from tidegate.wire.handshake import HandshakeError, parse_request
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from tidegate.engine.application import HttpServer
     from tidegate.engine.parked import Parking
     from tidegate.engine.shared import Shared
     from tidegate.engine.sockets import Socket
@@ -36,13 +37,14 @@ class Stream(Entry, asyncio.Transport):
     Args:
         listener: takes the connection back when it becomes an attempt.
         peer: the address of the client, behind a PROXY header too.
-        protocol: what serves HTTP on it.
+        http: serves it.
     """
 
     __slots__ = (
         "_buffered",
         "_closing",
         "_high",
+        "_http",
         "_listener",
         "_low",
         "_paused",
@@ -61,14 +63,15 @@ class Stream(Entry, asyncio.Transport):
         listener: Parking,
         sock: Socket,
         peer: str,
-        protocol: asyncio.Protocol,
+        http: HttpServer,
     ) -> None:
         super().__init__()
         self._shared = shared
         self._listener = listener
         self._sock = sock
         self._peer = peer
-        self._protocol: Any = protocol
+        self._http = http
+        self._protocol: Any = http.protocol()
         self._waiting: deque[bytes] = deque()
         self._buffered = 0
         self._high, self._low = _HIGH, _LOW
@@ -233,19 +236,12 @@ class Stream(Entry, asyncio.Transport):
         The port of the client is 0 behind a PROXY header, which is not the connection's own.
         """
         if name == "peername":
-            return self._peer, self._port()
+            return self._peer, peer_port(self._sock, self._peer)
         if name == "sockname":
             return self._listener.address
         if name == "sslcontext":
             return self._shared.tls or default
         return default
-
-    def _port(self) -> int:
-        with contextlib.suppress(OSError):
-            own = self._sock.getpeername()
-            if isinstance(own, tuple) and counted(own[0]) == self._peer:
-                return int(own[1])
-        return 0
 
     # What is ours.
 
@@ -261,6 +257,11 @@ class Stream(Entry, asyncio.Transport):
         assert request is not None
         self._release()
         self._listener.ask(self._sock, self._peer, request, self._shared.poller.now)
+
+    @property
+    def idle(self) -> bool:
+        """Whether it has no request under way, so that it can make room for another."""
+        return self._protocol is not None and not self._closing and self._http.idle(self._protocol)
 
     @property
     def kept(self) -> float:
@@ -282,6 +283,7 @@ class Stream(Entry, asyncio.Transport):
         """Leave the socket to others."""
         self._protocol = None
         self._closing = True
+        self._shared.streams.remove(self)
         self._shared.poller.release(self._sock.fileno())
 
     def _read_on(self) -> None:
@@ -335,6 +337,7 @@ class Stream(Entry, asyncio.Transport):
         self._closing = True
         self._waiting.clear()
         self._keep(0)
+        self._shared.streams.remove(self)
         self._shared.closing.discard(self)
         self._shared.poller.forget(self._sock.fileno())
         with contextlib.suppress(OSError):

@@ -187,8 +187,8 @@ class GateDoor:
         return self._no_descriptor if request is None else self._turned_away(request, SERVER_LIMIT)
 
     def crowded(self, peer: str, /) -> bytes:
-        """Return the refusal of one more unfinished attempt of an address that has too many."""
-        self._note(IP_LIMIT, peer, detail="too many attempts that are not finished")
+        """Return the refusal of an address that has too many of what is no WebSocket yet."""
+        self._note(IP_LIMIT, peer, detail="too many attempts that are not finished, or HTTP")
         return self._crowded
 
     def failed(self, error: Exception, /) -> bytes:

@@ -134,11 +134,11 @@ def render_text(_logger: object, _name: str, event: MutableMapping[str, Any]) ->
     """
     time = event.pop("timestamp", "")
     level = event.pop("level", "info")
-    text = str(event.pop("event", ""))
+    text = str(event.pop("event", "")).rstrip("\n")  # uvicorn ends some with one
     trace = event.pop("exception", None)
     if trace is None and text.startswith(_TRACEBACK):
         # Starlette says so why an application did not start.
-        text, trace = "the application failed", text.rstrip("\n")
+        text, trace = "the application failed", text
     text = _escape(text)
     pairs = "".join(f" {key}={_value(value)}" for key, value in event.items())
     line = f"{time[:19]}Z {level:<8}{text}{pairs}"

@@ -93,7 +93,7 @@ class Request:
     Latin-1 values; fields that came more than once are joined with ", ", cookies with "; ". `rest`
     holds the bytes that followed the head. `fields` are the header fields as they came, in their
     order. `minor` is the minor version of HTTP/1; a request of HTTP/1.0 may have no Host, which is
-    empty then.
+    empty then. `port` is the peer's, where somebody wants to know; 0 for unknown.
     """
 
     method: str
@@ -103,6 +103,7 @@ class Request:
     rest: bytes
     fields: Sequence[tuple[bytes, bytes]] = field(default=(), compare=False)
     minor: int = 1
+    port: int = 0
 
 
 class Upgrade(NamedTuple):

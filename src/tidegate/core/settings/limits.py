@@ -27,6 +27,13 @@ class LimitsSettings(Section):
     section: ClassVar[str] = "limits"
     connections: int = setting(10_000, "Connections on this server.", low=0, high=_MOST, live=True)
     per_ip: int = setting(100, "Connections from one address.", low=0, high=_MOST, live=True)
+    http_per_ip: int = setting(
+        1000,
+        "HTTP connections from one address to an application (tidegate run).",
+        low=0,
+        high=_MOST,
+        live=True,
+    )
     ipv6_prefix: int = setting(
         64,
         "Bits of the IPv6 networks that count as one address; 128 to count each address by itself.",

@@ -198,7 +198,7 @@ def test_only_keeps_what_is_named() -> None:
 
 
 LIVE = {
-    "limits": "connections per_ip per_user per_room rooms_per_connection",
+    "limits": "connections per_ip http_per_ip per_user per_room rooms_per_connection",
     "tiers.*": "per_user connections reserved",
     "pacing": "rate burst",
     "waiting_room": "size max_wait",
