@@ -9,13 +9,12 @@ counted.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from tidegate.addresses import network
 
 if TYPE_CHECKING:
     from tidegate.core.settings import LimitsSettings
-    from tidegate.engine.stream import Stream
 
 __all__ = ["Streams"]
 
@@ -23,6 +22,17 @@ _PART: Final = 3
 _LEAST_OF_ONE: Final = 4
 _LOOKS: Final = 64  # when some have to make room
 _ENDED_PART: Final = 8
+
+
+class HttpConnection(Protocol):
+    """What is counted: a `Stream`."""
+
+    @property
+    def idle(self) -> bool:
+        """Whether it has no request under way."""
+
+    def abort(self) -> None:
+        """End it."""
 
 
 class Streams:
@@ -35,7 +45,7 @@ class Streams:
 
     def __init__(self, most: int, limits: LimitsSettings) -> None:
         self._counts: dict[str, int] = {}  # by address, and IPv6 by network
-        self._keys: dict[Stream, str] = {}
+        self._keys: dict[HttpConnection, str] = {}
         self.share(most, limits)
 
     def share(self, most: int, limits: LimitsSettings) -> None:
@@ -52,14 +62,14 @@ class Streams:
         """Whether an address has as many as it may have; None is a trusted proxy's. HOT."""
         return address is not None and self._counts.get(self._key(address), 0) >= self.of_one
 
-    def add(self, stream: Stream, address: str | None) -> None:
+    def add(self, stream: HttpConnection, address: str | None) -> None:
         """Count one more. HOT."""
         key = "" if address is None else self._key(address)
         self._keys[stream] = key
         if key:
             self._counts[key] = self._counts.get(key, 0) + 1
 
-    def remove(self, stream: Stream) -> None:
+    def remove(self, stream: HttpConnection) -> None:
         """One has ended, or has become something else; twice does nothing. HOT."""
         key = self._keys.pop(stream, "")
         if key:
