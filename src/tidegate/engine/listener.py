@@ -227,7 +227,6 @@ class Listener(Entry):
         else:
             sock = socket.socket(self._family, socket.SOCK_STREAM, 0, fileno=fd)
             self._reserve.answer(sock, peer)
-            self.shared.streams.make_room()
         return True
 
     def _read(self, fd: int, peer: str, arrived: float) -> None:
@@ -288,7 +287,7 @@ class Listener(Entry):
         address = self.counted(peer)
         if shared.streams.full(address):
             self.refuse(sock, self.door.crowded(peer), peer)
-        elif sock.fileno() >= self._for_connections and self._no_descriptor(sock):
+        elif sock.fileno() >= self._for_connections and self._reserve.is_needed(sock):
             self.refuse(sock, self.door.no_descriptor(None, peer), peer)
         else:
             stream = Stream(shared, self, sock, peer, http)
@@ -311,7 +310,7 @@ class Listener(Entry):
         now = self._poller.now
         answer: Grant | bytes | Undecided
         try:
-            if sock.fileno() >= self._for_connections and self._no_descriptor(sock):
+            if sock.fileno() >= self._for_connections and self._reserve.is_needed(sock):
                 if undecided is None:
                     answer = self.door.no_descriptor(request, peer)
                 else:
@@ -332,14 +331,6 @@ class Listener(Entry):
             refusal = self._waiting.park(sock, peer, request, arrived, answer)
             if refusal is not None:
                 self._refused.append((sock, refusal, peer))
-
-    def _no_descriptor(self, sock: Socket) -> bool:
-        """Whether connections have all descriptors that they may have. Attempts hold some too."""
-        attempts = len(self.shared.openings) + len(self.shared.lingerers)
-        if sock.fileno() - attempts < self._for_connections or self.shared.streams.make_room():
-            return False
-        self._reserve.warn()
-        return True
 
     def _open(self, sock: Socket, request: Request, grant: Grant, arrived: float) -> None:
         shared = self.shared

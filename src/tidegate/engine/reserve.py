@@ -12,6 +12,7 @@ from tidegate.wire.handshake import MAX_HEAD_BYTES, HandshakeError, parse_reques
 
 if TYPE_CHECKING:
     from tidegate.engine.shared import Shared
+    from tidegate.engine.sockets import Socket
 
 __all__ = ["Reserve"]
 
@@ -39,6 +40,15 @@ class Reserve:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+    def is_needed(self, sock: Socket) -> bool:
+        """Whether connections have all descriptors that they may have. Attempts hold some too."""
+        shared = self._shared
+        attempts = len(shared.openings) + len(shared.lingerers)
+        if sock.fileno() - attempts < shared.shares.connections or shared.streams.make_room():
+            return False
+        self.warn()
+        return True
 
     def warn(self) -> None:
         """Tell the operator that connections have no descriptors left."""
@@ -68,6 +78,7 @@ class Reserve:
         # What accept() says of a peer of a Unix socket is a path, and mostly empty.
         address = counted(peer[0]) if isinstance(peer, tuple) else UNIX_PEER
         self.warn()
+        shared.streams.make_room()
         with sock:
             sock.setblocking(False)
             # It cannot linger: what is there is read, so that closing sends no reset over it.
