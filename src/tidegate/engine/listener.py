@@ -73,7 +73,6 @@ class Listener(Entry):
         self.tls: ssl.SSLContext | None = shared.tls
         self._poller = shared.poller
         self._http = shared.application.http_server
-        self._negotiates = shared.application.negotiates
         self.proxy_protocol = proxy_protocol
         self._endpoint = endpoint
         sock = self._sock = endpoint.sock
@@ -282,17 +281,13 @@ class Listener(Entry):
             self._serve_http(sock, peer, data)
 
     def _serve_http(self, sock: Socket, peer: str, data: bytes) -> None:
-        shared, http = self.shared, self._http
-        assert http is not None
-        address = self.counted(peer)
-        if shared.streams.full(address):
+        assert self._http is not None
+        if self.shared.streams.full(self.counted(peer)):
             self.refuse(sock, self.door.crowded(peer), peer)
         elif sock.fileno() >= self._for_connections and self._reserve.is_needed(sock):
             self.refuse(sock, self.door.no_descriptor(None, peer), peer)
         else:
-            stream = Stream(shared, self, sock, peer, http)
-            shared.streams.add(stream, address)
-            stream.begin(data)
+            Stream(self.shared, self, sock, peer, self._http).begin(data)
 
     def counted(self, peer: str) -> str | None:
         """What a peer is counted under; None for a proxy, whose clients are counted."""
@@ -316,7 +311,7 @@ class Listener(Entry):
                 else:
                     answer = undecided.refuse(SERVER_LIMIT)
             elif undecided is None:
-                if self._negotiates and not self.door.trusts(peer):
+                if self.shared.application.negotiates and not self.door.trusts(peer):
                     request.port = peer_port(sock, peer)
                 answer = self.door.decide(request, peer, now)
             else:

@@ -82,6 +82,7 @@ class Stream(Entry, asyncio.Transport):
 
     def begin(self, data: bytes) -> None:
         """Watch the socket, and give the protocol what was read already."""
+        self._shared.streams.add(self, self._listener.counted(self._peer))
         self._shared.poller.register(self._sock.fileno(), self)
         self._protocol.connection_made(self)
         self._protocol.data_received(data)
