@@ -104,8 +104,10 @@ def unknown_variable(variable: str) -> str:
 def nearest(name: str, names: Iterable[str]) -> list[str]:
     """The names that may have been meant by one that does not exist, at most three."""
     names = list(names)
-    without_section = [known for known in names if known.endswith((f".{name}", f"_{name}"))]
-    return (without_section or difflib.get_close_matches(name, names, cutoff=0.7))[:3]
+    for without_section in (f".{name}", f"_{name}"):  # as settings and as variables have it
+        if found := [known for known in names if known.endswith(without_section)]:
+            return found[:3]
+    return difflib.get_close_matches(name, names, cutoff=0.7)[:3]
 
 
 def no_such(near: Iterable[str]) -> str:
