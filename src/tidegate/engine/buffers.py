@@ -108,10 +108,12 @@ class Buffers:
         holders = set(islice(chain(self.held, *self._others), _MOST_COMPARED))
         ended = 0
         for holder in nlargest(_ENDED_PER_STEP, holders, key=_kept_of):
-            if self.bytes <= enough or not holder.kept or monotonic() >= until:
+            if self.bytes <= enough or not holder.kept:
                 break
             holder.relieve()
             ended += 1
+            if monotonic() >= until:
+                break  # after one at least, whatever the look at all of them took
         if ended:
             self._relieved(ended)
             if self.bytes > enough and not self._asked:
