@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
+from websockets.sync.server import ServerConnection
+from websockets.sync.server import serve as other_server
 
 from tests.conftest import Start
+from tests.support.certificates import make_certificate
 from tests.support.net import free_port
 from tests.support.process import Process
 from tests.support.proxies import ADDRESS, HOST, UPGRADE, Tool, haproxy, nginx
@@ -22,16 +27,22 @@ TRUSTED = {"proxies": {"trusted": ["127.0.0.1"]}, "heartbeat": {"interval": 2.0}
 
 
 def through(
-    port: int, server: Process, *options: object, path: str = "/ws", hold: str = "4s"
+    port: int,
+    server: Process | None,
+    *options: object,
+    scheme: str = "ws",
+    hold: str = "4s",
+    **environment: str,
 ) -> tuple[set[str], dict[str, Any]]:
     """The ids of what is found about the proxy, and what was seen."""
     own = {key: value for key, value in os.environ.items() if not key.startswith("TIDEGATE_")}
-    url = f"ws://127.0.0.1:{port}{path}"
+    url = f"{scheme}://127.0.0.1:{port}/ws"
+    config = "/dev/null" if server is None else str(server.config)
     done = subprocess.run(
         [COMMAND, "doctor", "--json", "--through", url, "--hold", hold, *map(str, options)],
         capture_output=True,
         text=True,
-        env={**own, "TIDEGATE_CONFIG": str(server.config)},
+        env={**own, "TIDEGATE_CONFIG": config, **environment},
         timeout=90,
     )
     assert done.stderr == ""
@@ -149,3 +160,59 @@ def test_a_proxy_without_a_server_behind_it_and_no_proxy_at_all(
         ids, seen = through(free_port(), server)
         assert seen["error"] == "Connection refused"
     assert ids == {"through-connect"}
+
+
+def test_tls_is_looked_at_with_its_certificate(serve: Start, tmp_path: Path) -> None:
+    certificate, key = make_certificate(tmp_path)
+    server = serve({**TRUSTED, "tls": {"certificate": str(certificate), "key": str(key)}})
+    ids, seen = through(server.port, server, scheme="wss")
+    assert ids == {"through-connect"}
+    assert seen["error"] == "its certificate is not trusted: self-signed certificate"
+    trust = {"SSL_CERT_FILE": str(certificate)}
+    ids, seen = through(server.port, server, scheme="wss", hold="3s", **trust)
+    # It is valid for a day.
+    assert ids == {"through-certificate"}
+    assert 0 < seen["certificate_days"] <= 1
+    assert seen["pings"] >= 1
+
+
+def echo(connection: ServerConnection) -> None:
+    for message in connection:
+        connection.send(message)
+
+
+def test_a_server_of_another_kind_is_seen_as_far_as_it_can_be() -> None:
+    with other_server(echo, "127.0.0.1", 0) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            ids, seen = through(server.socket.getsockname()[1], None, hold="1s")
+        finally:
+            server.shutdown()
+            thread.join(10)
+    # It does not look at Origin, and takes lines of 8 KiB.
+    assert ids <= {"through-origin", "through-heads"}
+    assert "through-origin" in ids
+    assert (seen["status"], seen.get("native", False)) == (101, False)
+    assert seen.get("seen_address", "") == ""
+
+
+def test_something_that_is_no_http_is_told() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(4096)
+                connection.sendall(b"SSH-2.0-OpenSSH_9.2\r\n")
+
+        thread = threading.Thread(target=answer)
+        # On loopback the doctor connects twice: the second time from an address of its own.
+        first = threading.Thread(target=lambda: listener.accept()[0].close())
+        first.start()
+        thread.start()
+        ids, seen = through(listener.getsockname()[1], None, hold="1s")
+        first.join(10)
+        thread.join(10)
+    assert ids == {"through-connect"}
+    assert seen["error"]

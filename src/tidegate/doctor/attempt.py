@@ -173,7 +173,10 @@ class Attempt:
             self._flush()
         except OSError as error:
             raise FailedError(error.strerror or str(error)) from None
-        self._wait(lambda: self._response is not None, _SECONDS)
+        failed = self._protocol
+        self._wait(lambda: bool(self._response or failed.handshake_exc), _SECONDS)
+        if self._response is None and failed.handshake_exc is not None and not self.ended:
+            raise FailedError("what it answers is no HTTP")
         if self._response is None:
             raise FailedError(
                 "it closed the connection without a response"

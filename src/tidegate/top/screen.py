@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from rich.cells import set_cell_size
 from rich.text import Text
@@ -21,10 +21,25 @@ _ZONES: Final = {
     "critical": "bold red",
     "emergency": "bold white on red",
 }
-_PORTS: Final = 5
-_COUNTS: Final = 5
+_LIST: Final = 7  # rows that are kept for connections, with the head of their table
 _NEARLY_FULL: Final = 0.9
 _KEYS: Final = "s sort  / filter  up/down choose  x close  q quit"
+
+
+class _Room(NamedTuple):
+    """How much is shown of what is not the list of connections."""
+
+    ports: int
+    counts: int
+    notes: bool
+
+    @classmethod
+    def of(cls, rows: int | None) -> _Room:
+        """Share out the rows that are left beside the server's and the list; None for plenty."""
+        for least, room in ((18, cls(5, 5, True)), (13, cls(3, 3, True)), (7, cls(2, 1, False))):
+            if rows is None or rows >= least:
+                return room
+        return cls(1, 0, False)
 
 
 def draw(
@@ -40,13 +55,15 @@ def draw(
     lines: list[Text] = []
     if sample.server is not None:
         lines += _server(sample.server)
+    room = _Room.of(height and height - len(lines) - _LIST - 1)
     if sample.kernel is not None:
-        lines += _kernel(sample.kernel, width, sample.server is None)
+        lines += _kernel(sample.kernel, width, room, alone=sample.server is None)
     for each in sample.unseen:
         wrapped = textwrap.wrap(f"Not seen: {clean(each)}", width, break_on_hyphens=False)
         lines += [Text(line, style="yellow") for line in wrapped]
     if sample.server is not None:
-        lines += _counts(sample.server, width)
+        if room.counts:
+            lines += _counts(sample.server, width, room)
         lines += _rows(sample.server, width, session, height and height - len(lines) - 2)
     if session is not None:
         bottom = _bottom(session)
@@ -102,27 +119,29 @@ def _refusals(server: Server) -> str:
     return f"none now; so far {shown}" if shown else "none"
 
 
-def _kernel(kernel: Kernel, width: int, alone: bool) -> Iterator[Text]:
+def _kernel(kernel: Kernel, width: int, room: _Room, *, alone: bool) -> Iterator[Text]:
     yield Text()
     head = ("PORT", "PROGRAM", "ESTAB", "SYN", "WAIT", "CLOSE", "QUEUE", "UNSENT")
     widths = (6, max(10, width - 49), -8, -5, -7, -7, -7, -10)
     yield _line(head, widths, "bold")
-    for port in kernel.ports[: None if alone else _PORTS]:
+    for port in kernel.ports[: None if alone else room.ports]:
         yield _line(_port(port), widths)
-    if not alone and len(kernel.ports) > _PORTS:
-        yield Text(f"and {len(kernel.ports) - _PORTS} more ports", style="dim")
-    if kernel.opens is not None:
-        drops = f", {_number(kernel.drops or 0)} dropped" if kernel.drops else ""
-        yield Text(f"The kernel opened {_rate(kernel.opens)}{drops}, on all ports", style="dim")
-    if alone:
-        for port in kernel.ports[:_PORTS]:
-            if port.top_addresses:
-                yield Text()
-                yield from _beside(
-                    (f"FROM (port {port.port})", port.top_addresses, "{:,}"),
-                    ("NOT READ BY", port.slowest, "bytes"),
-                    width,
-                )
+    if room.notes or alone:
+        if not alone and len(kernel.ports) > room.ports:
+            yield Text(f"and {len(kernel.ports) - room.ports} more ports", style="dim")
+        if kernel.opens is not None:
+            drops = f", {_number(kernel.drops or 0)} dropped" if kernel.drops else ""
+            opens = f"The kernel opened {_rate(kernel.opens)}{drops}, on all ports"
+            yield Text(opens, style="dim")
+    for port in kernel.ports[: room.ports] if alone else ():
+        if port.top_addresses:
+            yield Text()
+            yield from _beside(
+                _Table(f"FROM (port {port.port})", port.top_addresses),
+                _Table("NOT READ BY", port.slowest, as_bytes=True),
+                width,
+                room,
+            )
 
 
 def _port(port: Port) -> tuple[str, ...]:
@@ -141,38 +160,41 @@ def _port(port: Port) -> tuple[str, ...]:
     )
 
 
-def _counts(server: Server, width: int) -> Iterator[Text]:
+def _counts(server: Server, width: int, room: _Room) -> Iterator[Text]:
     if not server.listed:
         return
     yield Text()
     of = "" if server.listed_all else f" of the first {server.listed:,}"
     yield from _beside(
-        (f"ADDRESSES ({server.addresses:,}){of}", server.top_addresses, "{:,}"),
-        (f"USERS ({server.users:,}){of}", server.top_users, "{:,}"),
+        _Table(f"ADDRESSES ({server.addresses:,}){of}", server.top_addresses),
+        _Table(f"USERS ({server.users:,}){of}", server.top_users),
         width,
+        room,
     )
 
 
-_Table = tuple[str, Sequence[Count], str]
+class _Table(NamedTuple):
+    title: str
+    counts: Sequence[Count]
+    as_bytes: bool = False
 
 
-def _beside(left: _Table, right: _Table, width: int) -> Iterator[Text]:
+def _beside(left: _Table, right: _Table, width: int, room: _Room) -> Iterator[Text]:
     """Two tables of counts, side by side."""
     half = (width - 2) // 2
-    columns = [_column(table, half) for table in (left, right)]
+    columns = [_column(table, half, max(1, room.counts)) for table in (left, right)]
     for number in range(max(map(len, columns))):
         cells = [column[number] if number < len(column) else "" for column in columns]
         text = "  ".join(set_cell_size(cell, half) for cell in cells)
-        yield Text(text, style="bold" if number == 0 else "")
+        yield Text(text.rstrip(), style="bold" if number == 0 else "")
 
 
-def _column(table: _Table, width: int) -> list[str]:
-    title, counts, shape = table
-    if not counts:
+def _column(table: _Table, width: int, most: int) -> list[str]:
+    if not table.counts:
         return []
-    lines = [title]
-    for each in counts[:_COUNTS]:
-        number = size(each.count) if shape == "bytes" else shape.format(each.count)
+    lines = [table.title]
+    for each in table.counts[:most]:
+        number = size(each.count) if table.as_bytes else f"{each.count:,}"
         name = set_cell_size(clean(each.name), max(1, width - len(number) - 1))
         lines.append(f"{name} {number}")
     return lines

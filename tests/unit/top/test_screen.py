@@ -112,6 +112,23 @@ def test_the_live_view_fits_the_height_and_keeps_the_chosen_row_in_sight() -> No
     assert lines[-1].plain == "s sort  / filter  up/down choose  x close  q quit"
 
 
+@pytest.mark.parametrize(
+    ("height", "ports", "counts", "listed"), [(24, 2, 1, 4), (40, 2, 2, 10), (18, 1, 0, 2)]
+)
+def test_a_small_screen_keeps_rows_for_connections(
+    height: int, ports: int, counts: int, listed: int
+) -> None:
+    rows = [row(number) for number in range(1, 101)]
+    session = Session()
+    session.show(rows)
+    lines = [line.plain for line in draw(sample(server=server(rows=rows)), 60, session, height)]
+    assert len(lines) == height
+    first = lines.index("CONNECTIONS by buffered")
+    assert sum(line.startswith("ceabda6b-") for line in lines[first:]) >= listed
+    assert sum(line.startswith(("8000 ", "443 ")) for line in lines) == ports
+    assert sum(line.startswith("203.0.113.") for line in lines) == counts
+
+
 def test_a_question_is_at_the_bottom() -> None:
     session = Session()
     session.show([row(1)])
