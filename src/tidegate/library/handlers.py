@@ -10,6 +10,7 @@ from tidegate.engine.application import Application
 from tidegate.engine.connection import Connection as Engine
 from tidegate.errors import UsageError
 from tidegate.library.arguments import check_handler, check_names, check_type
+from tidegate.library.background import Background
 from tidegate.library.connection import Connection
 from tidegate.library.hub import Hub
 from tidegate.library.request import Request
@@ -72,6 +73,8 @@ class Handlers(Application[Engine]):
         self._query_token = settings.auth.query_token
         self._patience = settings.server.shutdown_timeout
         self._routes = Routes()
+        self.background = Background()
+        """What runs beside the connections."""
         self._watch = Watch()
         self._used: dict[str, Callable[..., Any]] = {}
         self._on_message: Callable[..., Any] = _nothing
@@ -191,6 +194,10 @@ class Handlers(Application[Engine]):
     def zone_changed(self, change: Change) -> Any:
         """Call `on_zone_change`."""
         return None if self._on_zone_change is None else self._on_zone_change(change)
+
+    def stopping(self) -> None:
+        """End what runs beside the connections."""
+        self.background.cancel()
 
     def _seen(self, request: Head, address: str) -> Request:
         return Request(

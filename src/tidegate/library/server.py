@@ -6,13 +6,14 @@ import asyncio
 import os
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 from tidegate.core.settings import Settings
 from tidegate.engine.endpoints import adopt
 from tidegate.errors import ConfigError, UsageError
 from tidegate.library.arguments import check_seconds
 from tidegate.library.connection import Connection, Room
+from tidegate.library.decorators import Decorators
 from tidegate.library.handlers import (
     CloseHandler,
     ConnectHandler,
@@ -23,9 +24,7 @@ from tidegate.library.handlers import (
     face,
 )
 from tidegate.library.hub import Hub
-from tidegate.library.identify import IdentifyHandler, Identifying
-from tidegate.library.request import Request
-from tidegate.library.routes import RouteHandler
+from tidegate.library.identify import Identifying
 from tidegate.library.sent import Sent
 from tidegate.library.shortcuts import Shortcuts, settings_of
 from tidegate.library.users import User
@@ -35,16 +34,11 @@ from tidegate.node.node import Node
 from tidegate.node.systemd import Passed
 
 if TYPE_CHECKING:
-    from tidegate.core.admission.attempt import Identity
     from tidegate.engine.sending import Message
     from tidegate.node.control import Snapshot
     from tidegate.node.pressure.zones import ZoneHandler
 
 __all__ = ["Server", "passed_sockets"]
-
-_H = TypeVar("_H", bound=Callable[..., Any])
-_Route = TypeVar("_Route", bound=RouteHandler)
-_Identify = TypeVar("_Identify", bound=IdentifyHandler)
 
 
 def passed_sockets() -> list[socket.socket]:
@@ -62,7 +56,7 @@ def passed_sockets() -> list[socket.socket]:
     return [endpoint.sock for endpoint in passed.public]
 
 
-class Server:
+class Server(Decorators):
     """A WebSocket server behind the gate, with handlers of yours. It serves once.
 
     Each handler may be plain or async, but for `on_leaving` and `http`. Those of one connection
@@ -115,103 +109,23 @@ class Server:
         **shortcuts: Unpack[Shortcuts],
     ) -> None:
         settings = settings_of(settings, shortcuts)
-        self._handlers = handlers = Handlers(settings, subprotocols, cancel_handlers)
+        handlers = Handlers(settings, subprotocols, cancel_handlers)
+        identifying = Identifying(settings.auth, lambda: self._node.tokens)
+        super().__init__(handlers, identifying)
         handlers.use("on_connect", on_connect)
         handlers.use("on_message", on_message)
         handlers.use("on_close", on_close)
         handlers.use("on_leaving", on_leaving)
         handlers.use("on_zone_change", on_zone_change)
         handlers.use("http", http)
-        self._identifying = Identifying(settings.auth, lambda: self._node.tokens)
         passed = Passed([adopt(sock) for sock in sockets])
         self._node = Node(
             passed.located(settings),
             lambda services: handlers.serve(services, lambda: self._node.connections),
-            identifier=self._identifying,
+            identifier=identifying,
             on_zone_change=handlers.zone_changed,
             passed=passed.public,
         )
-
-    # Handlers, as decorators. Each returns the function as it is, and checks it at once.
-
-    def identify(self, handler: _Identify) -> _Identify:
-        """Ask this function who each attempt belongs to, in place of the token.
-
-        It is called with the `Request`, before the WebSocket is open, and returns an `Identity`,
-        the name of a user, None for an anonymous client, or `refuse(...)`, which it may raise as
-        well. It may be async: it is cancelled when the client leaves, and after
-        `server.handshake_timeout` seconds, when the attempt is refused with `decision_timeout`.
-        What else it raises is logged, and the attempt is refused with `internal_error`.
-
-        Raises:
-            TypeError: it is no function, or cannot be called with a request.
-            UsageError: there is one already.
-        """
-        self._identifying.use(handler)
-        return handler
-
-    def token_identity(self, request: Request) -> Identity:
-        """Return who a request belongs to by its token, as without a function of yours.
-
-        Raises:
-            Refused: the token is not valid, or there is none and there must be one.
-        """
-        return self._identifying.by_token(request)
-
-    def route(self, path: str) -> Callable[[_Route], _Route]:
-        """Serve every connection at a path by an async function: `@server.route("/chat/{room}")`.
-
-        The function is called with the connection, the parameters of the path by name, and the
-        request if it has a parameter `request`. A parameter is a `str`, or an `int` where it is
-        annotated so. Its connection is open while it runs: it is closed with 1000 when the function
-        returns, with 1011 when it raises, which is logged. A function that goes on for
-        `server.shutdown_timeout` seconds after its client has left is cancelled.
-
-        `async for message in connection` has the messages, and ends with the connection.
-
-        An attempt at a path without a route is refused with `not_found`. Where there are
-        `on_connect`, `on_message` or `on_close` too, they serve `server.path`.
-
-        Raises:
-            UsageError: the path is wrong, or has a route already.
-            TypeError: it is no async function, or cannot be called as it would be called.
-        """
-
-        def add(handler: _Route) -> _Route:
-            self._handlers.route(path, handler)
-            return handler
-
-        return add
-
-    def on_connect(self, handler: _H) -> _H:
-        """Call this function as `on_connect`: with each connection that opens and its `Request`."""
-        self._handlers.use("on_connect", handler)
-        return handler
-
-    def on_message(self, handler: _H) -> _H:
-        """Call this function as `on_message`: with a connection and each message of it."""
-        self._handlers.use("on_message", handler)
-        return handler
-
-    def on_close(self, handler: _H) -> _H:
-        """Call this function as `on_close`: with a connection that ended, its code and text."""
-        self._handlers.use("on_close", handler)
-        return handler
-
-    def on_leaving(self, handler: _H) -> _H:
-        """Call this function as `on_leaving`: with each connection when the server drains."""
-        self._handlers.use("on_leaving", handler)
-        return handler
-
-    def on_zone_change(self, handler: _H) -> _H:
-        """Call this function as `on_zone_change`: with each `Change` of the zone."""
-        self._handlers.use("on_zone_change", handler)
-        return handler
-
-    def http(self, handler: _H) -> _H:
-        """Call this function as `http`: with each request that asks for no WebSocket."""
-        self._handlers.use("http", handler)
-        return handler
 
     # Running.
 
@@ -242,7 +156,11 @@ class Server:
             UsageError: this server has been started or stopped before.
         """
         self._hub.started()
-        await self._node.serve()
+        self._handlers.background.start()
+        try:
+            await self._node.serve()
+        finally:
+            await self._handlers.background.end()
 
     async def start(self) -> None:
         """Listen. Call `stop` before the loop ends.
@@ -253,6 +171,7 @@ class Server:
         """
         self._hub.started()
         await self._node.start()
+        self._handlers.background.start()
 
     async def stop(self, timeout: float | None = None) -> None:
         """Stop listening and close every connection at once, with 1001.
@@ -265,6 +184,7 @@ class Server:
         """
         check_seconds("timeout", timeout)
         await self._node.stop(timeout)
+        await self._handlers.background.end()
 
     async def drain(self, window: float | None = None) -> None:
         """Admit nobody, close all connections spread over a window, and stop.
@@ -278,6 +198,7 @@ class Server:
         """
         check_seconds("window", window)
         await self._node.drain(window)
+        await self._handlers.background.end()
 
     async def __aenter__(self) -> Server:
         await self.start()

@@ -63,7 +63,7 @@ def public(of: type) -> set[str]:
 
 def test_server_shows_only_what_a_user_uses() -> None:
     life = {"run", "serve", "start", "stop", "drain"}
-    handlers = {"identify", "token_identity", "http", "route"}
+    handlers = {"identify", "token_identity", "http", "route", "task"}
     handlers |= {"on_connect", "on_message", "on_close", "on_leaving", "on_zone_change"}
     known = {"addresses", "connections", "draining", "ready", "settings", "stats"}
     messages = {"broadcast", "call_soon", "room", "rooms", "user", "users"}
