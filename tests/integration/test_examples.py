@@ -97,3 +97,63 @@ def test_fastapi_chat(program: Start, chromium: str) -> None:
         third.goto(f"{url}ann")
         third.get_by_text('closed: 1013 {"error":"user_limit"').wait_for(timeout=10_000)
         browser.close()
+
+
+def test_server_login(program: Start) -> None:
+    port = free_port()
+    server = program(f"examples/server_login.py {port}", port=port, admin=False)
+    url = f"ws://127.0.0.1:{port}/echo"
+    cookie = {"Cookie": "theme=dark; session=5f3a9c"}
+    with ExitStack() as held:
+        for _ in range(2):
+            client = held.enter_context(connect(url, additional_headers=cookie, proxy=None))
+            client.send("hello")
+            assert client.recv(5) == "hello"
+        for headers, reason in ((cookie, "user_limit"), ({"Cookie": "session=x"}, "unauthorized")):
+            with pytest.raises(InvalidStatus) as refused:
+                connect(url, additional_headers=headers, proxy=None)
+            assert refused.value.response.headers["X-Rejection-Reason"] == reason
+    assert server.stop() == 0
+
+
+def test_server_chat(program: Start) -> None:
+    port = free_port()
+    server = program(f"examples/server_chat.py {port}", port=port, admin=False)
+    url = f"ws://127.0.0.1:{port}/chat"
+    with (
+        connect(f"{url}/tea?name=ann", proxy=None) as ann,
+        connect(f"{url}/tea?name=bob", proxy=None) as bob,
+        connect(f"{url}/coffee", proxy=None) as cid,
+    ):
+        ann.send('{"text": 5}')
+        said = json.loads(ann.recv(5))
+        assert (said["type"], said["code"], said["field"]) == ("error", "invalid_field", "text")
+        # Each reads its own, so all three have joined before the last one is sent.
+        for client, name in ((ann, "ann"), (bob, "bob"), (cid, "somebody")):
+            client.send('{"text": "here"}')
+            while json.loads(client.recv(5)) != {"by": name, "text": "here"}:
+                pass
+        bob.send('{"text": "hello"}')
+        while json.loads(ann.recv(5)) != {"by": "bob", "text": "hello"}:
+            pass
+        with pytest.raises(TimeoutError):
+            cid.recv(0.2)
+    assert server.stop() == 0
+
+
+def test_server_ticker(program: Start) -> None:
+    port = free_port()
+    server = program(f"examples/server_ticker.py {port}", port=port, admin=False)
+    with (
+        connect(f"ws://127.0.0.1:{port}/prices/7", proxy=None) as first,
+        connect(f"ws://127.0.0.1:{port}/prices/8", proxy=None) as second,
+    ):
+        assert second.recv(5) == "0 users are here"
+        first.send("?")
+        while (said := first.recv(5)) == "0 users are here":
+            pass
+        assert json.loads(said) == {"item": 7, "price": 4.2}
+    with pytest.raises(InvalidStatus) as refused:
+        connect(f"ws://127.0.0.1:{port}/prices/cheap", proxy=None)
+    assert refused.value.response.status_code == 404
+    assert server.stop() == 0

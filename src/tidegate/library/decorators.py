@@ -59,7 +59,8 @@ class Decorators:
         The function is called with the connection, the parameters of the path by name, and the
         request if it has a parameter `request`. A parameter is a `str`, or an `int` where it is
         annotated so. Its connection is open while it runs: it is closed with 1000 when the function
-        returns, with 1011 when it raises, which is logged. A function that goes on for
+        returns, and with 1011 when it raises, which is logged. A `Refused` that it lets out, of a
+        room that is full, say, is the reason of the close. A function that goes on for
         `server.shutdown_timeout` seconds after its client has left is cancelled.
 
         `async for message in connection` has the messages, and ends with the connection.

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from tidegate.core.codes import Fault
+from tidegate.core.codes import ROOM_FULL, ROOM_LIMIT, Fault
 from tidegate.core.messaging.publication import Direct, Publication
 from tidegate.engine.states import Admission
 from tidegate.errors import UsageError
@@ -91,8 +91,8 @@ class Hub:
         check_type("room", room, str)
         faults: list[Fault | None] = []
         self._delivery.join(connection, room, faults.append)
-        if faults and faults[0] is not None:
-            raise refused(faults[0])
+        if faults and (fault := faults[0]) is not None:
+            raise refused(ROOM_FULL if fault is ROOM_LIMIT else fault)
         return Membership(self._face(connection), Room(self, room))
 
     def leave(self, connection: Engine, room: str) -> bool:

@@ -11,8 +11,8 @@ import logging
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, Final
 
-from tidegate.core.codes import HANDLER_ERROR
-from tidegate.errors import ConnectionClosed, UsageError
+from tidegate.core.codes import HANDLER_ERROR, POLICY, REASONS, Refusal
+from tidegate.errors import ConnectionClosed, Refused, UsageError
 
 if TYPE_CHECKING:
     from tidegate.engine.connection import Connection as Engine
@@ -141,6 +141,8 @@ class Inbox:
         error = None if task.cancelled() else task.exception()
         if task.cancelled():
             engine.end(HANDLER_ERROR)
+        elif isinstance(error, Refused):
+            _refuse(engine, error)
         elif isinstance(error, Exception) and (
             engine.open or not isinstance(error, ConnectionClosed)
         ):
@@ -153,6 +155,15 @@ class Inbox:
     def _let_in(self) -> None:
         room, self._room = self._room, None
         _wake(room)
+
+
+def _refuse(engine: Engine, refused: Refused) -> None:
+    """Close for a refusal that a coroutine lets out, of a room that is full, say."""
+    reason = REASONS.get(refused.reason)
+    if isinstance(reason, Refusal):
+        engine.end(reason, refused.retry_after)
+    else:
+        engine.end(POLICY, refused.retry_after, refused.message)
 
 
 def _wake(future: asyncio.Future[None] | None) -> None:

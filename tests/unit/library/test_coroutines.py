@@ -12,8 +12,23 @@ import pytest
 from tests.support import SECRET_DETAIL
 from tests.support.clients import Client, run_guarded, until
 from tests.support.raw import BINARY, frame
-from tidegate import Connection, ConnectionClosed, Request, Server, UsageError
-from tidegate.core.codes import HANDLER_ERROR, SHUTDOWN, close_text
+from tidegate import (
+    Connection,
+    ConnectionClosed,
+    Refused,
+    Request,
+    Server,
+    UsageError,
+    refuse,
+)
+from tidegate.core.codes import (
+    FORBIDDEN,
+    HANDLER_ERROR,
+    POLICY,
+    ROOM_FULL,
+    SHUTDOWN,
+    close_text,
+)
 
 QUICK: dict[str, dict[str, Any]] = {
     "server": {"port": 0, "shutdown_timeout": 0.3},
@@ -155,6 +170,42 @@ def test_end_of_the_client_that_a_coroutine_lets_out_is_no_error(
             await client.close()
             await until(lambda: idle(server))
             await asyncio.sleep(0)
+        assert not caplog.records
+
+    run_guarded(main())
+
+
+@pytest.mark.parametrize(
+    ("raised", "closed"),
+    [
+        (None, (4002, close_text(ROOM_FULL, ROOM_FULL.retry_after))),
+        (refuse("forbidden", 30), (4503, close_text(FORBIDDEN, 30))),
+        (Refused("own", "Not today"), (1008, close_text(POLICY, None, "Not today"))),
+    ],
+)
+def test_refusal_that_a_coroutine_lets_out_is_the_reason_of_the_close(
+    raised: Refused | None, closed: tuple[int, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> None:
+        server = Server(QUICK, per_room=1)
+
+        @server.route("/{room}")
+        async def serve(connection: Connection, room: str) -> None:
+            async with connection.join(room):
+                connection.send("joined")
+                await connection.wait_closed()
+
+        @server.route("/")
+        async def refuses(connection: Connection) -> None:
+            assert raised is not None
+            raise raised
+
+        async with server:
+            if raised is None:
+                first = await at(server, "/a")
+                assert await first.text() == "joined"
+            second = await at(server, "/a" if raised is None else "/")
+            assert await second.closed() == closed
         assert not caplog.records
 
     run_guarded(main())
