@@ -5,12 +5,15 @@ None means that it could not be seen; `Facts.unseen` says why where that is wort
 
 from __future__ import annotations
 
+from typing import Literal, TypeAlias
+
 import msgspec
 
 from tidegate.errors import UsageError
 
 __all__ = [
     "Conntrack",
+    "Container",
     "Descriptors",
     "Facts",
     "Group",
@@ -25,6 +28,10 @@ __all__ = [
     "dump",
     "load",
 ]
+
+
+Container: TypeAlias = Literal["", "docker", "kubernetes", "podman"]
+"""What a process runs in."""
 
 
 class _Fact(
@@ -225,8 +232,8 @@ class Facts(_Fact, frozen=True):
     """Whether they were read as root; if not, commands that need it begin with sudo."""
     writable: bool = False
     """Whether sysctls can be changed from here: in most containers they cannot."""
-    container: str = ""
-    """docker, kubernetes or podman; empty outside."""
+    container: Container = ""
+    """Empty outside."""
     kernel: Kernel = Kernel()
     descriptors: Descriptors = Descriptors()
     process: Process | None = None

@@ -9,6 +9,7 @@ from tidegate.doctor.facts import Facts
 __all__ = ["Fix", "descriptors", "place", "setting", "sudo", "sysctl"]
 
 _SYSCTL_FILE: Final = "/etc/sysctl.d/90-tidegate.conf"
+_LIMITS_FILE: Final = "/etc/security/limits.d/60-tidegate.conf"
 _ON_HOST: Final = "  # on the host"
 
 
@@ -88,7 +89,10 @@ def descriptors(facts: Facts, limit: int) -> Fix:
     elif container:
         stays = f"{container} run --ulimit nofile={limit}:{limit} ..."
     else:
-        stays = f"echo '* - nofile {limit}' | {sudo(facts)}tee /etc/security/limits.d/tidegate.conf"
+        # What stands for all users there does not stand for root (limits.conf(5)). Tidegate raises
+        # its soft limit itself; other programs may not.
+        kind = "-" if now else "hard"
+        stays = f"printf '%s {kind} nofile {limit}\\n' '*' root | {sudo(facts)}tee {_LIMITS_FILE}"
         # The shell that the doctor was called from hands its limits on.
         now = now or f"{sudo(facts)}prlimit --pid $$ --nofile={limit}:{limit}"
     return Fix(now, stays) if now else Fix(stays)

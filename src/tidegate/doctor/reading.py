@@ -14,7 +14,7 @@ from typing import Final
 import psutil
 
 from tidegate.doctor.clock import read_time
-from tidegate.doctor.facts import Descriptors, Facts, Group, Kernel, Memory, Process
+from tidegate.doctor.facts import Container, Descriptors, Facts, Group, Kernel, Memory, Process
 from tidegate.doctor.network import read_conntrack, read_network
 from tidegate.doctor.systemd import read_unit
 from tidegate.errors import UsageError
@@ -194,17 +194,21 @@ def _quota(directory: Path, version: int) -> float | None:
     return given if given > 0 else None
 
 
-def _container(root: Path, pid: int | None) -> str:
+def _container(root: Path, pid: int | None) -> Container:
     """Which container the process is in, by the traces that each engine leaves."""
     if pid is not None:
         try:
             inside = (root / f"proc/{pid}/cgroup").read_text()
         except OSError:
             inside = ""
-        names = {"kubepods": "kubernetes", "docker": "docker", "libpod": "podman"}
-        found = next((name for trace, name in names.items() if trace in inside), "")
-        if found:
-            return found
+        names: dict[str, Container] = {
+            "kubepods": "kubernetes",
+            "docker": "docker",
+            "libpod": "podman",
+        }
+        for trace, name in names.items():
+            if trace in inside:
+                return name
     if "KUBERNETES_SERVICE_HOST" in os.environ:
         return "kubernetes"
     if (root / "run/.containerenv").exists():

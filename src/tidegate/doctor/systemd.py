@@ -13,7 +13,9 @@ __all__ = ["read_unit"]
 
 _DEFAULT: Final = "tidegate.service"
 _SECONDS: Final = 3.0
-_UNIT: Final = re.compile(r"/([^/\n]+\.service)$", re.MULTILINE)
+# What a name may have (systemd.unit(5)). Users may make control groups with other names, and the
+# name comes into a line that is pasted into a shell. Only systemd's own escapes have a backslash.
+_UNIT: Final = re.compile(r"/([\w:.@-]+\.service)$", re.MULTILINE | re.ASCII)
 
 
 def read_unit(root: Path, pid: int | None, unseen: list[str]) -> Unit | None:

@@ -264,6 +264,15 @@ def test_a_running_process_is_fixed_by_its_id_and_a_service_by_a_drop_in() -> No
     assert finding.keep.endswith("systemctl restart nginx.service")
 
 
+def test_limits_of_a_login_are_for_root_too() -> None:
+    finding = fix("descriptors", machine("debian", process=Process(soft=64, hard=64)), Load(500))
+    assert finding.fix == "sudo prlimit --pid $$ --nofile=1024:1024"
+    assert finding.keep == (
+        "printf '%s hard nofile 1024\\n' '*' root | "
+        "sudo tee /etc/security/limits.d/60-tidegate.conf"
+    )
+
+
 def test_a_proxy_needs_two_descriptors_for_each_client() -> None:
     proxies = machine("debian", process=Process(pid=7, name="nginx", soft=1032, hard=1032))
     assert CHECKS["descriptors"](proxies, Load(500)) is None

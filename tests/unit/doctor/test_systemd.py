@@ -51,6 +51,8 @@ def test_a_service_that_is_not_there_has_no_limits(root: Path) -> None:
         ("1:name=systemd:/system.slice/nginx.service\n0::/\n", "nginx.service"),
         ("0::/system.slice/system-tidegate.slice/tidegate@1.service\n", "tidegate@1.service"),
         ("0::/user.slice/user-0.slice/session-1.scope\n", None),
+        # A user's own control group: it must not come into a line for a shell.
+        ("0::/user.slice/$(reboot).service\n", None),
         ("0::/user.slice/user-0.slice/user@0.service\n", None),
     ],
 )
