@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,18 +12,7 @@ from websockets.sync.client import connect
 from tests.conftest import Start
 from tests.support.net import free_port, wait_until
 from tests.support.process import Process
-from tests.support.proxies import Tool, running
-
-
-def fetched(url: str) -> int:
-    """The status of a page, 0 while nobody answers."""
-    try:
-        with urllib.request.urlopen(url, timeout=5) as response:
-            return int(response.status)
-    except urllib.error.HTTPError as error:
-        return error.code
-    except OSError:
-        return 0
+from tests.support.proxies import Tool, fetched, running
 
 
 def addresses_of_client_through(port: int, server: Process) -> list[str]:

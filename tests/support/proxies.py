@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import socket
 import subprocess
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tests.support.net import free_port, wait_until
 
-__all__ = ["ADDRESS", "HOST", "UPGRADE", "Tool", "haproxy", "nginx", "running"]
+__all__ = ["ADDRESS", "HOST", "UPGRADE", "Tool", "fetched", "haproxy", "nginx", "running"]
 
 Tool = Callable[[str], str]
 
@@ -107,3 +109,14 @@ def _wait(port: int) -> None:
         return True
 
     wait_until(listens, 15, "the proxy listens")
+
+
+def fetched(url: str) -> int:
+    """The status of a page, 0 while nobody answers."""
+    try:
+        with urllib.request.urlopen(url, timeout=5) as response:
+            return int(response.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+    except OSError:
+        return 0

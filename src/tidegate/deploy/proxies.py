@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import ceil
 from typing import Final
 
+from tidegate.core.codes import BREAKER, http_body
 from tidegate.deploy.plan import File, Plan
 from tidegate.deploy.rendering import comment, render
 
@@ -59,6 +60,7 @@ def _haproxy(plan: Plan) -> dict[str, object]:
         "forward": _haproxy_forward(plan),
         "table": max(_TABLE_ENTRY, plan.all_connections),
         "prefix": plan.settings.limits.ipv6_prefix,
+        **_nobody(),
         "server": "".join(f" {option}" for option in server),
         "nodes": nodes,
     }
@@ -107,6 +109,7 @@ def nginx(plan: Plan) -> list[File]:
         "interval": f"{settings.heartbeat.interval:g}",
         "listen": _nginx_listen(plan),
         "forward": _nginx_forward(plan),
+        **_nobody(),
         "scheme": scheme,
         "tls_to_nodes": "proxy_ssl on;" if settings.tls.certificate else "",
         "nodes": "\n".join(
@@ -145,6 +148,16 @@ def _nginx_forward(plan: Plan) -> str:
     if plan.settings.proxies.header == "forwarded":
         return "proxy_set_header Forwarded $forwarded_for;"
     return "proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;"
+
+
+def _nobody() -> dict[str, object]:
+    """What a proxy answers when there is no node: the same as a node would."""
+    return {
+        "nobody": BREAKER.status,
+        "nobody_reason": BREAKER.name,
+        "nobody_delay": BREAKER.retry_after,
+        "nobody_body": http_body(BREAKER, BREAKER.retry_after).decode(),
+    }
 
 
 def _trust(plan: Plan, proxy: str) -> str:
