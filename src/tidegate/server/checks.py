@@ -38,7 +38,7 @@ def warnings(settings: Settings, descriptors: int | None, *, rooms: bool = True)
         yield (
             f"the file descriptor limit of {descriptors} is too low for limits.connections = "
             f"{limits.connections}: about {room} connections will fit; raise the hard limit "
-            f"(`ulimit -n`, or LimitNOFILE= of systemd) or lower limits.connections"
+            f"(`tidegate doctor` prints the line) or lower limits.connections"
         )
 
 
