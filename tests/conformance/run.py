@@ -1,4 +1,7 @@
-"""Run the Autobahn testsuite against examples/echo.py and judge its verdicts.
+"""Run the Autobahn testsuite against two echo servers and judge its verdicts.
+
+One is examples/echo.py, a `tidegate.Server`; the other a Starlette application on `tidegate run`,
+for the groups whose names begin with "asgi".
 
 The testsuite needs Python 2.7, which may be on the PATH or held by pyenv. Without one this says
 so and succeeds, having tested nothing. The tools are installed once, into build/conformance.
@@ -22,7 +25,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
 BUILD = ROOT / "build" / "conformance"
 VIRTUALENV = "virtualenv==20.21.1"  # the last that makes environments of Python 2.7
 TESTSUITE = "autobahntestsuite==25.10.1"
@@ -38,7 +42,14 @@ class Group:
     cases: tuple[str, ...]
     count: int
     deflate: bool = False
+    asgi: bool = False
 
+
+_PROTOCOL = tuple(f"{n}.*" for n in (1, 2, 3, 4, 5, 6, 7, 10))
+_DEFLATE = (
+    *("12.1.1", "12.1.6", "12.1.11", "12.2.5", "12.5.13"),
+    *(f"13.{n}.1" for n in range(1, 8)),
+)
 
 # Groups run at the same time, the longest first.
 GROUPS = (
@@ -46,7 +57,11 @@ GROUPS = (
     Group("13-compression-a", ("13.1.*", "13.2.*", "13.3.*", "13.4.*"), 72, deflate=True),
     Group("13-compression-b", ("13.5.*", "13.6.*", "13.7.*"), 54, deflate=True),
     Group("9-size-and-speed", ("9.*",), 54),
-    Group("1-to-7-and-10", tuple(f"{n}.*" for n in (1, 2, 3, 4, 5, 6, 7, 10)), 247),
+    Group("1-to-7-and-10", _PROTOCOL, 247),
+    # Compression is the same engine's and takes the longest, so of that there are a few of each kind.
+    Group("asgi-9", ("9.*",), 54, asgi=True),
+    Group("asgi-1-to-7-and-10", _PROTOCOL, 247, asgi=True),
+    Group("asgi-12-and-13", _DEFLATE, 12, deflate=True, asgi=True),
 )
 
 
@@ -103,7 +118,7 @@ def run(wstest: Path, group: Group) -> Outcome:
     folder.mkdir(parents=True)
     index = folder / "index.json"
     problems = []
-    with (folder / "log.txt").open("wb") as log, echo_server(group.deflate, log.fileno()) as port:
+    with (folder / "log.txt").open("wb") as log, echo_server(group, log.fileno()) as port:
         spec = {
             "outdir": str(folder),
             "servers": [{"agent": "tidegate", "url": f"ws://127.0.0.1:{port}"}],
@@ -131,14 +146,18 @@ def run(wstest: Path, group: Group) -> Outcome:
 
 
 @contextmanager
-def echo_server(deflate: bool, log: int) -> Iterator[int]:
-    """Run examples/echo.py and yield its port."""
+def echo_server(group: Group, log: int) -> Iterator[int]:
+    """Run the server of a group and yield its port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, str(ROOT / "examples" / "echo.py"), "--port", str(port)]
-    if deflate:
-        command.append("--deflate")
+    if group.asgi:
+        program = ["-m", "tidegate", "run", "echo_asgi:app", "--app-dir", str(HERE)]
+        program += ["--config", str(HERE / "echo_asgi.toml"), "--no-access-log"]
+        program += ["--set", f"deflate.enabled={json.dumps(group.deflate)}"]
+    else:
+        program = [str(ROOT / "examples" / "echo.py"), *(["--deflate"] if group.deflate else [])]
+    command = [sys.executable, *program, "--port", str(port)]
     server = subprocess.Popen(command, stdout=log, stderr=log)
     try:
         deadline = time.monotonic() + 15
