@@ -58,7 +58,7 @@ GROUPS = (
     Group("13-compression-b", ("13.5.*", "13.6.*", "13.7.*"), 54, deflate=True),
     Group("9-size-and-speed", ("9.*",), 54),
     Group("1-to-7-and-10", _PROTOCOL, 247),
-    # Compression is the same engine's and takes the longest, so of that there are a few of each kind.
+    # Compression is the same engine's and takes the longest, so there are a few of each kind.
     Group("asgi-9", ("9.*",), 54, asgi=True),
     Group("asgi-1-to-7-and-10", _PROTOCOL, 247, asgi=True),
     Group("asgi-12-and-13", _DEFLATE, 12, deflate=True, asgi=True),
