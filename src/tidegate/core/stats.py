@@ -20,9 +20,9 @@ _ROUND_TRIPS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 
 _HANDSHAKES: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1.0, 5.0)
 _LAGS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
 
-# Codes that are shown one by one; clients may send any of 3000 to 4999 beside them.
-_CLOSE_CODES: Final = {reason.code for reason in REASONS.values() if isinstance(reason, Close)}
-_RESERVED: Final = 3000  # below it are the codes that RFC 6455 and its registry define
+# Codes that are shown one by one; 1005 is a close frame without a code (RFC 6455 7.4.1).
+_CLOSE_CODES: Final = {1005, *(row.code for row in REASONS.values() if isinstance(row, Close))}
+_OTHER_CODES: Final = ("1xxx", "3xxx", "4xxx")  # all others that a peer may send, by thousands
 
 _ZONES: Final = ("normal", "warning", "critical", "emergency")
 # A position that was entered ends once, by one of the others.
@@ -139,7 +139,7 @@ class Stats:
             elif isinstance(reason, Close):
                 self.disconnected[reason.name] = 0
         # By the code of the close frame that came or was sent first.
-        self.close_codes: Counter[int] = Counter(dict.fromkeys(_CLOSE_CODES, 0))
+        self.close_codes: Counter[int] = Counter()
         self.dry_run: Counter[str] = Counter(dict.fromkeys(POLICIES, 0))
         self.waited: Counter[str] = Counter(dict.fromkeys(_WAITS, 0))
         # Messages of the native protocol by type; empty where it is not spoken.
@@ -170,12 +170,11 @@ class Stats:
     def closes(self) -> dict[str, int]:
         """Connections that have ended, by close code.
 
-        Codes of applications that are not in the table are `3xxx` and `4xxx`: peers choose them.
+        Codes that are not in the table are `1xxx`, `3xxx` and `4xxx`: peers choose them.
         """
-        closes: Counter[str] = Counter()
-        for code, count in sorted(self.close_codes.items()):
-            known = code < _RESERVED or code in _CLOSE_CODES
-            closes[str(code) if known else f"{code // 1000}xxx"] += count
+        closes = dict.fromkeys([*map(str, sorted(_CLOSE_CODES)), *_OTHER_CODES], 0)
+        for code, count in self.close_codes.items():
+            closes[str(code) if code in _CLOSE_CODES else f"{code // 1000}xxx"] += count
         return closes
 
     def snapshot(self) -> dict[str, Any]:

@@ -137,7 +137,7 @@ def test_the_values(node: Any) -> None:
     stats.rejected["ip_limit"] += 4
     stats.rejected["server_limit"] += 1
     stats.disconnected["eof"] += 1
-    for code in (1001, 1005, 3001, 3999, 4008, 4321, 4321):
+    for code in (1001, 1005, 1014, 3001, 3999, 4008, 4321, 4321):
         stats.close_codes[code] += 1
     stats.native_messages["join"] = 2
     stats.outgoing.others.observe_many(500, 4)
@@ -163,6 +163,7 @@ def test_the_values(node: Any) -> None:
         "websocket_closes_total{1001}": 1,
         "websocket_closes_total{1005}": 1,
         "websocket_closes_total{4008}": 1,
+        "websocket_closes_total{1xxx}": 1,
         "websocket_closes_total{3xxx}": 2,
         "websocket_closes_total{4xxx}": 2,
         "websocket_dry_run_rejections_total{per_ip}": 6,
