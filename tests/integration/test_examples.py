@@ -157,3 +157,31 @@ def test_server_ticker(program: Start) -> None:
         connect(f"ws://127.0.0.1:{port}/prices/cheap", proxy=None)
     assert refused.value.response.status_code == 404
     assert server.stop() == 0
+
+
+def test_hello(program: Start) -> None:
+    port = free_port()
+    server = program("examples/hello.py", port=port, admin=False, environment={"PORT": str(port)})
+    with connect(f"ws://127.0.0.1:{server.port}/hello/ann", proxy=None) as client:
+        assert client.recv(5) == "hello, ann"
+        client.send("hi")
+        assert client.recv(5) == "ann said: 'hi'"
+
+
+def test_chat_with_a_page(program: Start, chromium: str) -> None:
+    port = free_port()
+    program("examples/chat.py", port=port, admin=False, environment={"PORT": str(port)})
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        pages = [browser.new_page(), browser.new_page()]
+        for name, page in zip(("ann", "bob"), pages, strict=True):
+            page.goto(f"http://127.0.0.1:{port}/")
+            page.get_by_label("Name").fill(name)
+            page.get_by_role("button", name="Enter").click()
+            page.get_by_text(f"{name} came").wait_for()
+        pages[0].get_by_label("Message").fill("<b>hello</b>")
+        pages[0].get_by_role("button", name="Send").click()
+        pages[1].get_by_text("ann: <b>hello</b>").wait_for()
+        pages[0].close()
+        pages[1].get_by_text("ann left").wait_for()
+        browser.close()

@@ -118,7 +118,7 @@ def application(services: Services) -> Handlers:
     handlers.use("on_connect", on_connect)
     handlers.use("on_message", on_message)
     handlers.use("on_close", on_close)
-    return handlers
+    return handlers.serve(services, tuple)
 
 
 if __name__ == "__main__":

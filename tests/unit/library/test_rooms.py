@@ -300,3 +300,24 @@ def test_shortcuts_win_over_settings() -> None:
         Server(per_ip=-1)
     with pytest.raises(TypeError, match="there is no setting 'per_ipp' here; there are host"):
         Server(per_ipp=1)  # type: ignore[call-arg]
+
+
+def test_route_that_may_not_join_closes_with_the_reason() -> None:
+    server = make(per_room=1)
+
+    @server.route("/chat/{room}")
+    async def chat(connection: Connection, room: str) -> None:
+        async with connection.join(room):
+            await connection.wait_closed()
+
+    async def scene(world: World) -> None:
+        port = world.server.addresses[0][1]
+        url = f"ws://127.0.0.1:{port}/chat/a"
+        async with connect(url, proxy=None), connect(url, proxy=None) as second:
+            with pytest.raises(ConnectionClosed) as closed:
+                await second.recv()
+            assert closed.value.rcvd is not None
+            assert closed.value.rcvd.code == 4002
+            assert "room_full" in closed.value.rcvd.reason
+
+    play(scene, server)
