@@ -53,7 +53,7 @@ def docker(plan: Plan) -> list[File]:
 def dockerfile(plan: Plan) -> str:
     """The Dockerfile of an image with a released version."""
     usage = "# Written by `tidegate deploy docker`.\n#     docker build -t tidegate ."
-    return _dockerfile(plan, usage, "", f"'tidegate[crypto]=={plan.version}'")
+    return _dockerfile(plan, usage, "", f"'tidegate[serve,crypto]=={plan.version}'")
 
 
 def dockerfile_from_source(plan: Plan) -> str:
@@ -63,7 +63,7 @@ def dockerfile_from_source(plan: Plan) -> str:
         "#     docker build -t tidegate . && docker run --rm -p 127.0.0.1:8000:8000 tidegate"
     )
     copies = "WORKDIR /src\nCOPY pyproject.toml README.md LICENSE ./\nCOPY src src"
-    return _dockerfile(plan, usage, copies, "'.[crypto]'")
+    return _dockerfile(plan, usage, copies, "'.[serve,crypto]'")
 
 
 def _dockerfile(plan: Plan, usage: str, copies: str, package: str) -> str:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+import tomllib
 from collections.abc import Iterator
 from typing import Any
 
@@ -57,6 +58,15 @@ def test_the_dockerfile_of_the_repository_is_from_the_template() -> None:
     from tidegate.deploy.docker import dockerfile_from_source
 
     assert (ROOT / "Dockerfile").read_text() == dockerfile_from_source(plan())
+
+
+def test_the_image_has_the_extras_that_the_server_needs() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    for text in ((ROOT / "Dockerfile").read_text(), files("docker", plan())["Dockerfile"]):
+        extras = re.search(r"install --no-cache-dir '[^\[]*\[([\w,]+)\]", text)
+        assert extras
+        assert {"serve", "crypto"} == set(extras[1].split(","))
+        assert set(extras[1].split(",")) <= set(project["optional-dependencies"])
 
 
 def test_a_name_in_server_host_is_refused_for_a_socket() -> None:
