@@ -34,6 +34,7 @@ check: $(READY) ## Format, lint, types, import floors, generated files
 	@$(BIN)/ruff format --check --quiet . || { echo "Not formatted: run 'make format'."; exit 1; }
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy --no-error-summary
+	@said=$$($(BIN)/pyright --pythonpath $(BIN)/python examples) || { echo "$$said"; exit 1; }
 	@said=$$($(BIN)/lint-imports --no-logo) || { echo "$$said"; exit 1; }
 	@$(BIN)/python tools/generate.py --check
 	@echo "All checks passed."

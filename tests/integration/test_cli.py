@@ -633,7 +633,7 @@ def test_no_admin_listener(serve: Start) -> None:
     with pytest.raises(ConnectionRefusedError):
         server.get("/ready")
     assert get(server.port, "/health") == (200, {"status": "ok"})
-    assert re.search(r"admin +off", server.log)
+    wait_until(lambda: re.search(r"admin +off", server.log), 5, "the banner says so")
 
 
 # The reference pages.

@@ -159,6 +159,50 @@ def test_server_ticker(program: Start) -> None:
     assert server.stop() == 0
 
 
+RUN = "-m tidegate run --no-access-log examples."
+
+
+def test_fastapi_login(program: Start) -> None:
+    server = program(f"{RUN}fastapi_login:app")
+    url = f"ws://127.0.0.1:{server.port}/echo"
+    cookie = {"Cookie": "session=5f3a9c"}
+    with ExitStack() as held:
+        for _ in range(2):
+            client = held.enter_context(connect(url, additional_headers=cookie, proxy=None))
+            client.send("hello")
+            assert client.recv(5) == "hello"
+        for headers, status in ((cookie, 429), ({"Cookie": "session=x"}, 401)):
+            with (
+                pytest.raises(InvalidStatus) as refused,
+                connect(url, additional_headers=headers, proxy=None),
+            ):
+                pass
+            assert refused.value.response.status_code == status
+
+
+def test_fastapi_rooms(program: Start) -> None:
+    server = program(f"{RUN}fastapi_rooms:app")
+    url = f"ws://127.0.0.1:{server.port}/chat/tea"
+    with connect(f"{url}?name=ann", proxy=None) as ann, connect(url, proxy=None) as bob:
+        for client, name in ((ann, "ann"), (bob, "somebody")):
+            client.send('{"text": "here"}')
+            while json.loads(client.recv(5)) != {"by": name, "text": "here"}:
+                pass
+        ann.send('{"text": 5}')
+        while json.loads(ann.recv(5)).get("type") != "error":
+            pass
+
+
+def test_fastapi_ticker(program: Start) -> None:
+    server = program(f"{RUN}fastapi_ticker:app")
+    with connect(f"ws://127.0.0.1:{server.port}/prices/7", proxy=None) as client:
+        client.send("?")
+        assert client.recv(5) == "1 are here" or client.recv(5) == "1 are here"
+        while (said := client.recv(5)) == "1 are here":
+            client.send("?")
+        assert json.loads(said) == {"item": 7, "price": 4.2}
+
+
 def test_hello(program: Start) -> None:
     port = free_port()
     server = program("examples/hello.py", port=port, admin=False, environment={"PORT": str(port)})
