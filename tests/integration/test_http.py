@@ -203,8 +203,10 @@ def test_a_connection_serves_many_requests_and_a_websocket_at_last(site: Site) -
         client.open(path="/ws")
         client.send_frame(TEXT, "one")
         assert client.message() == "one"
-    with site.raw().open(path="/client") as client:
-        assert json.loads(client.message()) == list(client.sock.getsockname())
+    with site.raw().open(path="/told") as client:
+        told = json.loads(client.message())
+        assert told["client"] == list(client.sock.getsockname())
+        assert told["scheme"] == ("wss" if site.tls else "ws")
 
 
 def test_pipelined_requests_are_answered_in_order(site: Site) -> None:

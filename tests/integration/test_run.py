@@ -50,6 +50,7 @@ def test_run_serves_http_and_websockets_and_drains(program: Start) -> None:
     assert f"serves  {APP} on http://127.0.0.1:{server.port}" in server.log
     assert '"GET / HTTP/1.1" 200' in server.log
     assert "the application has shut down" in server.log
+    assert "disconnect 1012" in server.log
     assert "0.0.0.0" not in server.log
 
 

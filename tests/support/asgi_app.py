@@ -40,7 +40,7 @@ async def _lifespan(scope: Any, receive: Any, send: Any) -> None:
         _record["lifespan"].append(kind)
         await send({"type": f"{kind}.complete"})
         if kind == "lifespan.shutdown":
-            print("the application has shut down", flush=True)
+            print("the application has shut down", _record["caught"], flush=True)
             return
 
 

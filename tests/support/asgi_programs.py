@@ -26,6 +26,7 @@ async def fails(scope: Any, receive: Any, send: Any) -> None:
 async def shows(scope: Any, receive: Any, send: Any) -> None:
     """Answers with a variable of the environment and what it knows of the request."""
     if scope["type"] == "http":
-        said = f"{os.environ.get('SHOWN', '')} {scope['root_path']} {scope['client'][0]}"
+        client = scope["client"][0] if scope["client"] else "unix"
+        said = f"{os.environ.get('SHOWN', '')} {scope['root_path']} {client}"
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": said.encode()})

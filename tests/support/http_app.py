@@ -19,6 +19,8 @@ __all__ = ["BLOCK", "app"]
 HERE = Path(__file__)
 BLOCK = bytes(range(256)) * 256  # 64 KiB
 
+TOLD = ("client", "scheme", "server")
+
 app = FastAPI()
 app.mount("/static", StaticFiles(directory=HERE.parent))
 _record: dict[str, Any] = {"background": [], "ended": [], "sent": 0}
@@ -52,13 +54,11 @@ async def make(item: Item, response: Response) -> Item:
 
 @app.get("/scope")
 async def scope(request: Request) -> dict[str, Any]:
-    names = ("type", "http_version", "method", "scheme", "path", "root_path")
+    names = ("type", "http_version", "method", "path", "root_path")
     return {
-        **{name: request.scope[name] for name in names},
+        **{name: request.scope[name] for name in (*names, *TOLD)},
         "raw_path": request.scope["raw_path"].decode(),
         "query": request.scope["query_string"].decode(),
-        "client": request.scope["client"],
-        "server": request.scope["server"],
         "headers": [
             (name.decode(), value.decode("latin-1")) for name, value in request.headers.raw
         ],
@@ -191,10 +191,10 @@ async def raises_late() -> StreamingResponse:
     return StreamingResponse(pieces())
 
 
-@app.websocket("/client")
-async def client(websocket: WebSocket) -> None:
+@app.websocket("/told")
+async def told(websocket: WebSocket) -> None:
     await websocket.accept()
-    await websocket.send_json(websocket.scope["client"])
+    await websocket.send_json({name: websocket.scope[name] for name in TOLD})
 
 
 @app.websocket("/ws")

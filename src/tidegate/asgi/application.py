@@ -14,6 +14,7 @@ from tidegate.engine.connection import Connection
 
 if TYPE_CHECKING:
     from tidegate.asgi.http import Http
+    from tidegate.asgi.proxied import Proxies
     from tidegate.asgi.types import AsgiApp
     from tidegate.core.admission.attempt import Lease
     from tidegate.core.settings import Settings
@@ -30,6 +31,7 @@ class AsgiApplication(Application[Connection]):
     Args:
         app: the application, ASGI 3.
         http: serves what asks for no WebSocket.
+        proxies: that may say which scheme the client has used.
         root_path: where the application is mounted.
         state: of the lifespan; each scope gets a copy.
         server: returns host and port of the listener.
@@ -43,6 +45,7 @@ class AsgiApplication(Application[Connection]):
         settings: Settings,
         app: AsgiApp,
         http: Http,
+        proxies: Proxies,
         *,
         root_path: str,
         state: dict[str, Any],
@@ -51,6 +54,7 @@ class AsgiApplication(Application[Connection]):
     ) -> None:
         self._app = app
         self.http_server: Http = http
+        self._proxies = proxies
         self._root_path = root_path
         self._state = state
         self._server = server
@@ -61,11 +65,13 @@ class AsgiApplication(Application[Connection]):
 
     def negotiate(self, request: Request, lease: Lease, subprotocol: str | None) -> Session:  # noqa: ARG002 - the application chooses
         """Run the application for an attempt that was admitted."""
+        trusted = self._proxies.trusts(request.peer[0])
+        secure = self._proxies.secure(request.headers) if trusted else None
         scope = websocket_scope(
             request,
             lease,
             server=self._server(),
-            secure=self._secure,
+            secure=self._secure if secure is None else secure,
             root_path=self._root_path,
             state=self._state.copy(),
             zone=self._zone(),

@@ -6,6 +6,8 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
 
+from tidegate.addresses import UNIX_PEER, unix_path
+
 if TYPE_CHECKING:
     from tidegate.core.admission.attempt import Lease
     from tidegate.wire.handshake import Request
@@ -28,16 +30,20 @@ def websocket_scope(
 ) -> dict[str, Any]:
     """Return the scope of an attempt that was admitted.
 
-    The client's port is 0 behind a proxy, where only its address is known.
+    The client's port is 0 behind a proxy, where only its address is known. On a Unix socket there
+    is no client, and the server is its path, as uvicorn has it.
     """
+    peer, port = request.peer
+    client = (lease.address, port if lease.address == peer else 0)
+    path = unix_path(server[0])
     offered = request.headers.get("sec-websocket-protocol", "")
     return {
         "type": "websocket",
         "asgi": _ASGI,
         "http_version": "1.1",
         "scheme": "wss" if secure else "ws",
-        "server": server,
-        "client": (lease.address, request.port),
+        "server": server if path is None else (path, None),
+        "client": None if lease.address == UNIX_PEER else client,
         "root_path": root_path,
         "path": root_path + unquote(request.path),
         "raw_path": (root_path + request.path).encode("latin-1"),

@@ -13,6 +13,7 @@ from uvicorn import Config
 
 from tidegate.asgi.application import AsgiApplication
 from tidegate.asgi.http import HandBack, Http
+from tidegate.asgi.proxied import Proxied, Proxies
 from tidegate.errors import TidegateError
 from tidegate.node.node import Node
 
@@ -69,12 +70,15 @@ class AsgiServer:
             access_log=access_log,
             ws=HandBack,
             log_config=None,
-            proxy_headers=bool(settings.proxies.trusted),
-            forwarded_allow_ips=list(settings.proxies.trusted),
+            proxy_headers=False,
             server_header=False,
             **(http or {}),
         )
         self._config.load()
+        self._app = self._config.loaded_app
+        self._proxies = Proxies(settings.proxies)
+        # uvicorn's protocol takes it from there.
+        self._config.loaded_app = Proxied(self._app, self._proxies)
         self._lifespan = self._config.lifespan_class(self._config)
         self._settings = settings
         self.node = Node(settings, self._make, passed=passed)
@@ -116,8 +120,9 @@ class AsgiServer:
         self._http = Http(self._config, self._lifespan.state)
         self._application = AsgiApplication(
             services.settings,
-            self._config.loaded_app,
+            self._app,
             self._http,
+            self._proxies,
             root_path=self._config.root_path,
             state=self._lifespan.state,
             server=lambda: self.node.addresses[0] if self.node.addresses else ("", None),

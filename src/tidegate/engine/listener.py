@@ -311,8 +311,8 @@ class Listener(Entry):
                 else:
                     answer = undecided.refuse(SERVER_LIMIT)
             elif undecided is None:
-                if self.shared.application.negotiates and not self.door.trusts(peer):
-                    request.port = peer_port(sock, peer)
+                if self.shared.application.negotiates:
+                    request.peer = peer, peer_port(sock, peer)
                 answer = self.door.decide(request, peer, now)
             else:
                 answer = undecided.decide(now)

@@ -13,6 +13,7 @@ import socket
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from tidegate.addresses import UNIX_PEER, unix_path
 from tidegate.engine.poller import READ, WRITE, Entry
 from tidegate.engine.sockets import peer_port
 from tidegate.wire.handshake import HandshakeError, parse_request
@@ -232,14 +233,16 @@ class Stream(Entry, asyncio.Transport):
         return protocol
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """Return `peername`, `sockname` or `sslcontext`; `default` for all else.
+        """Return `peername`, `sockname` or `sslcontext`, as sockets say them; else `default`.
 
         The port of the client is 0 behind a PROXY header, which is not the connection's own.
         """
         if name == "peername":
-            return self._peer, peer_port(self._sock, self._peer)
+            unix = self._peer == UNIX_PEER
+            return "" if unix else (self._peer, peer_port(self._sock, self._peer))
         if name == "sockname":
-            return self._listener.address
+            host, port = self._listener.address
+            return unix_path(host) or (host, port)
         if name == "sslcontext":
             return self._shared.tls or default
         return default

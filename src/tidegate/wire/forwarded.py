@@ -23,6 +23,7 @@ __all__ = [
     "PROXY_V1",
     "ProxyHeader",
     "TrustedProxies",
+    "forwarded_scheme",
     "parse_proxy",
     "proxy_length",
 ]
@@ -66,6 +67,19 @@ def _forwarded_for(element: str) -> Address | None:
         if name.lower() == "for"
     ]
     return _node(nodes[0]) if len(nodes) == 1 else None
+
+
+def forwarded_scheme(value: str) -> str:
+    """Return the `proto` of the last element of Forwarded, in lower case; empty if it has none."""
+    element = value.rpartition(",")[2].strip(" \t")
+    if _ELEMENT.fullmatch(element) is None:
+        return ""
+    schemes = [
+        (bare or quoted).lower()
+        for name, bare, quoted in _PAIR.findall(element)
+        if name.lower() == "proto"
+    ]
+    return schemes[0] if len(schemes) == 1 else ""
 
 
 class TrustedProxies:

@@ -93,7 +93,7 @@ class Request:
     Latin-1 values; fields that came more than once are joined with ", ", cookies with "; ". `rest`
     holds the bytes that followed the head. `fields` are the header fields as they came, in their
     order. `minor` is the minor version of HTTP/1; a request of HTTP/1.0 may have no Host, which is
-    empty then. `port` is the peer's, where somebody wants to know; 0 for unknown.
+    empty then. `peer` is the address and port that it came from, where somebody wants to know.
     """
 
     method: str
@@ -103,7 +103,7 @@ class Request:
     rest: bytes
     fields: Sequence[tuple[bytes, bytes]] = field(default=(), compare=False)
     minor: int = 1
-    port: int = 0
+    peer: tuple[str, int] = ("", 0)
 
 
 class Upgrade(NamedTuple):

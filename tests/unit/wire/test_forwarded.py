@@ -15,6 +15,7 @@ from tidegate.wire.forwarded import (
     MAX_PROXY_HEADER,
     ProxyHeader,
     TrustedProxies,
+    forwarded_scheme,
     parse_proxy,
 )
 
@@ -305,3 +306,20 @@ def test_any_bytes_are_a_proxy_header_or_not(data: bytes, start: bytes) -> None:
     except PeerError:
         return
     assert header is None or 15 <= header.length <= len(start + data)
+
+
+@pytest.mark.parametrize(
+    ("value", "scheme"),
+    [
+        ("for=192.0.2.1;proto=https", "https"),
+        ('proto="HTTPS";by=_a', "https"),
+        ("proto=https, for=192.0.2.1;proto=http", "http"),
+        ("proto=https, for=192.0.2.1", ""),
+        ("proto=http;proto=https", ""),
+        ("proto=https;", "https"),
+        ("proto", ""),
+        ("", ""),
+    ],
+)
+def test_scheme_is_that_of_the_last_proxy(value: str, scheme: str) -> None:
+    assert forwarded_scheme(value) == scheme
