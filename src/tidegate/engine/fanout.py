@@ -95,6 +95,10 @@ class _Batch(dict[str | None, RoomFrames]):
         self._crashed = crashed
         self._frames: dict[str | None, list[bytes]] = {}
 
+    def is_for(self, members: Collection[Member]) -> bool:
+        """Whether these are its members; the members of a room are one object as long as it is."""
+        return self.members is members or self.members == members
+
     def seal(self) -> None:
         """Keep the members as they are now."""
         if not self.sealed:
@@ -148,7 +152,8 @@ class Fanout:
         Args:
             room: publications to the same room keep their order.
             members: the room's own collection, not a copy of it: it is looked at when the batch
-                goes out, or when `before_join` says that it is about to change.
+                goes out, or when `before_join` says that it is about to change. What was
+                published for other members before goes out before, and is not joined.
             encode: gives the frame for members of a subprotocol. Called at most once for each. If
                 it raises, that is reported, and those members do not get this publication.
             size: what the publication adds to the backlog, in bytes.
@@ -165,9 +170,8 @@ class Fanout:
             self._queue.append(room)
             if len(self._queue) == 1:
                 self._poller.wake()
-        if batches and not batches[-1].sealed:
-            batch = batches[-1]
-        else:
+        batch = batches[-1] if batches else None
+        if batch is None or batch.sealed or not batch.is_for(members):
             batch = _Batch(members, self._crashed)
             batches.append(batch)
         encoders = batch.encoders

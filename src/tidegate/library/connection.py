@@ -127,6 +127,7 @@ class Connection:
             UsageError: the code may not be sent.
             TypeError: the code is no `int`, or the text no `str`.
         """
+        self._hub.check_thread()
         check_type("code", code, int)
         check_type("text", text, str)
         self._engine.close(code, text)
@@ -225,6 +226,7 @@ class Connection:
 
     def abort(self) -> None:
         """End the connection at once, without a closing handshake."""
+        self._hub.check_thread()
         self._engine.abort()
 
     def __repr__(self) -> str:
@@ -322,6 +324,9 @@ class Membership:
 
 class Home(Protocol):
     """What has the rooms; the methods are those of `Connection` and `Room`."""
+
+    def check_thread(self) -> None:
+        """Raise UsageError in another thread than the loop's."""
 
     def join(self, connection: Engine, room: str, /) -> Membership:
         """Put a connection into a room."""

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Hub"]
 
-# Broadcasts keep their order among themselves. No room that is joined by its name is called so.
+# The name under which broadcasts keep their order. That a room may be called so does no harm.
 _ALL: Final = "\0all"
 
 
@@ -53,8 +53,7 @@ class Hub:
         self._connections = connections
         self._thread: int | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        # Who waits for the answer to a ping.
-        self._pings: dict[Engine, asyncio.Future[float | None]] = {}
+        self._pings: dict[Engine, _Answer] = {}
 
     # Threads.
 
@@ -64,9 +63,10 @@ class Hub:
         self._loop = asyncio.get_running_loop()
 
     def check_thread(self) -> None:
-        """Raise UsageError in another thread than the loop's."""
-        if self._thread is not None and threading.get_ident() != self._thread:
-            raise UsageError("this is another thread than the server's: use server.call_soon there")
+        """Raise UsageError in another thread than the loop's, while there is a loop."""
+        if self._loop is None or threading.get_ident() == self._thread or self._loop.is_closed():
+            return
+        raise UsageError("this is another thread than the server's: use server.call_soon there")
 
     def call_soon(self, function: Callable[..., object], *arguments: Any) -> None:
         """Call a function in the loop's thread, from any thread.
@@ -74,9 +74,12 @@ class Hub:
         Raises:
             UsageError: the server does not run.
         """
-        if self._loop is None or self._loop.is_closed():
-            raise UsageError("the server does not run")
-        self._loop.call_soon_threadsafe(partial(function, *arguments))
+        if self._loop is None:
+            raise UsageError("the server does not run yet")
+        try:
+            self._loop.call_soon_threadsafe(partial(function, *arguments))
+        except RuntimeError:  # the loop is closed
+            raise UsageError("the server does not run any more") from None
 
     # Rooms.
 
@@ -124,18 +127,23 @@ class Hub:
 
     def broadcast(self, message: Message, exclude: Connection | None) -> Sent:
         """Send a message to everybody who is admitted."""
+        return self._broadcast(*_data(message), exclude)
+
+    def broadcast_json(self, value: Any, exclude: Connection | None) -> Sent:
+        """Send JSON to everybody who is admitted."""
+        return self._broadcast(encode_json(value), False, exclude)
+
+    def _broadcast(self, data: bytes, binary: bool, exclude: Connection | None) -> Sent:
         self.check_thread()
-        data, binary = _data(message)
-        left_out = None if exclude is None else engine_of(exclude)
         everybody = [
             connection
             for connection in self._connections()
-            if connection.admission is Admission.ADMITTED
-            and connection.open
-            and connection is not left_out
+            if connection.admission is Admission.ADMITTED and connection.open
         ]
-        fault = self._delivery.broadcast(Publication(_ALL, data, binary=binary), everybody)
-        return Sent(len(everybody), fault, partial(self._sent, _ALL))
+        left_out = None if exclude is None else engine_of(exclude)
+        publication = Publication(_ALL, data, binary=binary)
+        fault = self._delivery.broadcast(publication, everybody, left_out)
+        return Sent(len(everybody) - (left_out in everybody), fault, partial(self._sent, _ALL))
 
     async def _sent(self, room: str) -> None:
         """Wait until all that was sent to a room so far is with its members."""
@@ -150,6 +158,7 @@ class Hub:
 
     def members(self, room: str) -> list[Connection]:
         """The members of a room."""
+        self.check_thread()
         return [self._face(member) for member in self._rooms.members(room)]
 
     def count(self, room: str) -> int:
@@ -184,6 +193,7 @@ class Hub:
 
     def of_user(self, user: str) -> list[Connection]:
         """The connections of a user."""
+        self.check_thread()
         return [self._face(connection) for connection in self._users.of_user(user)]
 
     @property
@@ -206,21 +216,23 @@ class Hub:
             return None
         answer = self._pings.get(connection)
         if answer is None:
-            answer = self._pings[connection] = asyncio.get_running_loop().create_future()
+            answer = self._pings[connection] = _Answer()
             connection.ping_now()
+        answer.waiting += 1
         try:
             async with asyncio.timeout(timeout):
-                return await asyncio.shield(answer)
+                return await asyncio.shield(answer.future)
         except TimeoutError:
             return None
         finally:
-            if self._pings.get(connection) is answer:
+            answer.waiting -= 1
+            if not answer.waiting and self._pings.get(connection) is answer:
                 del self._pings[connection]
 
     def measured(self, connection: Engine, seconds: float | None) -> None:
         """A connection has answered a ping, or has ended."""
         if self._pings and (answer := self._pings.pop(connection, None)) is not None:
-            answer.set_result(seconds)
+            answer.future.set_result(seconds)
 
     # What the application encodes.
 
@@ -234,6 +246,16 @@ class Hub:
         """Send a message to one connection of its user."""
         data: bytes = message.data
         connection.send(data if message.binary else str(data, "utf-8"))
+
+
+class _Answer:
+    """The answer to a ping, and how many wait for it."""
+
+    __slots__ = ("future", "waiting")
+
+    def __init__(self) -> None:
+        self.future: asyncio.Future[float | None] = asyncio.get_running_loop().create_future()
+        self.waiting = 0
 
 
 def _data(message: Message) -> tuple[bytes, bool]:

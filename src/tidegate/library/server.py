@@ -182,6 +182,7 @@ class Server(Decorators):
             timeout: seconds after which what is left is cut off; `server.shutdown_timeout` when
                 None.
         """
+        self._hub.check_thread()
         check_seconds("timeout", timeout)
         await self._node.stop(timeout)
         await self._handlers.background.end()
@@ -196,6 +197,7 @@ class Server(Decorators):
         Args:
             window: seconds; `drain.window` when None, 0 for all at once.
         """
+        self._hub.check_thread()
         check_seconds("window", window)
         await self._node.drain(window)
         await self._handlers.background.end()
@@ -239,6 +241,15 @@ class Server(Decorators):
         """
         return self._hub.broadcast(message, exclude)
 
+    def broadcast_json(self, value: Any, *, exclude: Connection | None = None) -> Sent:
+        """Send a text with JSON of mappings, dataclasses, Structs, pydantic models, and more.
+
+        Raises:
+            TypeError: no JSON can be made of it.
+            UsageError: called in another thread; use `call_soon` there.
+        """
+        return self._hub.broadcast_json(value, exclude)
+
     @property
     def rooms(self) -> list[str]:
         """The names of the rooms that have members; a copy."""
@@ -252,7 +263,8 @@ class Server(Decorators):
     def call_soon(self, function: Callable[..., object], *arguments: Any) -> None:
         """Call a function in the server's thread soon, from any thread.
 
-        All else of a server belongs to the thread in which its event loop runs:
+        Whatever else a server and its connections do belongs to the thread in which the event loop
+        runs, and raises `UsageError` in another one (`Connection.send` does not look):
 
             server.call_soon(server.room("news").send, "from a thread")
 
@@ -276,6 +288,7 @@ class Server(Decorators):
     @property
     def connections(self) -> Iterator[Connection]:
         """Every connection that has a socket, in no order."""
+        self._hub.check_thread()
         return map(face, self._node.connections)
 
     @property
@@ -297,4 +310,5 @@ class Server(Decorators):
 
     def stats(self) -> Snapshot:
         """The counters, as they are now."""
+        self._hub.check_thread()
         return self._node.control.snapshot()

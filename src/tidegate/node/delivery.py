@@ -140,16 +140,23 @@ class Delivery:
             self._origins[origin.id] = origin
         self._broker.publish(publication, done)
 
-    def broadcast(self, publication: Publication, members: Collection[Connection]) -> Fault | None:
+    def broadcast(
+        self,
+        publication: Publication,
+        members: Collection[Connection],
+        exclude: Connection | None = None,
+    ) -> Fault | None:
         """Send a publication to these connections of this node; why not, if it was dropped.
 
-        Publications with the same `room` keep their order; nobody needs to be in it.
+        Publications with the same `room` keep their order, and are joined where the members are
+        the same, but for the one to exclude; nobody needs to be in the room.
         """
         published = self._fanout.publish(
             publication.room,
             members,
             partial(self._encode, publication),
             _OVERHEAD + len(publication.data),
+            exclude,
         )
         return None if published else OVERLOADED
 

@@ -61,6 +61,17 @@ def test_publish_several_in_one_turn_joins_them(fanout: Any, poller: FakePoller)
     assert poller.wakes == 1
 
 
+def test_publish_to_other_members_under_the_same_name_keeps_them_apart(fanout: Any) -> None:
+    one, two = FakeConnection(), FakeConnection()
+    publish(fanout, "room", [one], b"one")
+    publish(fanout, "room", [one, two], b"both")
+    publish(fanout, "room", [one, two], b"again", exclude=one)
+    while fanout.step(EVER):
+        pass
+    assert one.got == [b"one", b"both"]
+    assert two.got == [b"bothagain"]
+
+
 def test_publish_in_two_turns_makes_two_calls(fanout: Any) -> None:
     member = FakeConnection()
     publish(fanout, "room", [member], b"one")

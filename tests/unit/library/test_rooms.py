@@ -182,9 +182,29 @@ def test_broadcast_reaches_all_in_order() -> None:
         for number in range(5):
             assert world.server.broadcast(str(number)).reached == 20
         assert await world.server.broadcast("rest", exclude=left_out) == 19
+        assert world.server.broadcast_json({"all": True}).reached == 20
         for client, own in clients:
-            wanted = [*"01234"] if own is left_out else [*"01234", "rest"]
+            wanted = [*"01234", "rest", '{"all":true}']
+            if own is left_out:
+                wanted.remove("rest")
             assert await world.heard(client, len(wanted)) == wanted
+
+    play(scene)
+
+
+def test_broadcast_of_one_turn_and_a_room_of_any_name_stay_apart() -> None:
+    async def scene(world: World) -> None:
+        (one, first), (two, second), (three, _) = [await world.client() for _ in range(3)]
+        second.join("\0all")
+        world.server.broadcast("all")
+        world.server.room("\0all").send("room")
+        second.close()
+        assert world.server.broadcast("rest").reached == 2
+        first.send("own")
+        assert await world.heard(three, 2) == ["all", "rest"]
+        assert sorted(map(str, await world.heard(one, 3))) == ["all", "own", "rest"]
+        with pytest.raises(ConnectionClosed):
+            await two.recv()
 
     play(scene)
 
@@ -248,6 +268,18 @@ def test_ping_measures_the_way_to_the_client() -> None:
     play(scene)
 
 
+def test_ping_that_gives_up_leaves_the_answer_to_another() -> None:
+    async def scene(world: World) -> None:
+        client, own = await world.client()
+        client.transport.pause_reading()
+        patient = asyncio.ensure_future(own.ping(10))
+        assert await own.ping(0.01) is None
+        client.transport.resume_reading()
+        assert await patient is not None
+
+    play(scene)
+
+
 def test_ping_of_a_client_that_does_not_answer_ends() -> None:
     async def scene(world: World) -> None:
         client, own = await world.client()
@@ -270,7 +302,19 @@ def test_other_threads_use_call_soon() -> None:
         wrong: list[BaseException] = []
 
         def elsewhere() -> None:
-            for call in (lambda: room.send("x"), lambda: own.join("b"), lambda: own.leave("a")):
+            calls = (
+                lambda: room.send("x"),
+                lambda: room.members,
+                lambda: own.join("b"),
+                lambda: own.leave("a"),
+                lambda: own.close(),
+                own.abort,
+                lambda: server.user("ann").close(),
+                lambda: server.broadcast("x"),
+                lambda: server.connections,
+                server.stats,
+            )
+            for call in calls:
                 try:
                     call()
                 except UsageError as error:
@@ -281,15 +325,36 @@ def test_other_threads_use_call_soon() -> None:
         thread.start()
         assert await world.heard(client, 1) == ["from a thread"]
         thread.join()
-        assert len(wrong) == 3
-        assert "call_soon" in str(wrong[0])
+        assert len(wrong) == 10
+        assert all("call_soon" in str(error) for error in wrong)
 
     play(scene)
 
 
 def test_call_soon_of_a_server_that_does_not_run_is_a_mistake() -> None:
-    with pytest.raises(UsageError, match="does not run"):
-        make().call_soon(print)
+    server = make()
+    with pytest.raises(UsageError, match="does not run yet"):
+        server.call_soon(print)
+
+    async def scene(world: World) -> None:
+        pass
+
+    play(scene, server)
+    with pytest.raises(UsageError, match="does not run any more"):
+        server.call_soon(print)
+
+
+def test_server_that_has_ended_can_be_asked_from_any_thread() -> None:
+    server = make()
+
+    async def scene(world: World) -> None:
+        await world.client()
+
+    thread = threading.Thread(target=play, args=(scene, server))
+    thread.start()
+    thread.join(30)
+    assert server.stats().connections.current == 0
+    assert list(server.connections) == []
 
 
 def test_shortcuts_win_over_settings() -> None:

@@ -66,7 +66,7 @@ def test_server_shows_only_what_a_user_uses() -> None:
     handlers = {"identify", "token_identity", "http", "route", "task"}
     handlers |= {"on_connect", "on_message", "on_close", "on_leaving", "on_zone_change"}
     known = {"addresses", "connections", "draining", "ready", "settings", "stats"}
-    messages = {"broadcast", "call_soon", "room", "rooms", "user", "users"}
+    messages = {"broadcast", "broadcast_json", "call_soon", "room", "rooms", "user", "users"}
     assert public(Server) == set(dir(Server())) == life | handlers | known | messages
 
 
