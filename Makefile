@@ -68,6 +68,10 @@ soak: $(READY) ## Hold 15,000 connections for 5 minutes
 conformance: $(READY) ## Run the Autobahn testsuite (needs Python 2.7 beside Python 3)
 	@$(BIN)/python tests/conformance/run.py $(ARGS)
 
+.PHONY: image
+image: $(READY) ## Build the image and run it (needs root, buildah, debootstrap; 3 minutes)
+	@$(BIN)/python tests/image/run.py
+
 .PHONY: docs/generate
 docs/generate: $(READY) ## Write the generated pages of docs/reference
 	@$(BIN)/python tools/generate.py
