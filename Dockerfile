@@ -21,5 +21,6 @@ HEALTHCHECK --interval=10s --timeout=5s --start-period=10s \
 # SIGTERM drains: run it with --stop-timeout 40. Every connection holds a descriptor: run it
 # with --ulimit nofile=12288. It starts no processes, so that it needs no init.
 STOPSIGNAL SIGTERM
+# For an ASGI application, COPY it, install what it needs, and CMD ["run", "main:app"].
 ENTRYPOINT ["tidegate"]
 CMD ["serve"]

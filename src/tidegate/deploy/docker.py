@@ -35,7 +35,7 @@ def docker(plan: Plan) -> list[File]:
     own = replace(
         plan, settings=inside, nodes=nodes, tls="/etc/haproxy/tls.pem" if plan.tls else ""
     )
-    targets = [f"{node.host}:{settings.admin.port}" for node in nodes]
+    targets = "\n".join(f'- targets: ["{node.host}:{settings.admin.port}"]' for node in nodes)
     files = {
         "Dockerfile": dockerfile(plan),
         "compose.yml": _compose(own, plan.tls),

@@ -88,11 +88,7 @@ def _socket_addresses(hosts: tuple[str, ...]) -> list[str]:
 
 def _environment(plan: Plan) -> list[str]:
     tls = plan.settings.tls
-    # Each process has an admin port of its own: 8001 makes 8011 and 8012.
-    tens = plan.settings.admin.port // 10 + 1
-    if tens == plan.settings.server.port // 10:
-        tens += 1
-    lines = [f"Environment={variable('admin.port')}={tens}%i"]
+    lines = [f"Environment={variable('admin.port')}={plan.two_admin_ports}%i"]
     if tls.certificate:
         lines.append(f"Environment={variable('tls.certificate')}=%d/certificate")
         lines.append(f"Environment={variable('tls.key')}=%d/key")

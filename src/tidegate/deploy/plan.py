@@ -102,6 +102,15 @@ class Plan:
         return ceil(needed / (64 << 20)) * 64
 
     @property
+    def two_admin_ports(self) -> str:
+        """The admin ports of the two processes on one machine, without their last digit.
+
+        8001 makes 8011 and 8012.
+        """
+        tens = self.settings.admin.port // 10 + 1
+        return str(tens + 1 if tens == self.settings.server.port // 10 else tens)
+
+    @property
     def drain_seconds(self) -> int:
         """The longest that a node takes to end after SIGTERM, and 5 s."""
         settings = self.settings

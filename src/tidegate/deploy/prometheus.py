@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from tidegate.addresses import authority
 from tidegate.deploy.plan import File, Plan
 from tidegate.deploy.rendering import render
@@ -17,7 +19,13 @@ _RULES = "tidegate.rules.yml"
 def prometheus(plan: Plan) -> list[File]:
     """What Prometheus scrapes, and its alerts."""
     admin = plan.settings.admin
-    targets = [authority(node.host, admin.port) for node in plan.nodes]
+    two = [f"{plan.two_admin_ports}{number}" for number in (1, 2)]
+    targets = "\n".join(
+        f"- labels: {{node: {json.dumps(str(node))}}}\n"
+        f"  targets: {json.dumps([authority(node.host, admin.port)])}\n"
+        f"  # targets: {json.dumps([authority(node.host, int(port)) for port in two])}"
+        for node in plan.nodes
+    )
     token = "/etc/prometheus/tidegate-token" if admin.token else ""
     folder = "/etc/prometheus"
     return [
@@ -26,11 +34,11 @@ def prometheus(plan: Plan) -> list[File]:
     ]
 
 
-def scrape(targets: list[str], token_file: str, others: str = "") -> str:
+def scrape(targets: str, token_file: str, others: str = "") -> str:
     """The configuration of Prometheus.
 
     Args:
-        targets: the admin listeners of the nodes.
+        targets: the admin listeners of the nodes, as YAML.
         token_file: the file with `admin.token`; empty where there is none.
         others: more jobs, as YAML.
     """
@@ -41,7 +49,7 @@ def scrape(targets: list[str], token_file: str, others: str = "") -> str:
         else ""
     )
     values = {
-        "targets": "\n".join(f'- "{target}"' for target in targets),
+        "targets": targets,
         "authorization": authorization,
         "rules": _RULES,
         "others": others,
