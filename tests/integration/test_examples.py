@@ -12,7 +12,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from tests.conftest import Start
-from tests.support.net import free_port
+from tests.support.net import free_port, wait_until
 
 
 def test_echo(program: Start) -> None:
@@ -228,4 +228,43 @@ def test_chat_with_a_page(program: Start, chromium: str) -> None:
         pages[1].get_by_text("ann: <b>hello</b>").wait_for()
         pages[0].close()
         pages[1].get_by_text("ann left").wait_for()
+        browser.close()
+
+
+def test_llm_stream_cancels_the_answer_that_nobody_waits_for(program: Start) -> None:
+    port = free_port()
+    server = program(f"examples/llm_stream.py {port}", port=port, admin=False)
+    with connect(f"ws://127.0.0.1:{port}/ask", proxy=None) as client:
+        client.send("first")
+        for token in ("You ", "asked: ", "first "):
+            assert json.loads(client.recv(5)) == {"token": token}
+        client.send("second")
+        while json.loads(client.recv(5)) != {"token": "second "}:
+            pass
+        wait_until(lambda: server.log.count("cancelled after") == 1, 5)
+    wait_until(lambda: server.log.count("cancelled after") == 2, 5)
+    assert "exception" not in server.log
+    assert server.stop() == 0
+
+
+def test_server_token(program: Start, chromium: str) -> None:
+    port = free_port()
+    program(f"examples/server_token.py {port}", port=port, admin=False)
+    with pytest.raises(InvalidStatus) as refused:
+        connect(f"ws://127.0.0.1:{port}/hi", proxy=None)
+    assert refused.value.response.status_code == 401
+    for wrong in ({}, {"Authorization": "Basic ?"}, {"Authorization": "Basic ZXZlOg=="}):
+        answer = httpx.get(f"http://127.0.0.1:{port}/login", headers=wrong, timeout=10)
+        assert answer.status_code == 401
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        first, second = browser.new_page(), browser.new_page()
+        for page, password in ((first, "coffee"), (first, "tea"), (second, "tea")):
+            page.goto(f"http://127.0.0.1:{port}/")
+            page.get_by_label("Name").fill("ann")
+            page.get_by_label("Password").fill(password)
+            page.get_by_role("button", name="Log in").click()
+            wanted = "wrong name" if password == "coffee" else "hello, ann"
+            page.get_by_text(wanted).wait_for(timeout=10_000)
+        first.get_by_text("hello, ann, on 2 devices").wait_for(timeout=10_000)
         browser.close()
