@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["Stream"]
 
 _READ_BYTES = 65536
+_CORKED_BYTES = 16384
 _HIGH, _LOW = 65536, 16384  # bytes that wait, as asyncio's own transports count them
 
 
@@ -44,6 +45,8 @@ class Stream(Entry, asyncio.Transport):
     __slots__ = (
         "_buffered",
         "_closing",
+        "_corked",
+        "_corked_bytes",
         "_high",
         "_http",
         "_listener",
@@ -73,6 +76,8 @@ class Stream(Entry, asyncio.Transport):
         self._peer = peer
         self._http = http
         self._protocol: Any = http.protocol()
+        self._corked: list[bytes] = []  # what goes out together, when this step of a task is over
+        self._corked_bytes = 0
         self._waiting: deque[bytes] = deque()
         self._buffered = 0
         self._high, self._low = _HIGH, _LOW
@@ -133,27 +138,19 @@ class Stream(Entry, asyncio.Transport):
     # asyncio.Transport.
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Send bytes, or keep them until the client takes them."""
+        """Send bytes soon, head and body of a response in one packet; keep what cannot go."""
         if self._closing or not data:
             return
         data = bytes(data)
-        sent = 0
-        if not self._waiting:
-            try:
-                sent = self._sock.send(data)
-            except BlockingIOError:
-                pass
-            except OSError as error:
-                self._end_soon(error)
-                return
-        self._shared.stats.outgoing.other_bytes += sent
-        if sent < len(data):
-            self._waiting.append(data[sent:] if sent else data)
-            self._keep(self._buffered + len(data) - sent)
-            self._watch()
-            if self._buffered > self._high and not self._write_paused:
-                self._write_paused = True
-                self._protocol.pause_writing()
+        if self._waiting:
+            self._wait(data)
+            return
+        if not self._corked:
+            self._shared.loop.call_soon(self._uncork)
+        self._corked.append(data)
+        self._corked_bytes += len(data)
+        if self._corked_bytes >= _CORKED_BYTES:
+            self._uncork()
 
     def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:
         """Send several pieces as one."""
@@ -163,6 +160,7 @@ class Stream(Entry, asyncio.Transport):
         """End it when all was sent."""
         if self._closing:
             return
+        self._uncork()
         self._closing = True
         if self._waiting:
             self._watch()
@@ -199,7 +197,7 @@ class Stream(Entry, asyncio.Transport):
 
     def get_write_buffer_size(self) -> int:
         """Bytes that wait."""
-        return self._buffered
+        return self._buffered + self._corked_bytes
 
     def get_write_buffer_limits(self) -> tuple[int, int]:
         """The low and the high mark, in bytes."""
@@ -251,6 +249,7 @@ class Stream(Entry, asyncio.Transport):
 
     def hand_back(self, head: bytes) -> None:
         """Let the gate decide about a request for a WebSocket, whose head this is."""
+        self._uncork()
         try:
             request = parse_request(head)
         except HandshakeError as error:
@@ -289,6 +288,34 @@ class Stream(Entry, asyncio.Transport):
         self._closing = True
         self._shared.streams.remove(self)
         self._shared.poller.release(self._sock.fileno())
+
+    def _uncork(self) -> None:
+        """Send what was written in this step."""
+        corked = self._corked
+        if not corked or self._protocol is None:
+            return
+        data = corked[0] if len(corked) == 1 else b"".join(corked)
+        corked.clear()
+        self._corked_bytes = sent = 0
+        try:
+            sent = self._sock.send(data)
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            self._end_soon(error)
+            return
+        self._shared.stats.outgoing.other_bytes += sent
+        if sent < len(data):
+            self._wait(data[sent:] if sent else data)
+
+    def _wait(self, data: bytes) -> None:
+        """Keep what the kernel does not take, until it does."""
+        self._waiting.append(data)
+        self._keep(self._buffered + len(data))
+        self._watch()
+        if self._buffered > self._high and not self._write_paused:
+            self._write_paused = True
+            self._protocol.pause_writing()
 
     def _read_on(self) -> None:
         if self._protocol is not None:
@@ -339,6 +366,7 @@ class Stream(Entry, asyncio.Transport):
         if protocol is None:
             return
         self._closing = True
+        self._corked.clear()
         self._waiting.clear()
         self._keep(0)
         self._shared.streams.remove(self)
