@@ -14,6 +14,7 @@ __all__ = ["limits", "sysctl", "systemd"]
 
 _NR_OPEN: Final = 1 << 20  # the kernel's default for fs.nr_open
 _LEAST_CONNTRACK: Final = 262_144
+_LEAST_ENDED: Final = 262_144  # the kernel's default on a large machine, and cheap on a small one
 _CONFIG: Final = "/etc/tidegate/tidegate.toml"
 
 
@@ -26,7 +27,7 @@ def sysctl(plan: Plan) -> list[File]:
         "backlog": max(4096, plan.backlog),
         "nr_open": max(_NR_OPEN, plan.descriptors),
         "conntrack": max(_LEAST_CONNTRACK, 2 * sockets),
-        "ended": max(65_536, plan.connections),
+        "ended": max(_LEAST_ENDED, sockets),
     }
     text = render("sysctl.conf", values)
     return [File("60-tidegate.conf", text, "/etc/sysctl.d/60-tidegate.conf")]

@@ -21,6 +21,7 @@ _OWN_BYTES: Final = 96 << 20  # the interpreter, the modules, and what grows wit
 # An idle connection takes about 1.5 KB in the process and 3 KB in the kernel, which counts for the
 # memory of a container. The rest is for what is on its way.
 _CONNECTION_BYTES: Final = 12 << 10
+_TLS_BYTES: Final = 16 << 10  # what OpenSSL keeps for a connection beside that
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +99,8 @@ class Plan:
     @property
     def memory(self) -> int:
         """Memory of a node in MiB: its own, that of its connections, and of all buffers."""
-        needed = _OWN_BYTES + self.connections * _CONNECTION_BYTES + self.settings.most_kept
+        each = _CONNECTION_BYTES + (_TLS_BYTES if self.settings.tls.certificate else 0)
+        needed = _OWN_BYTES + self.connections * each + self.settings.most_kept
         return ceil(needed / (64 << 20)) * 64
 
     @property

@@ -62,6 +62,9 @@ def test_memory_grows_with_connections_and_buffers() -> None:
     assert plan({"limits": {"connections": 101_000}}).memory - small >= 100_000 * 12 // 1024 - 64
     more = plan({"limits": {"connections": 1000}, "buffers": {"max_bytes": 1 << 30}}).memory
     assert more >= small + 1024 - 128 - 64
+    tls = {"certificate": "/c.pem", "key": "/k.pem"}
+    over_tls = plan({"limits": {"connections": 101_000}, "tls": tls}).memory
+    assert over_tls >= plan({"limits": {"connections": 101_000}}).memory + 1500
 
 
 @pytest.mark.parametrize(
