@@ -7,11 +7,12 @@ from abc import abstractmethod
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
-from tidegate.core.codes import HANDLER_ERROR
+from tidegate.core.codes import HANDLER_ERROR, POLICY, REASONS, Refusal
 from tidegate.engine.sending import Sender
 from tidegate.engine.sockets import Socket
 from tidegate.engine.states import CLOSED
 from tidegate.engine.tasks import is_awaitable
+from tidegate.errors import Refused
 
 if TYPE_CHECKING:
     from tidegate.engine.shared import Shared
@@ -92,7 +93,18 @@ class Handling(Sender):
         self.shared.poller.ready.append(self._go_on)
         self.shared.poller.wake()
 
+    def refuse(self, refused: Refused) -> None:
+        """Close for a refusal that the application lets out: of a room that is full, say."""
+        reason = REASONS.get(refused.reason)
+        if isinstance(reason, Refusal):
+            self.end(reason, refused.retry_after)
+        else:
+            self.end(POLICY, refused.retry_after, refused.message)
+
     def _handler_failed(self, error: Exception) -> None:
+        if isinstance(error, Refused):
+            self.refuse(error)
+            return
         self.shared.host.failed(self, error)
         self.end(HANDLER_ERROR)
 

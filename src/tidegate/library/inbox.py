@@ -11,7 +11,7 @@ import logging
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, Final
 
-from tidegate.core.codes import HANDLER_ERROR, POLICY, REASONS, Refusal
+from tidegate.core.codes import HANDLER_ERROR
 from tidegate.errors import ConnectionClosed, Refused, UsageError
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ class Inbox:
         if task.cancelled():
             engine.end(HANDLER_ERROR)
         elif isinstance(error, Refused):
-            _refuse(engine, error)
+            engine.refuse(error)
         elif isinstance(error, Exception) and (
             engine.open or not isinstance(error, ConnectionClosed)
         ):
@@ -155,15 +155,6 @@ class Inbox:
     def _let_in(self) -> None:
         room, self._room = self._room, None
         _wake(room)
-
-
-def _refuse(engine: Engine, refused: Refused) -> None:
-    """Close for a refusal that a coroutine lets out, of a room that is full, say."""
-    reason = REASONS.get(refused.reason)
-    if isinstance(reason, Refusal):
-        engine.end(reason, refused.retry_after)
-    else:
-        engine.end(POLICY, refused.retry_after, refused.message)
 
 
 def _wake(future: asyncio.Future[None] | None) -> None:

@@ -34,9 +34,9 @@ class Route:
     """One path template, and its handler.
 
     Args:
-        path: such as "/chat/{room}". A parameter stands for one or more characters, none of them
-            "/"; it is given to the handler by name, as a `str`, or an `int` where its annotation
-            says so.
+        path: such as "/chat/{room}", with at most one parameter between two slashes. It
+            stands for one or more characters, and is given to the handler by name, as a `str`, or
+            an `int` where its annotation says so.
         handler: an async function of the connection and the parameters, and of the `request` where
             it has a parameter of that name.
 
@@ -144,6 +144,9 @@ def _names(path: object) -> list[str]:
     for name in names:
         if not name.isidentifier() or name == _REQUEST:
             raise UsageError(f"the parameter {name!r} of {path!r} must be a name, not {_REQUEST!r}")
+    if any(len(_PARAMETER.findall(part)) > 1 for part in path.split("/")):
+        # Two could share the text between them in many ways, and trying them takes long.
+        raise UsageError(f"{path!r} has two parameters between two slashes")
     if len(set(names)) < len(names):
         raise UsageError(f"{path!r} has two parameters of one name")
     return names

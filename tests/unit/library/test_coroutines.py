@@ -211,6 +211,28 @@ def test_refusal_that_a_coroutine_lets_out_is_the_reason_of_the_close(
     run_guarded(main())
 
 
+@pytest.mark.parametrize("is_async", [False, True])
+def test_refusal_that_a_callback_lets_out_is_the_reason_of_the_close(
+    is_async: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> None:
+        server = Server(QUICK)
+
+        def plain(connection: Connection, request: Request) -> None:
+            raise refuse("forbidden")
+
+        async def late(connection: Connection, request: Request) -> None:
+            raise refuse("forbidden")
+
+        server.on_connect(late if is_async else plain)
+        async with server:
+            client = await Client.open(server.addresses[0][1])
+            assert await client.closed() == (4503, close_text(FORBIDDEN, None))
+        assert not caplog.records
+
+    run_guarded(main())
+
+
 @pytest.mark.parametrize("full", [False, True])
 def test_coroutine_that_goes_on_after_its_client_is_cancelled(
     full: bool, caplog: pytest.LogCaptureFixture

@@ -14,7 +14,13 @@ from tests.support import SECRET_DETAIL
 from tests.support.clients import Client, run_guarded, until
 from tests.support.raw import Response
 from tidegate import Identity, Refused, Request, Server, UsageError, refuse
-from tidegate.core.codes import DECISION_TIMEOUT, INTERNAL_ERROR, UNAUTHORIZED, USER_LIMIT
+from tidegate.core.codes import (
+    DECISION_TIMEOUT,
+    INTERNAL_ERROR,
+    TOKEN_EXPIRED,
+    UNAUTHORIZED,
+    USER_LIMIT,
+)
 from tidegate.core.settings import Settings
 from tidegate.gate.tokens import create_token
 
@@ -181,6 +187,17 @@ def test_request_shows_what_a_login_needs() -> None:
             assert request.query_params["key"] == "1"
             assert (request.method, request.path) == ("GET", "/ws")
             assert request.address == "203.0.113.7"
+
+    run_guarded(main())
+
+
+def test_identity_that_ends_closes_the_connection() -> None:
+    async def main() -> None:
+        async with Server(SETTINGS) as server:
+            server.identify(lambda request: Identity("ann", expires_at=time() + 0.2))
+            client, response = await knock(server)
+            assert response.status == 101
+            assert (await client.closed())[0] == TOKEN_EXPIRED.code
 
     run_guarded(main())
 
