@@ -36,6 +36,7 @@ _COMMENTS: Final = {
     "secret": "The Secret with admin-token and the other secrets; notes say how to make it.",
     "tls": "The Secret (kubernetes.io/tls) for clients; empty where TLS ends before the nodes.",
     "settings": "Settings of Tidegate, as variables: TIDEGATE_LIMITS_PER_IP for limits.per_ip.",
+    "readiness": "/ready: full pods get nobody new. /health: they do, and have a waiting room.",
     "terminationGracePeriodSeconds": "drain.window, server.close_timeout, 5 s of preStop, and 5 s.",
     "resources": "One process uses one core. A limit on it would throttle bursts: there is none.",
     "service": "What clients connect to; keepsAddress must be false with the type ClusterIP.",
@@ -82,6 +83,8 @@ def _values(plan: Plan) -> dict[str, Any]:
             variable("proxies.trusted"): ",".join(settings.proxies.trusted),
             variable("log.format"): "json",
         },
+        # A full pod with a waiting room is where clients wait.
+        "readiness": "/health" if settings.waiting_room.enabled else "/ready",
         "terminationGracePeriodSeconds": plan.drain_seconds + 5,
         "resources": {"cpu": "1", "memory": f"{plan.memory}Mi"},
         "service": {

@@ -33,7 +33,7 @@ def haproxy_in_compose(plan: Plan) -> str:
         **_haproxy(plan),
         "user": "",
         "resolvers": "# Docker's names of the nodes, which may come and go.\n"
-        "resolvers docker\n    nameserver dns 127.0.0.11:53\n    hold valid 5s\n",
+        "resolvers docker\n    nameserver dns 127.0.0.11:53\n    hold valid 5s\n\n",
         "statistics": ":8404",
     }
     values["server"] = f"{values['server']} init-addr last,libc,none resolvers docker"

@@ -194,6 +194,15 @@ def test_the_chart_with_its_values_is_the_manifest(kind: str) -> None:
     assert {path.split(".")[0] for path in known} == {path.split(".")[0] for path in used}
 
 
+@pytest.mark.parametrize(("waiting", "path"), [(False, "/ready"), (True, "/health")])
+def test_pods_with_a_waiting_room_get_clients_when_they_are_full(waiting: bool, path: str) -> None:
+    made = files("kubernetes", plan({"waiting_room": {"enabled": waiting}}))["kubernetes.yaml"]
+    pods = next(d for d in yaml.safe_load_all(made) if d["kind"] == "Deployment")
+    (container,) = pods["spec"]["template"]["spec"]["containers"]
+    assert container["readinessProbe"]["httpGet"] == {"path": path, "port": "admin"}
+    assert container["livenessProbe"]["httpGet"] == {"path": "/health", "port": "admin"}
+
+
 def leaves(values: dict[str, Any], before: str) -> Iterator[str]:
     for key, value in values.items():
         if isinstance(value, dict):
