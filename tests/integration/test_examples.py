@@ -7,11 +7,13 @@ from contextlib import ExitStack
 
 import httpx
 import pytest
+import socketio
 from playwright.sync_api import sync_playwright
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from tests.conftest import Start
+from tests.support.aio import run
 from tests.support.net import free_port, wait_until
 
 
@@ -268,3 +270,58 @@ def test_server_token(program: Start, chromium: str) -> None:
             page.get_by_text(wanted).wait_for(timeout=10_000)
         first.get_by_text("hello, ann, on 2 devices").wait_for(timeout=10_000)
         browser.close()
+
+
+def test_socketio_chat(program: Start) -> None:
+    server = program(f"{RUN}socketio_chat:app")
+
+    async def main() -> None:
+        async with socketio.AsyncSimpleClient() as ann, socketio.AsyncSimpleClient() as bob:
+            url = f"http://127.0.0.1:{server.port}"
+            for client, user in ((ann, "ann"), (bob, "bob")):
+                await client.connect(url, transports=["websocket"], auth={"user": user})
+            await ann.emit("say", "hello")
+            while await bob.receive(5) != ["said", {"by": "ann", "text": "hello"}]:
+                pass
+        async with socketio.AsyncSimpleClient() as nobody:
+            with pytest.raises(socketio.exceptions.ConnectionError):
+                await nobody.connect(url, transports=["websocket"])
+
+    run(main())
+    server.wait_open(0)
+
+
+@pytest.mark.parametrize("on", ["tidegate run", "daphne behind the middleware"])
+def test_channels_chat(program: Start, on: str) -> None:
+    if on == "tidegate run":
+        server = program(f"{RUN}channels_chat:app")
+    else:
+        port = free_port()
+        command = f"-m daphne tests.support.channels_guarded:app -v 0 -p {port}"
+        server = program(command, port=port, admin=False)
+    url = f"ws://127.0.0.1:{server.port}/chat"
+    with (
+        connect(f"{url}/tea/", proxy=None) as ann,
+        connect(f"{url}/tea/", proxy=None) as bob,
+        connect(f"{url}/coffee/", proxy=None) as cid,
+    ):
+        ann.send('{"text": "hello"}')
+        assert json.loads(ann.recv(5)) == json.loads(bob.recv(5)) == {"text": "hello"}
+        with pytest.raises(TimeoutError):
+            cid.recv(0.2)
+        assert "WebSocket" in httpx.get(f"http://127.0.0.1:{server.port}/").text
+
+
+def test_one_line(program: Start) -> None:
+    port = free_port()
+    command = f"-m uvicorn examples.one_line:app --log-level warning --port {port}"
+    program(command, port=port, admin=False)
+    url = f"ws://127.0.0.1:{port}/echo"
+    with ExitStack() as held:
+        for _ in range(20):
+            client = held.enter_context(connect(url, proxy=None))
+            client.send("hello")
+            assert client.recv(5) == "hello"
+        with pytest.raises(InvalidStatus) as refused, connect(url, proxy=None):
+            pass
+        assert refused.value.response.headers["Retry-After"] == "10"
