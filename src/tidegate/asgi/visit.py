@@ -2,8 +2,8 @@
 
 The server has the socket, so all that is seen of the client are the events that it gives out. While
 the application asks for them, its end is seen at once. When the application does not ask for a
-second, one event is taken in its place and kept, so that the lease of a client that has left is
-given back even then.
+second, they are taken in its place and kept (`Ahead`), so that the lease of a client that has left
+is given back even then.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import logging
 from time import monotonic, time
 from typing import TYPE_CHECKING, Any, Final
 
+from tidegate.asgi.ahead import Ahead
 from tidegate.asgi.session import ClientDisconnected
 from tidegate.core.codes import (
     ABORTED,
@@ -53,6 +54,7 @@ class Visit:
         "_ahead",
         "_asking",
         "_closing",
+        "_cut",
         "_deadline",
         "_expiry",
         "_gate",
@@ -79,9 +81,9 @@ class Visit:
         self._loop = asyncio.get_running_loop()
         self._patience = gate.settings.server.shutdown_timeout
         self._scope = scope
-        self._accepted = self._closing = self._told = self._asking = False
+        self._accepted = self._closing = self._cut = self._told = self._asking = False
         self._over: Message | None = None
-        self._ahead: asyncio.Task[Message] | None = None
+        self._ahead: Ahead | None = None
         self._meter: Meter | None = None
         self._reason: Close = NORMAL
         self._deadline: asyncio.Timeout | None = None
@@ -134,8 +136,7 @@ class Visit:
         try:
             await self._send(event)
         except OSError as error:  # ASGI WebSocket 2.4
-            if self._over is None:
-                self._ended({"type": "websocket.disconnect", "code": EOF.code, "reason": ""})
+            self._left({"type": "websocket.disconnect", "code": EOF.code, "reason": ""})
             if kind != "websocket.close":
                 raise ClientDisconnected("the client is gone") from error
 
@@ -152,7 +153,7 @@ class Visit:
         elif kind.startswith(DENIAL):
             if DENIAL not in self._scope["extensions"]:
                 raise RuntimeError("this server cannot send a response that refuses")
-            self._closing = True
+            self._closing = not self._accepted  # the server says what is wrong
         return event
 
     async def _next(self) -> Message:
@@ -161,21 +162,17 @@ class Visit:
             if delay > 0.0:
                 self._gate.stats.messages_limited["delayed"] += 1
                 await asyncio.sleep(delay)
-        event = self._over or await self._one()
-        if self._over is not None:
+        ahead = self._ahead
+        if self._over is not None and (self._cut or ahead is None or ahead.empty):
+            return self._over
+        event = await (self._receive() if ahead is None else ahead.next())
+        if self._cut:
+            assert self._over is not None
             return self._over  # it was closed by the gate while the application waited
         if event["type"] == "websocket.receive":
             return await self._checked(event)
         if event["type"] == "websocket.disconnect":
-            self._ended(event)
-        return event
-
-    async def _one(self) -> Message:
-        if self._ahead is None:
-            return await self._receive()
-        # The application may give up waiting, and what was taken must not be lost then.
-        event = await asyncio.shield(self._ahead)
-        self._ahead = None
+            self._left(event)
         return event
 
     async def _checked(self, event: Message) -> Message:
@@ -206,6 +203,7 @@ class Visit:
         delay = reason.retry_after if retry_after is None else retry_after
         text = close_text(reason, delay)
         self._reason = reason
+        self._cut = True
         self._ended({"type": "websocket.disconnect", "code": reason.code, "reason": text})
         await close(self._send, reason.code, text)
 
@@ -240,7 +238,11 @@ class Visit:
             if timer is not None:
                 timer.cancel()
         if self._ahead is not None:
-            self._ahead.cancel()
+            self._ahead.stop()
+
+    def _left(self, event: Message) -> None:
+        if self._over is None:
+            self._ended(event)
 
     def _ended(self, event: Message) -> None:
         """There is no client any more."""
@@ -262,20 +264,16 @@ class Visit:
     # Looking for the end while the application is busy.
 
     def _leave_alone(self) -> None:
-        if self._look is None and self._over is None and self._ahead is None:
+        if self._look is None and self._over is None:
             self._look = self._loop.call_later(_LOOK_SECONDS, self._look_ahead)
 
     def _look_ahead(self) -> None:
         self._look = None
         if self._asking or self._over is not None or not self._told:
             return
-        self._ahead = self._loop.create_task(self._taken())
-
-    async def _taken(self) -> Message:
-        event = await self._receive()
-        if event["type"] == "websocket.disconnect" and self._over is None:
-            self._ended(event)
-        return event
+        if self._ahead is None:
+            self._ahead = Ahead(self._receive, self._left)
+        self._ahead.start()
 
 
 async def close(send: Send, code: int, reason: str) -> None:

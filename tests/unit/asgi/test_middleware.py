@@ -344,11 +344,6 @@ async def test_client_that_leaves_a_busy_application_gives_the_lease_back(
 ) -> None:
     monkeypatch.setattr(visit, "_LOOK_SECONDS", 0.01)
 
-    async def busy(scope: Scope, receive: Receive, send: Send) -> None:
-        await receive()
-        await send({"type": "websocket.accept"})
-        await asyncio.Event().wait()
-
     gate = one(busy, {"server": {"shutdown_timeout": 0.05}})
     server = FakeServer(gate)
     await server.settles()
@@ -357,6 +352,45 @@ async def test_client_that_leaves_a_busy_application_gives_the_lease_back(
     await server.ends()
     assert gate.gate.tracker.open == 0
     assert caplog.text.count("went on after its client") == 1
+    gate.gate.stop()
+
+
+async def busy(scope: Scope, receive: Receive, send: Send) -> None:
+    await receive()
+    await send({"type": "websocket.accept"})
+    await asyncio.Event().wait()
+
+
+@in_loop
+async def test_client_that_is_not_listened_to_and_leaves_gives_the_lease_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(visit, "_LOOK_SECONDS", 0.01)
+    gate = one(busy, {"server": {"shutdown_timeout": 0.05}})
+    server = FakeServer(gate)
+    for _ in range(10):
+        server.says("is anybody there?")
+    server.leaves()
+    await server.ends()
+    assert gate.gate.tracker.open == 0
+    gate.gate.stop()
+
+
+@in_loop
+async def test_no_more_is_taken_ahead_than_the_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(visit, "_LOOK_SECONDS", 0.01)
+    gate = one(busy)
+    many, large = FakeServer(gate), FakeServer(one(busy))
+    for _ in range(100):
+        many.says("x")
+        large.says("x" * 40_000)
+    await asyncio.sleep(0.1)
+    assert many.events.qsize() == 100 - 32
+    assert large.events.qsize() == 100 - 2
+    for server in (many, large):
+        server.task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await server.ends()
     gate.gate.stop()
 
 
