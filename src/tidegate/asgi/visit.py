@@ -132,7 +132,10 @@ class Visit:
                 return
             raise ClientDisconnected("the client is gone")
         if kind != "websocket.send":
-            event = self._answered(event)
+            answer = self._answered(event)
+            if answer is None:
+                return
+            event = answer
         try:
             await self._send(event)
         except OSError as error:  # ASGI WebSocket 2.4
@@ -140,8 +143,8 @@ class Visit:
             if kind != "websocket.close":
                 raise ClientDisconnected("the client is gone") from error
 
-    def _answered(self, event: Message) -> Message:
-        """It is accepted, refused or closed; return how."""
+    def _answered(self, event: Message) -> Message | None:
+        """It is accepted, refused or closed; return how, or None if it was before."""
         kind = event["type"]
         if kind == "websocket.accept":
             self._accepted = True
@@ -150,10 +153,11 @@ class Visit:
                 return {**event, "subprotocol": NEUTRAL_V1}
         elif kind == "websocket.close":
             self._closing = True
-        elif kind.startswith(DENIAL):
+        elif kind.startswith(DENIAL) and not self._accepted:
+            self._closing = True
             if DENIAL not in self._scope["extensions"]:
-                raise RuntimeError("this server cannot send a response that refuses")
-            self._closing = not self._accepted  # the server says what is wrong
+                # Starlette sends it all the same, and the server would do nothing.
+                return {"type": "websocket.close"} if kind.endswith(".start") else None
         return event
 
     async def _next(self) -> Message:
