@@ -73,9 +73,12 @@ def test_run_limits_and_says_why(program: Start) -> None:
         ("tests.support.asgi_programs", 2, '"<module>:<attribute>"'),
         ("tests.support.asgi_programs:no_application", 2, "it is no application, but of type int"),
         ("tests.support.asgi_programs:fails", 1, "the application did not start"),
+        ("tests.support.asgi_broken:app", 1, "asgi_broken:app: it cannot be imported"),
+        ("tests.support.asgi_programs:no_database --factory", 1, "the factory failed"),
         (f"{APP} --port 70000", 2, "server.port = 70000 (--port)"),
         (f"{APP} --fd 999", 2, "--fd 999: Bad file descriptor"),
         (f"{APP} --host a --uds b", 2, "--host or --uds"),
+        (f"{APP} --fd 3 --reload", 2, "--fd does not work with --reload"),
         (f"{APP} --reload --reload-dir /nowhere", 2, "there is no such directory"),
         (f"{APP} --env-file /nowhere", 2, "there is no such file"),
         (f"{APP} --timeout-keep-alive -1", 2, "--timeout-keep-alive"),
@@ -109,6 +112,31 @@ def test_run_shows_why_the_application_did_not_start() -> None:
     )
     assert done.returncode == 1
     assert "\n    Traceback (most recent call last):\n      the database is down\n" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "file", "error"),
+    [
+        ("asgi_broken:app", "asgi_broken.py", "RuntimeError: of the module"),
+        ("asgi_programs:no_database --factory", "asgi_programs.py", "OSError: no database"),
+    ],
+)
+def test_run_shows_the_traceback_of_the_application_and_nothing_of_ours(
+    arguments: str, file: str, error: str
+) -> None:
+    done = subprocess.run(
+        [sys.executable, *RUN.split(), *f"tests.support.{arguments}".split()],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        cwd=ROOT,
+    )
+    lines = done.stderr.splitlines()
+    assert lines[1] == "    Traceback (most recent call last):"
+    assert f"/tests/support/{file}" in lines[2]
+    assert lines[-1] == f"    {error}"
+    assert "src/tidegate" not in done.stderr
+    assert "importlib" not in done.stderr
 
 
 def test_run_takes_the_options_of_uvicorn(program: Start, tmp_path: Path) -> None:

@@ -7,13 +7,17 @@ from typing import Any
 
 from tests.support.asgi_app import app
 
-__all__ = ["app", "fails", "make", "no_application", "shows"]
+__all__ = ["app", "fails", "make", "no_application", "no_database", "shows"]
 
 no_application = 5
 
 
 def make() -> Any:
     return app
+
+
+def no_database() -> Any:
+    raise OSError("no database")
 
 
 async def fails(scope: Any, receive: Any, send: Any) -> None:

@@ -60,7 +60,7 @@ def main() -> None:
 def run(arguments: Sequence[str]) -> int:
     """Run one command line, and return the exit code.
 
-    Errors have a line for each mistake, and no traceback.
+    Errors have a line for each mistake, and no traceback but that of an application.
 
     0 is success, 1 failure (an address in use, a token that is not valid), 2 wrong usage or a
     wrong setting.
@@ -98,7 +98,11 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _failed(error: object, code: int) -> int:
-    lines = "".join(f"tidegate: {line}\n" for line in str(error).splitlines())
+    # What is indented belongs to the line before: the traceback of an application, say.
+    lines = "".join(
+        f"{line}\n" if line.startswith(" ") else f"tidegate: {line}\n"
+        for line in str(error).splitlines()
+    )
     try:
         sys.stderr.write(lines)
         sys.stderr.flush()

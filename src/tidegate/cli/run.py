@@ -103,6 +103,8 @@ def run(
     """
     if uds is not None and host is not None:
         raise UsageError("give --host or --uds, not both")
+    if fd is not None and reload:
+        raise UsageError("--fd does not work with --reload: the server is another process then")
     if timeout_keep_alive < 0:
         raise UsageError("--timeout-keep-alive must be 0 or more seconds")
     if env_file is not None:

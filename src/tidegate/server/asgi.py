@@ -5,14 +5,12 @@ from __future__ import annotations
 import logging
 import os
 import socket
-import sys
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
-from uvicorn.importer import ImportFromStringError, import_from_string
-
+from tidegate.asgi.importing import import_application
 from tidegate.asgi.server import AsgiServer
 from tidegate.core.settings import Settings
 from tidegate.core.settings.changes import merged
@@ -133,7 +131,7 @@ def _run(
 ) -> None:
     name = app if isinstance(app, str) else getattr(app, "__name__", type(app).__name__)
     server = AsgiServer(
-        _imported(app, options),
+        import_application(app, factory=options.factory, directory=options.app_dir),
         _any_path(settings),
         root_path=options.root_path,
         lifespan=options.lifespan,
@@ -174,19 +172,3 @@ def _passed(options: Options) -> Passed:
         return Passed([adopt(socket.socket(fileno=options.descriptor))])
     except OSError as error:
         raise UsageError(f"--fd {options.descriptor}: {os.strerror(error.errno or 0)}") from None
-
-
-def _imported(app: AsgiApp | str, options: Options) -> Any:
-    """Return the application. What its module raises is raised."""
-    if options.app_dir is not None:
-        sys.path.insert(0, options.app_dir)
-    if isinstance(app, str):
-        try:
-            found = import_from_string(app)
-        except ImportFromStringError as error:
-            raise ConfigError(f"{app}: {error}") from None
-    else:
-        found = app
-    if not callable(found):
-        raise ConfigError(f"{app}: it is no application, but of type {type(found).__name__}")
-    return found() if options.factory else found
