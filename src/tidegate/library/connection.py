@@ -182,7 +182,8 @@ class Connection:
     def join(self, room: str) -> Membership:
         """Put it into a room, until it leaves or ends; joining twice is fine and counts once.
 
-        As an async context manager it leaves at the end of the block:
+        As an async context manager it leaves at the end of the block; a block for a room that it
+        was in before does not:
 
             async with connection.join("lobby") as lobby:
                 lobby.send("hello", exclude=connection)
@@ -308,10 +309,11 @@ class Membership:
     Without a block the connection stays in the room until it leaves or ends.
     """
 
-    __slots__ = ("_connection", "room")
+    __slots__ = ("_connection", "_leaves", "room")
 
-    def __init__(self, connection: Connection, room: Room) -> None:
+    def __init__(self, connection: Connection, room: Room, *, leaves: bool) -> None:
         self._connection = connection
+        self._leaves = leaves
         self.room = room
         """The room."""
 
@@ -319,7 +321,8 @@ class Membership:
         return self.room
 
     async def __aexit__(self, *exception: object) -> None:
-        self._connection.leave(self.room.name)
+        if self._leaves:
+            self._connection.leave(self.room.name)
 
 
 class Home(Protocol):

@@ -93,10 +93,11 @@ class Hub:
         self.check_thread()
         check_type("room", room, str)
         faults: list[Fault | None] = []
+        new = room not in connection.rooms
         self._delivery.join(connection, room, faults.append)
         if faults and (fault := faults[0]) is not None:
             raise refused(ROOM_FULL if fault is ROOM_LIMIT else fault)
-        return Membership(self._face(connection), Room(self, room))
+        return Membership(self._face(connection), Room(self, room), leaves=new)
 
     def leave(self, connection: Engine, room: str) -> bool:
         """Take a connection out of a room; False when it is not in it."""

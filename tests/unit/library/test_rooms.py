@@ -134,6 +134,22 @@ def test_join_as_a_block_leaves_at_its_end() -> None:
     play(scene)
 
 
+def test_join_as_a_block_within_another_does_not_leave() -> None:
+    async def scene(world: World) -> None:
+        _, own = await world.client()
+        async with own.join("a") as room:
+            async with own.join("a"):
+                pass
+            assert own in room
+        assert not room
+        own.join("a")
+        async with own.join("a"):
+            pass
+        assert own in room
+
+    play(scene)
+
+
 def test_join_beyond_a_limit_is_refused() -> None:
     async def scene(world: World) -> None:
         (_, first), (_, second) = [await world.client() for _ in range(2)]
