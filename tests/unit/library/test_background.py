@@ -10,7 +10,10 @@ import pytest
 from tests.support.clients import Client, run_guarded, until
 from tidegate import Server, UsageError
 
-QUICK: dict[str, dict[str, Any]] = {"server": {"port": 0}, "pacing": {"enabled": False}}
+QUICK: dict[str, dict[str, Any]] = {
+    "server": {"port": 0, "shutdown_timeout": 0.2},
+    "pacing": {"enabled": False},
+}
 
 
 def endless(log: list[str]) -> Any:

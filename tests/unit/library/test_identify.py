@@ -26,7 +26,7 @@ from tidegate.gate.tokens import create_token
 
 SECRET = "a secret of at least 32 bytes, for tests"
 SETTINGS: dict[str, dict[str, Any]] = {
-    "server": {"port": 0, "shutdown_timeout": 1.0},
+    "server": {"port": 0, "shutdown_timeout": 0.2},
     "pacing": {"enabled": False},
 }
 

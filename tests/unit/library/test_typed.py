@@ -14,7 +14,10 @@ from tests.support.clients import Client, run_guarded, until
 from tests.support.raw import BINARY, frame
 from tidegate import Connection, ConnectionClosed, Server
 
-QUICK: dict[str, dict[str, Any]] = {"server": {"port": 0}, "pacing": {"enabled": False}}
+QUICK: dict[str, dict[str, Any]] = {
+    "server": {"port": 0, "shutdown_timeout": 0.2},
+    "pacing": {"enabled": False},
+}
 
 
 class ChatStruct(msgspec.Struct):
