@@ -261,6 +261,10 @@ class GateMiddleware:
             event = await receive()
             if event["type"] == "lifespan.startup":
                 self.gate.start()
+                _log.info(
+                    "the gate is a middleware: here attempts do not wait in the kernel's queue, "
+                    "heartbeats are the server's, and a drain is to be called before its end"
+                )
                 if not self._decides_always:
                     _log.info("the gate of this process has the default settings")
             elif event["type"] == "lifespan.shutdown":
