@@ -91,3 +91,18 @@ def test_busy_ones_of_many_addresses_are_not_ended_and_others_are_refused(progra
     assert server.get("/health")[0] == 200
     for raw in busy:
         raw.close()
+
+
+def test_clients_behind_a_proxy_header_are_counted_by_their_own_address(program: Start) -> None:
+    settings = {
+        "proxies": {"trusted": ["127.0.0.1"], "protocol": True},
+        "limits": {"http_per_ip": 2},
+    }
+    server = program(RUN, settings, admin=False)
+    held = []
+    for client, status in (("9", 200), ("9", 200), ("9", 429), ("8", 200)):
+        header = f"PROXY TCP4 192.0.2.{client} 127.0.0.1 5555 80\r\n".encode()
+        held.append(asked(server, header + GET))
+        assert held[-1].response().status == status
+    for raw in held:
+        raw.close()
