@@ -222,6 +222,11 @@ class Gate:
                 self.local.release(session.lease, session.ended(reason))
             if not self._sessions:
                 self._empty.set()
+        socket = self._eio.sockets.get(sid)
+        if socket is not None and reason != self._eio.reason.SERVER_DISCONNECT:
+            # Engine.IO would keep a poll that waits, or the WebSocket of a client that does not
+            # close it, for as long as its pings take.
+            socket.queue.put_nowait(None)
         await self._finish(sid, reason)
 
     # The decision.

@@ -87,7 +87,7 @@ class Session:
         return EOF if said in _TRANSPORT and self._close_code in (EOF.code, None) else NORMAL
 
     async def pace(self, gate: LocalGate, size: int) -> None:
-        """Wait until a message of `size` bytes may come; nothing is read from the client then.
+        """Wait until a message of `size` bytes may come; the client's next is not read until then.
 
         Polling clients wait for the response to their request.
         """
