@@ -147,7 +147,14 @@ class Session:
         if len(events) < _MESSAGES and self._bytes < _BYTES:
             return None
         self._room = self._loop.create_future()
+        if self._connection is not None:
+            # A client that leaves now ends the wait too, or its end would be told to nobody.
+            self._connection.ended().add_done_callback(self._gone)
         return self._room
+
+    def _gone(self, _: object) -> None:
+        room, self._room = self._room, None
+        _wake(room)
 
     def drained(self) -> None:
         """The client has taken all that waited, or is gone."""
