@@ -252,6 +252,11 @@ class LocalGate:
         return True, ""
 
     @property
+    def undecided(self) -> int:
+        """Attempts that wait for a slow decision."""
+        return self._undecided
+
+    @property
     def draining(self) -> bool:
         """Whether no attempt is admitted any more."""
         return self.admission.draining

@@ -2,14 +2,13 @@
 
 lifespan   the pressure is sampled while the application runs; at its end all are closed
 websocket  decided about before the application is called; the lease is given back at every end
-http       `health_path` and `ready_path` are answered, all else is the application's
+http       `health_path`, `ready_path` and `metrics_path` are answered, the rest is the application's
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -17,6 +16,7 @@ from http import HTTPStatus
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
+from tidegate.asgi.answers import Answer, answer, metrics_of, ready
 from tidegate.asgi.asking import Found
 from tidegate.asgi.local import LocalGate
 from tidegate.asgi.quiet import after_a_refusal
@@ -76,6 +76,8 @@ class GateMiddleware:
             `tidegate.v1`, is told a refusal by a close frame, which a browser shows its page.
         health_path: answered with 200 while the process is alive; None for not at all.
         ready_path: answered with 200, or with 503 while no connections are wanted.
+        metrics_path: answered with the counters for Prometheus. Anybody may ask who reaches the
+            application, so keep the path from the public, at the proxy. It needs prometheus-client.
 
     Raises:
         ConfigError: a setting is wrong, or a key cannot be used.
@@ -91,6 +93,7 @@ class GateMiddleware:
         subprotocols: Sequence[str] = (),
         health_path: str | None = None,
         ready_path: str | None = None,
+        metrics_path: str | None = None,
     ) -> None:
         self._app = app
         self._decides_always = settings is not None or gate is not None
@@ -98,11 +101,13 @@ class GateMiddleware:
         """The gate, with its counts."""
         self._identify = identify
         self._subprotocols = (*subprotocols, JSON_V1, NEUTRAL_V1)
-        self._answers: dict[str, Callable[[], tuple[int, bytes]]] = {}
+        self._answers: dict[str, Callable[[Scope], Answer]] = {}
         if health_path is not None:
-            self._answers[health_path] = lambda: (HTTPStatus.OK, HEALTHY)
+            self._answers[health_path] = lambda _: Answer(HTTPStatus.OK, HEALTHY)
         if ready_path is not None:
-            self._answers[ready_path] = self._ready
+            self._answers[ready_path] = lambda _: ready(self.gate)
+        if metrics_path is not None:
+            self._answers[metrics_path] = metrics_of(self.gate)
         self._visits: set[Visit] = set()
         self._prefix, self._numbers = secrets.token_hex(4), count(1)
         self._warned = False
@@ -119,7 +124,7 @@ class GateMiddleware:
             await self._live(scope, receive, send)
             return
         elif kind == "http" and scope["path"] in self._answers:
-            await _answer(scope, send, *self._answers[scope["path"]]())
+            await answer(scope, send, self._answers[scope["path"]](scope))
             return
         await self._app(scope, receive, send)
 
@@ -276,14 +281,6 @@ class GateMiddleware:
         finally:
             self.gate.stop()
 
-    def _ready(self) -> tuple[int, bytes]:
-        ready, reason = self.gate.ready
-        if ready:
-            return HTTPStatus.OK, b'{"ready": true}'
-        return HTTPStatus.SERVICE_UNAVAILABLE, json.dumps(
-            {"ready": False, "reason": reason}
-        ).encode()
-
 
 async def _found(identify: Who, scope: Scope) -> Found:
     """Return what an application's function says, as the gate wants it."""
@@ -312,14 +309,3 @@ def _reason(decision: Reject | Wait) -> tuple[Refusal, float | None]:
 
 def _extensions(scope: Scope) -> Mapping[str, Any]:
     return scope.get("extensions") or {}
-
-
-async def _answer(scope: Scope, send: Send, status: int, body: bytes) -> None:
-    headers = [
-        (b"content-type", b"application/json"),
-        (b"content-length", b"%d" % len(body)),
-        (b"cache-control", b"no-store"),
-    ]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    body = b"" if scope["method"] == "HEAD" else body
-    await send({"type": "http.response.body", "body": body})

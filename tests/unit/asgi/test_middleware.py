@@ -669,3 +669,23 @@ async def test_refusal_is_no_error_in_the_log_of_uvicorn(caplog: pytest.LogCaptu
     await asyncio.create_task(as_uvicorn_does(GateMiddleware(denies, {})))
     assert said in caplog.text
     gate.gate.stop()
+
+
+@pytest.mark.parametrize("accept", ["*/*", "application/openmetrics-text; version=1.0.0"])
+@in_loop
+async def test_metrics_are_answered_where_asked_for(accept: str) -> None:
+    gate = GateMiddleware(echo, {"limits": {"connections": 1}}, metrics_path="/metrics")
+    first = FakeServer(gate)
+    await first.settles()
+    await FakeServer(gate).ends()
+    headers = [(b"accept", accept.encode())]
+    server = FakeServer(gate, type="http", path="/metrics", method="GET", headers=headers)
+    await server.ends()
+    text = server.sent[1]["body"].decode()
+    assert 'websocket_connections_current{state="open"} 1.0' in text
+    assert 'websocket_rejections_total{reason="server_limit"} 1.0' in text
+    assert "websocket_utilization_ratio 1.0" in text
+    assert text.endswith("# EOF\n") == accept.startswith("application")
+    first.leaves()
+    await first.ends()
+    gate.gate.stop()

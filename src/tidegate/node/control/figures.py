@@ -15,7 +15,7 @@ from tidegate.node.pressure.descriptors import descriptors_used_ratio
 if TYPE_CHECKING:
     from tidegate.node.control.parts import Parts
 
-__all__ = ["METRICS", "Description", "Distribution", "Metric", "read_metrics"]
+__all__ = ["METRICS", "Description", "Distribution", "Metric", "labelled", "read_metrics"]
 
 _Number: TypeAlias = "float | Histogram"
 
@@ -311,12 +311,13 @@ METRICS = (
 
 def read_metrics(node: Parts) -> list[Metric]:
     """Return the values of all metrics, as they are now."""
-    return [Metric(described.name, _values(described.read(node))) for described in METRICS]
+    return [Metric(described.name, labelled(described.read(node))) for described in METRICS]
 
 
-def _values(
+def labelled(
     read: _Number | Mapping[str, _Number] | Mapping[str, int] | None,
 ) -> dict[str, float | Distribution]:
+    """Return what was read by the value of the label; empty where it is not known."""
     if read is None:
         return {}
     by_label = read if isinstance(read, Mapping) else {"": read}
