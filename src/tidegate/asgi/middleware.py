@@ -2,7 +2,7 @@
 
 lifespan   the pressure is sampled while the application runs; at its end all are closed
 websocket  decided about before the application is called; the lease is given back at every end
-http       `health_path`, `ready_path` and `metrics_path` are answered, the rest is the application's
+http       `health_path`, `ready_path`, `metrics_path`; all else is the application's
 """
 
 from __future__ import annotations
