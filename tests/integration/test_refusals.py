@@ -140,6 +140,8 @@ def test_plain_requests(server: Process) -> None:
         assert head.startswith(b"HTTP/1.1 %d " % status), (method, path)
         if method == "HEAD":
             assert body == b""
+        elif path == "/" and status == 200:
+            assert body.startswith(b"<!doctype html>")
         else:
             assert isinstance(json.loads(body), dict)
 
