@@ -5,7 +5,7 @@ WORKDIR /src
 COPY pyproject.toml README.md LICENSE ./
 COPY src src
 RUN python -m venv /opt/tidegate \
- && /opt/tidegate/bin/pip install --no-cache-dir '.[serve,crypto]'
+ && /opt/tidegate/bin/pip install --no-cache-dir '.[serve,crypto,workers]'
 
 FROM python:3.13-slim
 COPY --from=build /opt/tidegate /opt/tidegate

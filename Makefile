@@ -7,7 +7,11 @@ MAKEFLAGS += --no-print-directory
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 READY := .venv/.ready
-JS_READY := tests/js/node_modules/.ready
+JS_READY := tests/js/node_modules/.ready clients/js/node_modules/.ready
+JS_CHECKED := clients/js/node_modules/.checked
+# The TypeScript client of the page to try the server on.
+PAGE_CLIENT := src/tidegate/server/dashboard/static/vendor/tidegate.js
+CONFIG := $(or $(wildcard tidegate.toml),examples/development.toml)
 
 .PHONY: help
 help: ## List the targets
@@ -18,25 +22,27 @@ help: ## List the targets
 setup: $(READY) $(JS_READY) ## Prepare everything (the other targets do it when needed)
 
 .PHONY: run
-run: $(READY) ## Serve on 127.0.0.1:8000, admin on 127.0.0.1:8001 (ARGS="--set server.port=9000")
-	@exec $(BIN)/tidegate serve $(ARGS)
+run: $(READY) ## Serve on 127.0.0.1:8000, with a page to try it on (ARGS="--set server.port=9000")
+	@export TIDEGATE_CONFIG="$${TIDEGATE_CONFIG:-$(CONFIG)}"; exec $(BIN)/tidegate serve $(ARGS)
 
 .PHONY: test
-test: $(READY) $(JS_READY) ## Run all tests (ARGS="-k handshake" for some)
-	@$(BIN)/pytest $(ARGS)
+test: $(READY) $(JS_READY) ## Run all tests, several files at once (ARGS="-k handshake" for some)
+	@$(BIN)/pytest --numprocesses auto --dist loadfile $(ARGS)
 
 .PHONY: unit
 unit: $(READY) ## Run the unit tests only: no sockets, a few seconds
 	@$(BIN)/pytest tests/unit $(ARGS)
 
 .PHONY: check
-check: $(READY) ## Format, lint, types, import floors, generated files
+check: $(READY) $(JS_READY) ## Format, lint, types, import floors, generated files
 	@$(BIN)/ruff format --check --quiet . || { echo "Not formatted: run 'make format'."; exit 1; }
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy --no-error-summary
 	@said=$$($(BIN)/pyright --pythonpath $(BIN)/python examples) || { echo "$$said"; exit 1; }
 	@said=$$($(BIN)/lint-imports --no-logo) || { echo "$$said"; exit 1; }
 	@$(BIN)/python tools/generate.py --check
+	@$(BIN)/python tools/vectors.py --check
+	@$(MAKE) $(JS_CHECKED)
 	@echo "All checks passed."
 
 .PHONY: format
@@ -60,6 +66,24 @@ bench-storm: $(READY) ## Cut 15,000 connections that all come back at once (3 mi
 bench-overload: $(READY) ## Twice as many as the pace lets in, and a room with members who do not read (8 minutes)
 	@$(BIN)/python -m bench.overload $(ARGS)
 
+.PHONY: bench-messaging
+bench-messaging: $(READY) ## What histories, three formats and presence cost (2 minutes)
+	@$(BIN)/python -m bench.messaging $(ARGS)
+
+.PHONY: bench-scale
+bench-scale: $(READY) ## One process, two workers, and two nodes over Valkey and NATS (5 minutes)
+	@$(BIN)/python -m bench.scale $(ARGS)
+
+.PHONY: fuzz
+fuzz: $(READY) ## Send 100,000 messages by chance in each format, to the protocol and over sockets
+	@FUZZ_MESSAGES=$${FUZZ_MESSAGES:-100000} $(BIN)/pytest tests/fuzz $(ARGS)
+
+.PHONY: fuzz-guided
+fuzz-guided: $(READY) ## Let coverage choose the bytes, a minute each for the formats and the wire (atheris)
+	@$(PIP) install --group fuzz
+	@for target in json msgpack proto wire; do \
+	  $(BIN)/python -m tests.fuzz.guided $$target -max_total_time=60 $(ARGS) || exit 1; done
+
 .PHONY: soak
 soak: $(READY) ## Hold 15,000 connections for 5 minutes
 	@$(BIN)/python -m bench.soak $(ARGS)
@@ -73,12 +97,24 @@ image: $(READY) ## Build the image and run it (needs root, buildah, debootstrap;
 	@$(BIN)/python tests/image/run.py
 
 .PHONY: docs/generate
-docs/generate: $(READY) ## Write the generated pages of docs/reference
+docs/generate: $(READY) $(JS_READY) ## Write the generated pages of docs/reference, and the client of /try
 	@$(BIN)/python tools/generate.py
+	@$(BIN)/python tools/vectors.py
+	@if [ -e clients/js/node_modules/.ready ]; then \
+	  (cd clients/js && npm run --silent build >/dev/null) && cp clients/js/dist/index.js $(PAGE_CLIENT); \
+	fi
+
+.PHONY: docs
+docs: $(READY) ## Build the documentation as a site, offline, into build/site/html
+	@$(BIN)/python tools/site.py
+
+.PHONY: docs/serve
+docs/serve: $(READY) ## Build it, and serve it on 127.0.0.1:8080
+	@$(BIN)/python tools/site.py serve
 
 .PHONY: clean
 clean: ## Remove what was built, installed and cached
-	@rm -rf .venv build dist bench/build tests/js/node_modules
+	@rm -rf .venv build dist bench/build tests/js/node_modules clients/js/node_modules clients/js/dist
 	@rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	@find src tests bench examples tools -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
@@ -96,11 +132,20 @@ $(READY): pyproject.toml
 	@$(PIP) install --editable '.[all]' --group dev
 	@touch $@
 
-# Without Node.js the tests that need it are skipped, and say so; with CI=true they fail.
-$(JS_READY): tests/js/package.json tests/js/package-lock.json
-	@if command -v npm >/dev/null 2>&1; then \
-	  echo "Installing the JavaScript clients for the tests"; \
-	  (cd tests/js && npm ci --no-audit --no-fund --loglevel=error >/dev/null) && touch $@; \
+# Without Node.js, or with an old one, the tests that need it are skipped, and say so; with CI=true
+# they fail.
+$(JS_READY): %/node_modules/.ready: %/package.json %/package-lock.json
+	@if node -e 'process.exit(+(process.versions.node.split(".")[0] < 20))' 2>/dev/null; then \
+	  echo "Installing what $* needs"; \
+	  (cd $* && npm ci --no-audit --no-fund --loglevel=error >/dev/null) && touch $@; \
 	else \
-	  echo "npm was not found: the tests with JavaScript clients will be skipped."; \
+	  echo "Node.js 20 with npm was not found: the tests of $* will be skipped."; \
+	fi
+
+# Types, size and package of the TypeScript client, when something has changed.
+$(JS_CHECKED): $(wildcard clients/js/src/* clients/js/test/* clients/js/test/*/* clients/js/*.json clients/js/*.ts $(PAGE_CLIENT))
+	@if [ -e clients/js/node_modules/.ready ]; then \
+	  said=$$(cd clients/js && npm run --silent check 2>&1) || { echo "$$said"; exit 1; }; \
+	  cmp -s clients/js/dist/index.js $(PAGE_CLIENT) || { echo "$(PAGE_CLIENT) is not clients/js as it is: run 'make docs/generate'"; exit 1; }; \
+	  touch $@; \
 	fi

@@ -33,8 +33,8 @@ struct conn {
 
 struct command {
     enum doing doing;
-    char *name, *path, *text, *tokens, *heads[16];
-    int n, c, answers, group, frames, size, head_count;
+    char *name, *path, *text, *tokens, *heads[16], *protocols[4];
+    int n, c, answers, group, frames, size, head_count, protocol_count;
     double seconds, limit;
 };
 
@@ -116,6 +116,9 @@ static int send_request(int fd) {
                      now.path, port, c->head);
     for (int i = 0; i < now.head_count; i++)
         n += snprintf(out + n, sizeof out - (size_t)n, "%s\r\n", now.heads[i]);
+    if (now.protocol_count)
+        n += snprintf(out + n, sizeof out - (size_t)n, "Sec-WebSocket-Protocol: %s\r\n",
+                      now.protocols[c->number % (uint32_t)now.protocol_count]);
     if (tokens)
         n += snprintf(out + n, sizeof out - (size_t)n, "Authorization: Bearer %s\r\n",
                       tokens[c->number]);

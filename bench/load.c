@@ -6,9 +6,11 @@
  * key=value; one JSON object a line on stdout in answer. Between commands the connections are held:
  * pings are answered, closes are counted. At the end of stdin every connection is reset.
  *
- *   open    n c path head* tokens first answers   opens a group of connections, c at a time. `head`
- *           is one more header line; `tokens` a file with a bearer token a line for each connection;
- *           `first` a text message sent after the 101; then `answers` text messages are awaited.
+ *   open    n c path head* protocol* tokens first answers
+ *           opens a group of connections, c at a time. `head` is one more header line; of several
+ *           `protocol` each connection offers one, in turn; `tokens` a file with a bearer token a
+ *           line for each connection; `first` a text message sent after the 101; then `answers`
+ *           messages are awaited.
  *   visit   n c path head*                        attempts that are accepted and reset at once
  *   refuse  n c path head*                        attempts that should all be refused
  *   fan     group frames text                     the first of the group sends `text` `frames` times
@@ -150,6 +152,8 @@ static void parse(char *line) {
         else if (!strcmp(field, "t")) now.limit = atof(value);
         else if (!strcmp(field, "path")) now.path = value;
         else if (!strcmp(field, "head") && now.head_count < 16) now.heads[now.head_count++] = value;
+        else if (!strcmp(field, "protocol") && now.protocol_count < 4)
+            now.protocols[now.protocol_count++] = value;
         else if (!strcmp(field, "tokens")) now.tokens = value;
         else if (!strcmp(field, "first") || !strcmp(field, "text")) now.text = value;
         else if (!strcmp(field, "answers")) now.answers = atoi(value);

@@ -21,12 +21,20 @@ class Generator(Process):
         command = [str(BUILD / name), *map(str, arguments)]
         super().__init__(name, command, LOAD_CORE, pipes=True)
 
-    def _ask(self, name: str, limit: float, heads: Sequence[str] = (), **fields: object) -> Answer:
+    def _ask(
+        self,
+        name: str,
+        limit: float,
+        heads: Sequence[str] = (),
+        protocols: Sequence[str] = (),
+        **fields: object,
+    ) -> Answer:
         told: IO[bytes] | None = self.child.stdin
         heard: IO[bytes] | None = self.child.stdout
         assert told is not None
         assert heard is not None
         parts = [name, f"t={limit}", *(f"head={head}" for head in heads)]
+        parts += [f"protocol={protocol}" for protocol in protocols]
         parts += [f"{key}={value}" for key, value in fields.items() if value is not None]
         try:
             told.write(("\t".join(parts) + "\n").encode())
@@ -60,6 +68,7 @@ class Load(Generator):
         *,
         concurrency: int = 128,
         heads: Sequence[str] = (),
+        protocols: Sequence[str] = (),
         tokens: str | None = None,
         first: str | None = None,
         answers: int = 0,
@@ -70,6 +79,7 @@ class Load(Generator):
             "open",
             limit,
             heads,
+            protocols,
             n=n,
             c=concurrency,
             path=path,

@@ -1,4 +1,4 @@
-"""Fixtures: server processes that end with their test, and the programs that some tests need."""
+"""Server processes that end with their test, programs that some tests need, tests run alone."""
 
 from __future__ import annotations
 
@@ -6,17 +6,25 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.support.alone import among_others, by_itself
 from tests.support.net import allow_descriptors, has_address
 from tests.support.process import ROOT, Process
 
 Start = Callable[..., Process]
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Beside a test that is marked `alone`, no other process of `make test` runs a test."""
+    with by_itself() if item.get_closest_marker("alone") else among_others():
+        return (yield)
 
 
 @contextmanager

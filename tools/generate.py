@@ -12,10 +12,12 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar, cast, get_args
+
+import msgspec
 
 from tidegate.cli.main import app
-from tidegate.core.codes import REASONS, Close, Fault, Reason, Refusal
+from tidegate.core.codes import REASONS, USUAL_DELAYS, Close, Fault, Reason, Refusal
 from tidegate.core.settings import Setting, Settings
 from tidegate.core.settings.fields import settings_of
 from tidegate.deploy import Node, Plan
@@ -23,14 +25,46 @@ from tidegate.deploy.docker import dockerfile_from_source
 from tidegate.doctor.checks import CHECKS
 from tidegate.engine import states as connection_states
 from tidegate.node.control import METRICS
+from tidegate.server.admin_requests import REQUEST_SECONDS, REQUESTS
 from tidegate.server.config_text import section_doc, toml_value
 from tidegate.server.environment import environment_name
 from tidegate.server.metrics import PROCESS_COUNTERS
+from tidegate.wire import schema
+from tidegate.wire.codecs import JSON_V1
+from tidegate.wire.formats import PROTOBUF_V1
+from tidegate.wire.messages import ClientMessage, ServerMessage
+from tidegate.wire.packed import MSGPACK_V1
 
 __all__ = ["FILES", "PAGES", "main"]
 
 _ROOT = Path(__file__).resolve().parent.parent
 _NOTE = "<!-- Written by tools/generate.py from the code: change it there. -->"
+_SCHEMAS = "#/components/schemas/{name}"
+_CHANNEL = {"$ref": "#/channels/connection"}
+_PROTO_HEAD = """\
+// The messages of Tidegate's native protocol, version 1, for the subprotocol `tidegate.v1.proto`.
+// Written by tools/generate.py from the message types. docs/protocol.md says what happens when.
+//
+// A client sends `ClientMessage`, the server sends `ServerMessage`: one of them in each binary
+// message of the WebSocket, without a length before it.
+//
+// - A message may have an id, a number (up to 2^53 - 1) or a text of 1 to 64 characters. The answer
+//   has the same one.
+// - `data` is a JSON value, as text in UTF-8. `binary` is any bytes, such as a message of your own;
+//   clients that speak JSON get it in base64.
+// - Times are in seconds. `sender` is what is called `from` in JSON.
+// - Ignore fields that you do not know, and a `ServerMessage` without a message that you know:
+//   later versions add some. Numbers are never changed or used again.
+
+syntax = "proto3";
+
+package {package};
+"""
+
+_PROTO_DOCS = {
+    "ClientMessage": "What a client sends.",
+    "ServerMessage": "What the server sends.",
+}
 
 
 def settings() -> str:
@@ -169,6 +203,25 @@ def codes_for_clients() -> str:
     return json.dumps(rows, indent=2) + "\n"
 
 
+def codes_for_typescript() -> str:
+    """The usual delay of each close code, for the TypeScript client; from 4500 on it is never."""
+    delays = {code: delay for code, delay in USUAL_DELAYS.items() if code < 4500}
+    return "\n".join(
+        (
+            "// Written by tools/generate.py from the table of codes: change it there.",
+            "",
+            "/** Seconds after which to come back, by close code; null for not at all. */",
+            "export const CODES: ReadonlyMap<number, number | null> = new Map([",
+            *(
+                f"  [{code}, {'null' if delay is None else delay}],"
+                for code, delay in sorted(delays.items())
+            ),
+            "]);",
+            "",
+        )
+    )
+
+
 def states() -> str:
     """The states of a connection, as a diagram and as a table."""
     moves = [
@@ -211,6 +264,10 @@ def metrics() -> str:
         for metric in METRICS
     ]
     rows += [(f"`{name}`", "counter", "", text) for name, text in PROCESS_COUNTERS]
+    rows += [
+        (f"`{REQUESTS[0]}`", "counter", "`route`, `status`", REQUESTS[1]),
+        (f"`{REQUEST_SECONDS[0]}`", "histogram", "`route`", REQUEST_SECONDS[1]),
+    ]
     lines += _table(("metric", "type", "label", "what it is"), rows)
     lines += [
         "",
@@ -244,6 +301,65 @@ def image() -> str:
     return dockerfile_from_source(Plan(Settings(), (Node("127.0.0.1", 8000),), version="source"))
 
 
+def asyncapi() -> str:
+    """The native protocol as an AsyncAPI document: what the server receives and sends."""
+    received = _kinds(ClientMessage)
+    sent = _kinds(ServerMessage)
+    kinds = (*received, *sent)
+    _, schemas = msgspec.json.schema_components(kinds, ref_template=_SCHEMAS)
+    document = {
+        "asyncapi": "3.0.0",
+        "info": {
+            "title": "Tidegate native protocol",
+            "version": "1",
+            "description": "Written by tools/generate.py from the message types."
+            " Keys that are not here are ignored. docs/protocol.md says what happens when.",
+            "license": {"name": "MIT"},
+        },
+        "defaultContentType": "application/json",
+        "servers": {
+            "local": {
+                "host": f"localhost:{Settings().server.port}",
+                "protocol": "ws",
+                "description": "A server that `tidegate serve` has started.",
+            }
+        },
+        "channels": {
+            "connection": {
+                "address": Settings().server.path,
+                "description": f"One WebSocket with the subprotocol `{JSON_V1}` (text),"
+                f" `{MSGPACK_V1}` (binary): the same messages in MessagePack, or"
+                f" `{PROTOBUF_V1}` (binary): the same messages in Protobuf, by the schema in"
+                " tidegate_v1.proto.",
+                "messages": {
+                    kind.__name__: {"$ref": f"#/components/messages/{kind.__name__}"}
+                    for kind in kinds
+                },
+                "bindings": {"ws": {"bindingVersion": "0.1.0", "method": "GET"}},
+            }
+        },
+        "operations": {
+            **{f"receive{kind.__name__}": _operation("receive", kind) for kind in received},
+            **{f"send{kind.__name__}": _operation("send", kind) for kind in sent},
+        },
+        "components": {
+            "messages": {kind.__name__: _message(kind) for kind in kinds},
+            "schemas": {name: _schema(schema) for name, schema in sorted(schemas.items())},
+        },
+    }
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+
+
+def proto() -> str:
+    """The native protocol as a `.proto` file, for the compilers of clients."""
+    known = schema.kinds()
+    # What is sent comes first, then what it holds.
+    ordered = [known[name] for name in _PROTO_DOCS]
+    ordered += [kind for name, kind in known.items() if name not in _PROTO_DOCS]
+    head = _PROTO_HEAD.format(package=schema.PACKAGE)
+    return "\n".join([head, *(_proto_message(kind) for kind in ordered)])
+
+
 PAGES: Mapping[str, Callable[[], str]] = {
     "settings.md": settings,
     "codes.md": codes,
@@ -252,12 +368,15 @@ PAGES: Mapping[str, Callable[[], str]] = {
     "metrics.md": metrics,
     "findings.md": findings,
     "cli.md": commands,
+    "asyncapi.json": asyncapi,
+    "tidegate_v1.proto": proto,
 }
 """The files of docs/reference, and what writes each."""
 
 FILES: Mapping[str, Callable[[], str]] = {
     **{f"docs/reference/{name}": write for name, write in PAGES.items()},
     "Dockerfile": image,
+    "clients/js/src/codes.ts": codes_for_typescript,
 }
 """All files that are written, by their paths in the repository."""
 
@@ -305,6 +424,65 @@ def _delay(reason: Reason) -> str:
 def _plain(reason: Reason) -> dict[str, object]:
     values = asdict(reason)
     return {"retryAfter" if key == "retry_after" else key: values[key] for key in values}
+
+
+def _kinds(union: object) -> tuple[type[msgspec.Struct], ...]:
+    return get_args(union)
+
+
+def _operation(action: str, kind: type[msgspec.Struct]) -> dict[str, object]:
+    # The actions are those of the server, which the document describes.
+    return {
+        "action": action,
+        "channel": _CHANNEL,
+        "summary": _summary(kind),
+        "messages": [{"$ref": f"#/channels/connection/messages/{kind.__name__}"}],
+    }
+
+
+def _message(kind: type[msgspec.Struct]) -> dict[str, object]:
+    return {
+        "name": kind.__struct_config__.tag,
+        "title": kind.__name__,
+        "summary": _summary(kind),
+        "payload": {"$ref": _SCHEMAS.format(name=kind.__name__)},
+    }
+
+
+def _summary(kind: type[msgspec.Struct]) -> str:
+    return inspect.cleandoc(kind.__doc__ or "").split("\n\n")[0].replace("\n", " ")
+
+
+def _schema(schema: dict[str, Any]) -> dict[str, Any]:
+    clean = dict(schema)
+    if "description" in clean:
+        clean["description"] = inspect.cleandoc(cast(str, clean["description"]))
+    return clean
+
+
+def _proto_message(kind: schema.Kind) -> str:
+    doc = _PROTO_DOCS.get(kind.name) or kind.doc.replace("None", "absent")
+    lines = [f"// {line}".rstrip() for line in doc.splitlines()]
+    if not kind.fields:
+        return "\n".join([*lines, f"message {kind.name} {{}}", ""])
+    lines.append(f"message {kind.name} {{")
+    group = ""
+    for field in kind.fields:
+        if field.group != group:
+            lines += _closed(group)
+            lines += [f"  oneof {field.group} {{"] if field.group else []
+            group = field.group
+        lines.append(f"{'    ' if group else '  '}{_proto_field(field)}")
+    return "\n".join([*lines, *_closed(group), "}", ""])
+
+
+def _closed(group: str) -> Iterable[str]:
+    return ["  }"] if group else []
+
+
+def _proto_field(field: schema.Field) -> str:
+    label = "repeated " if field.repeated else "optional " if field.optional else ""
+    return f"{label}{field.type} {field.name} = {field.number};"
 
 
 def _page(lines: Sequence[str]) -> str:

@@ -21,7 +21,10 @@ if TYPE_CHECKING:
         TidegateError,
         UsageError,
     )
+    from tidegate.gate.claims import claims
     from tidegate.gate.refused import refuse
+    from tidegate.library.app import App
+    from tidegate.library.asked import Client
     from tidegate.library.connection import Connection
     from tidegate.library.request import Request
     from tidegate.library.server import Server, passed_sockets
@@ -29,7 +32,9 @@ if TYPE_CHECKING:
     from tidegate.wire.handshake import http_response
 
 __all__ = [
+    "App",
     "BackplaneError",
+    "Client",
     "ConfigError",
     "Connection",
     "ConnectionClosed",
@@ -41,6 +46,7 @@ __all__ = [
     "Settings",
     "TidegateError",
     "UsageError",
+    "claims",
     "http_response",
     "passed_sockets",
     "refuse",
@@ -48,11 +54,14 @@ __all__ = [
 ]
 
 _MODULES = {
+    "App": "tidegate.library.app",
+    "Client": "tidegate.library.asked",
     "Connection": "tidegate.library.connection",
     "Identity": "tidegate.core.admission.attempt",
     "Request": "tidegate.library.request",
     "Server": "tidegate.library.server",
     "Settings": "tidegate.core.settings",
+    "claims": "tidegate.gate.claims",
     "http_response": "tidegate.wire.handshake",
     "passed_sockets": "tidegate.library.server",
     "refuse": "tidegate.gate.refused",

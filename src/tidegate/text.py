@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["clean", "duration", "size"]
+__all__ = ["clean", "duration", "number", "size"]
 
 
 def clean(text: str) -> str:
@@ -17,6 +17,11 @@ def size(count: float) -> str:
             return f"{count:.3g} {unit}" if count < 1000 else f"{count:.0f} {unit}"
         count /= 1024
     return f"{count:.3g} TiB"
+
+
+def number(value: float) -> str:
+    """Return a number with three digits, or with all those before the point: "0.1", "1,234"."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def duration(seconds: float) -> str:

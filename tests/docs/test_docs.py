@@ -10,7 +10,8 @@ and JSON is run or read, in the order of its page, in a folder of the page's own
   `tidegate run`, is a server and stays until the next one. Where a page has none yet,
   `tidegate serve` with the defaults runs.
 - A Python block that begins with `# name.py` is saved under that name, and a later block runs it.
-- A TOML block that begins with `# name.toml` is saved under that name.
+- A TOML block that begins with `# name.toml` is saved under that name, and so is HTML that begins
+  with `<!-- name.html -->`. One with `[[clients]]` in it is a scenario of `tidegate simulate`.
 - The ports 8000, 8001 and 9000 become free ones.
 """
 
@@ -35,9 +36,10 @@ from tests.docs.pages import Block, anchors, blocks, links, pages
 from tests.support.net import free_port, wait_until
 from tests.support.process import ROOT, Process
 from tidegate.server.config import load
+from tidegate.sim.scenario import load as load_scenario
 
 RUN = [ROOT / "README.md", ROOT / "docs" / "protocol.md", *sorted(ROOT.glob("docs/guide/*.md"))]
-RUNNABLE = {"python", "sh", "js", "toml", "json"}
+RUNNABLE = {"python", "sh", "js", "toml", "json", "html"}
 PLAIN = {"", "text"}
 BIN = Path(sys.executable).parent
 SECONDS = 10
@@ -82,7 +84,14 @@ class Stage:
                 path = self.folder / (name[1] if name else "example.toml")
                 path.write_text(block.text)
                 tomllib.loads(block.text)
-                load(path)
+                if "[[clients]]" in block.text:
+                    load_scenario(str(path))
+                else:
+                    load(path)
+            case "html":
+                named = re.match(r"<!-- (\w+\.html) -->\n", text)
+                assert named, f"{block.place}: name the file in a first line, <!-- name.html -->"
+                (self.folder / named[1]).write_text(text)
             case "json":
                 json.loads(block.text)
 
@@ -100,7 +109,7 @@ class Stage:
         if block is not None and block.output is not None:
             # The log may go on: with a warning about this machine, say.
             shown, server = self.pattern(block.output), self.server
-            wait_until(lambda: shown.match(server.log), 5, f"the log begins as in {block.place}")
+            wait_until(lambda: shown.match(server.log), 30, f"the log begins as in {block.place}")
 
     def serve_by_default(self) -> None:
         if self.server is None:
@@ -221,3 +230,12 @@ def test_every_dependency_has_its_reason() -> None:
     names = {re.split(r"[^\w-]", requirement)[0] for group in groups for requirement in group}
     text = (ROOT / "docs" / "adr" / "0003-dependencies.md").read_text()
     assert {name for name in names if not re.search(rf"\b{name}\b", text)} == set()
+
+
+def test_every_path_of_the_admin_api_is_in_its_table() -> None:
+    page = (ROOT / "docs" / "guide" / "operations.md").read_text()
+    table = page.partition("## Admin API")[2].partition("\n## ")[0]
+    source = (ROOT / "src" / "tidegate" / "server" / "admin.py").read_text()
+    paths = set(re.findall(r'Route\("(/[^"]+)"', source)) - {"/health", "/ready"}  # above it
+    assert len(paths) > 15
+    assert {path for path in paths if f"`{path}`" not in table} == set()

@@ -282,6 +282,7 @@ def test_application_that_reads_late_gets_everything(server: AsgiProcess) -> Non
         time.sleep(0.4)
         if not differs(server, "reading never waits"):
             assert sent < count
+        server.ask("/read")
         assert client.recv(20) == f"{count} {count * size}"
         sender.join(10)
 

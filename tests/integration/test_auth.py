@@ -213,6 +213,9 @@ def test_a_token_that_expires_closes(server: Process) -> None:
     headers = {"Authorization": f"Bearer {good(expires_in=1.5)}"}
     with connect(server.url, proxy=None, additional_headers=headers) as client:
         client.recv(5)
+        told = json.loads(client.recv(10))
+        assert told["type"] == "token_expiring"
+        assert 0 <= told["expiresIn"] < 1
         with pytest.raises(ConnectionClosed) as closed:
             client.recv(10)
         assert 0.9 < time.monotonic() - started < 4
@@ -225,5 +228,19 @@ def test_a_token_of_the_first_message_that_expires_closes(server: Process) -> No
     with server.connect() as raw:
         raw.open(headers=[NATIVE])
         raw.send_frame(TEXT, json.dumps({"type": "auth", "token": good(expires_in=1.5)}))
+        types = [json.loads(raw.message())["type"] for _ in range(2)]
+        assert types == ["connected", "token_expiring"]
         close = raw.closed(4501)
         assert json.loads(close.reason) == {"error": "token_expired", "retryAfter": None}
+
+
+def test_client_that_sends_a_newer_token_when_it_is_told_stays(server: Process) -> None:
+    with server.connect() as raw:
+        raw.open(headers=[NATIVE, ("Authorization", f"Bearer {good(expires_in=2)}")])
+        assert json.loads(raw.message())["type"] == "connected"
+        assert json.loads(raw.message())["type"] == "token_expiring"
+        raw.send_frame(TEXT, json.dumps({"type": "auth", "token": good(), "id": 1}))
+        assert json.loads(raw.message()) == {"type": "ack", "id": 1}
+        time.sleep(1.5)  # the older one has ended
+        raw.send_frame(TEXT, json.dumps({"type": "health_ping", "id": 2}))
+        assert json.loads(raw.message())["type"] == "health_pong"

@@ -94,6 +94,7 @@ def waits(server: Process, seconds: float) -> list[float]:
     return sorted(times)
 
 
+@pytest.mark.alone
 def test_a_member_hardly_waits_for_a_hundred_that_send_costly_messages(serve: Start) -> None:
     server = serve({"deflate": {"enabled": True}})
     quiet = waits(server, 0.5)

@@ -18,6 +18,8 @@ from tests.conftest import Start
 from tests.support.certificates import combined
 from tests.support.deploying import SETTINGS, files, plan
 from tests.support.net import wait_until
+from tests.support.process import Process
+from tests.support.valkey import valkey
 from tidegate.deploy import Node, Plan
 
 Tool = Callable[[str], str]
@@ -126,6 +128,17 @@ def test_nginx_takes_its_file(kind: str, tls: bool, tool: Tool, tmp_path: Path) 
     assert "warn" not in said
 
 
+ROUTED = tuple(Node("127.0.0.1", 8000 + i, f"node-{i}") for i in range(3))
+
+
+def test_both_take_files_with_routes(tool: Tool, tmp_path: Path) -> None:
+    (path,) = written("haproxy", plan(nodes=ROUTED), tmp_path)
+    assert "WARNING" not in checked(tool("haproxy"), "-c", "-f", path)
+    (path,) = written("nginx", plan(nodes=ROUTED), tmp_path)
+    path.write_text(path.read_text().replace("/run/nginx.pid", str(tmp_path / "nginx.pid")))
+    assert "test is successful" in checked(tool("nginx"), "-t", "-c", path)
+
+
 # Containers.
 
 
@@ -191,10 +204,11 @@ def buckets(metric: str, **growth: str) -> dict[str, str]:
     return {f'{metric}_bucket{{le="{bounds[name]}"}}': growth[name] for name in growth}
 
 
-LAG, HEARTBEAT, TLS = (
+LAG, HEARTBEAT, TLS, BACKPLANE = (
     "websocket_event_loop_lag_seconds",
     "websocket_heartbeat_latency_seconds",
     "websocket_tls_handshake_duration_seconds",
+    "websocket_backplane_latency_seconds",
 )
 
 
@@ -257,6 +271,10 @@ ALERTS: dict[str, tuple[dict[str, str], dict[str, str]]] = {
         buckets(HEARTBEAT, le_2_5="0+90x60", le_5="0+100x60", le_Inf="0+100x60"),
         buckets(HEARTBEAT, le_1="0+96x60", le_5="0+100x60", le_Inf="0+100x60"),
     ),
+    "TidegateIngestLag": (
+        {'websocket_ingest_lag_records{source="orders"}': "5000+10x60"},
+        {'websocket_ingest_lag_records{source="orders"}': "50000-100x60"},
+    ),
     "TidegateLoopLag": (
         buckets(LAG, le_0_05="0+980x60", le_0_1="0+1000x60", le_Inf="0+1000x60"),
         buckets(LAG, le_0_05="0+995x60", le_0_1="0+1000x60", le_Inf="0+1000x60"),
@@ -265,6 +283,26 @@ ALERTS: dict[str, tuple[dict[str, str], dict[str, str]]] = {
     "TidegateTlsSlow": (
         buckets(TLS, le_1="0+90x60", le_2_5="0+100x60", le_Inf="0+100x60"),
         buckets(TLS, le_1="0x60", le_2_5="0x60", le_Inf="0x60"),
+    ),
+    "TidegateBackplaneDown": (
+        {"websocket_backplane_up": "0x60"},
+        {"websocket_backplane_up": "1x60"},
+    ),
+    "TidegateBackplaneSlow": (
+        buckets(BACKPLANE, le_0_1="0+80x60", le_0_25="0+100x60", le_Inf="0+100x60"),
+        buckets(BACKPLANE, le_0_1="0+95x60", le_0_25="0+100x60", le_Inf="0+100x60"),
+    ),
+    # Two links, once each; and both of them four times.
+    "TidegateBackplaneFlapping": (
+        {"websocket_backplane_reconnects_total": "0+1x60"},
+        {"websocket_backplane_reconnects_total": "0x20 2x40"},
+    ),
+    "TidegateBackplaneRefuses": (
+        {'websocket_backplane_errors_total{error="refused"}': "0+1x60"},
+        {
+            'websocket_backplane_errors_total{error="refused"}': "1x60",
+            'websocket_backplane_errors_total{error="down"}': "0+9x60",
+        },
     ),
     "TidegateCrashLoop": (
         {"process_start_time_seconds": "0+60x60"},
@@ -335,12 +373,18 @@ def test_prometheus_takes_every_expression_of_the_dashboard(tool: Tool, tmp_path
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="metrics of the process are Linux's")
-def test_every_metric_of_dashboard_and_alerts_is_on_the_page(serve: Start) -> None:
-    server = serve()
+def test_every_metric_of_dashboard_and_alerts_is_on_the_page(serve: Start, tmp_path: Path) -> None:
+    with valkey(tmp_path) as between:
+        server = serve({"backplane": {"url": between.url}})
+        names_of_all_are_on_the_page(server)
+
+
+def names_of_all_are_on_the_page(server: Process) -> None:
     # Pressure is measured four times a second.
     wait_until(lambda: 'websocket_pressure{signal="cpu"}' in server.metrics())
     there = {name.partition("{")[0] for name in server.metrics()}
     rules = files("prometheus", plan())["tidegate.rules.yml"]
     used = set(re.findall(r"\b((?:websocket|process)_\w+)\{", "".join(expressions()) + rules))
     assert len(used) > 20
-    assert used - there == set()
+    of_ingest = {name for name in used if name.startswith("websocket_ingest_")}
+    assert used - there == of_ingest  # there with a source only

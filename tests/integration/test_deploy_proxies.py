@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
+import itertools
 import json
 import os
 import urllib.request
@@ -17,6 +18,7 @@ import pytest
 from tests.conftest import Start
 from tests.support.certificates import client_context, combined
 from tests.support.deploying import files, plan
+from tests.support.events import Events
 from tests.support.net import free_port, wait_until
 from tests.support.process import Process
 from tests.support.proxies import Tool, fetched, running
@@ -35,20 +37,28 @@ FORWARDED: dict[str, Any] = {
 class Behind:
     """A proxy and the nodes behind it."""
 
-    def __init__(self, port: int, nodes: list[Process], statistics: int) -> None:
+    def __init__(
+        self, port: int, nodes: list[Process], statistics: int, settings: dict[str, Any]
+    ) -> None:
         self.port = port
+        self.settings = settings
+        """Those that both nodes have."""
         self.nodes = nodes
         self.drained: list[Process] = []
         self._statistics = statistics
+
+    def client(self, number: int, **options: Any) -> Raw:
+        """Return a client that has connected, from an address by its number."""
+        return self.connect(f"127.0.1.{number}", **options).open()
 
     def connect(self, source: str, **options: Any) -> Raw:
         """Connect from an address of this machine."""
         return Raw(self.port, source=source, **options)
 
-    def drain(self, number: int) -> None:
+    def drain(self, number: int, window: float = 60) -> None:
         """Begin the drain of a node; it ends when its clients have left."""
         node = self.nodes[number]
-        url = f"http://127.0.0.1:{node.admin_port}/drain?window=60"
+        url = f"http://127.0.0.1:{node.admin_port}/drain?window={window}"
         request = urllib.request.Request(url, method="POST")
         with urllib.request.urlopen(request, timeout=5) as response:
             assert response.status == 202
@@ -64,12 +74,19 @@ class Behind:
 
     def state(self, backend: str) -> list[str]:
         """What HAProxy thinks of each node."""
+        return [row["status"] for row in self._rows(backend)]
+
+    def weights(self) -> list[int]:
+        """How much of the new connections each node should get, as HAProxy knows it."""
+        return [int(row["weight"]) for row in self._rows("ready")]
+
+    def _rows(self, backend: str) -> list[dict[str, str]]:
         with urllib.request.urlopen(f"http://127.0.0.1:{self._statistics}/;csv", timeout=5) as page:
             rows = list(csv.DictReader(io.StringIO(page.read().decode())))
         return [
-            row["status"]
+            row
             for row in rows
-            if row["# pxname"] == backend and row["svname"].startswith("node")
+            if row["# pxname"] == backend and row["svname"] not in ("FRONTEND", "BACKEND")
         ]
 
 
@@ -81,12 +98,22 @@ def behind(
     tool: Tool,
     folder: Path,
     tls: str = "",
+    *,
+    routed: bool = False,
 ) -> Iterator[Behind]:
     """Two nodes behind a proxy with the file that is written for it."""
     # Proxies want two descriptors for each connection that there may be.
     settings = {**settings, "limits": {"connections": 200, **settings.get("limits", {})}}
-    nodes = [serve(settings), serve(settings)]
-    own = plan(settings, nodes=tuple(Node("127.0.0.1", node.port) for node in nodes), tls=tls)
+    routes = ROUTES if routed else ("", "")
+    places = list(zip(HOSTS, routes, strict=True))
+    nodes = [serve(at(host, settings, route)) for host, route in places]
+    own = plan(
+        settings,
+        nodes=tuple(
+            Node(host, node.port, route) for (host, route), node in zip(places, nodes, strict=True)
+        ),
+        tls=tls,
+    )
     ((file, text),) = files(name, own).items()
     port, statistics, plain = free_port(), free_port(), free_port()
     # Where it listens and who it runs as depends on the machine; all else stays as it is.
@@ -110,7 +137,7 @@ def behind(
         "haproxy": ["-db", "-f", file],
         "nginx": ["-c", str(folder / file), "-g", "daemon off;"],
     }[name]
-    found = Behind(port, nodes, statistics)
+    found = Behind(port, nodes, statistics, settings)
     with running([tool(name), *command], folder):
         if name == "haproxy":
             wait_until(lambda: fetched(f"http://127.0.0.1:{statistics}/metrics") == 200, 15)
@@ -123,6 +150,16 @@ def behind(
         assert node.process.wait(30) == 0, node.log
 
 
+def at(host: str, settings: dict[str, Any], route: str = "") -> dict[str, Any]:
+    """The settings of a node with an address of its own, as on a machine of its own."""
+    server = {**settings.get("server", {}), "host": ["127.0.0.1", host], "route": route}
+    agent = {**settings.get("agent_check", {}), "host": [host]}
+    return {**settings, "server": server, "agent_check": agent}
+
+
+# Both nodes have their agent_check.port, so they have addresses of their own.
+HOSTS = ("127.0.0.11", "127.0.0.12")
+ROUTES = ("node-one", "default")  # the second is a word of nginx
 TEMPORARY = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
 
 
@@ -203,6 +240,100 @@ def test_a_draining_node_gets_nobody_new_from_haproxy(
             refused = late.ask()
             assert (refused.status, refused.headers["x-rejection-reason"]) == (503, "draining")
             assert int(refused.headers["retry-after"]) > 0
+
+
+@pytest.mark.parametrize("way", ["PROXY"])
+def test_haproxy_asks_the_nodes_how_much_they_should_get(
+    way: str, serve: Start, tool: Tool, tmp_path: Path
+) -> None:
+    settings = {
+        "proxies": FORWARDED[way],
+        "server": {"refuse": "http"},
+        "agent_check": {"enabled": True, "port": free_port()},
+    }
+    with (
+        behind("haproxy", settings, serve, tool, tmp_path) as found,
+        contextlib.ExitStack() as clients,
+    ):
+        first, second = found.nodes
+        wait_until(lambda: found.weights() == [100, 100], 15, "both are idle")
+        # HAProxy knows nothing of clients that come by another way: the node does.
+        for number in range(100):
+            head = [f"PROXY TCP4 127.0.2.{number} 127.0.0.1 9 9\r\n"] if way == "PROXY" else []
+            clients.enter_context(direct(first, head))
+        wait_until(lambda: found.weights() == [50, 100], 15, "the first one is half full")
+        for number in range(30):
+            clients.enter_context(found.client(number))
+        more, most = first.open() - 100, second.open()
+        assert more + most == 30
+        assert 5 <= more <= 13, "half as many as the other one gets"
+        # What drains gets nobody new.
+        found.drain(0, window=2)
+        wait_until(lambda: found.state("ready")[0] != "UP", 15, "HAProxy knows of the drain")
+        for number in range(30, 34):
+            clients.enter_context(found.client(number))
+        assert second.open() == most + 4
+        assert first.process.wait(30) == 0
+        # It comes back, and gets clients again.
+        found.nodes[0] = serve(at(HOSTS[0], found.settings), port=first.port)
+        wait_until(
+            lambda: found.state("ready") == ["UP", "UP"], 15, "HAProxy knows that it is back"
+        )
+        others = itertools.count(34)
+        wait_until(
+            lambda: clients.enter_context(found.client(next(others))) and found.nodes[0].open(),
+            20,
+            "the node that is back gets a client",
+        )
+
+
+@pytest.mark.parametrize(("name", "way"), [("haproxy", "PROXY"), ("nginx", "Forwarded")])
+def test_a_route_brings_a_client_back_to_its_node(
+    name: str, way: str, serve: Start, tool: Tool, tmp_path: Path
+) -> None:
+    pem = combined(tmp_path)
+    settings = {"proxies": FORWARDED[way], "server": {"refuse": "http"}}
+    with (
+        behind(name, settings, serve, tool, tmp_path, str(pem), routed=True) as found,
+        contextlib.ExitStack() as clients,
+    ):
+        context = client_context(tmp_path / "certificate.pem")
+        numbers = itertools.count(1)
+
+        def come(route: str) -> str:
+            """Connect with a route; returns that of the node that a new client gets."""
+            client = found.connect(f"127.0.1.{next(numbers)}", tls=context)
+            clients.enter_context(client).open(path=f"/ws?a=b&route={route}")
+            return str(json.loads(client.message())["route"])
+
+        # Both nodes have all that come back to them, however many that are.
+        for route in (*ROUTES, ROUTES[0]):
+            assert [come(route) for _ in range(4)] == [route] * 4
+        assert found.addresses() == sorted(f"127.0.1.{number}" for number in range(1, 13))
+        # A route that is none, or tries to be more, is as good as no route.
+        for route in ("", "gone", "tidegate", "..%2f", "%00", "a" * 500):
+            assert come(route) in ROUTES
+        # A node that drains gets nobody new; the other one serves.
+        found.drain(0)
+        if name == "haproxy":
+            wait_until(lambda: found.state("ready")[0] != "UP", 15, "HAProxy knows of the drain")
+        accepted = found.nodes[0].metrics()[ACCEPTED]
+        assert [come(ROUTES[0]) for _ in range(4)] == [ROUTES[1]] * 4
+        assert found.nodes[0].metrics()[ACCEPTED] == accepted
+        # So it does when the node is gone; and when it is back, its clients come back to it.
+        assert found.nodes[0].stop() == 0
+        found.drained.clear()
+        assert [come(ROUTES[0]) for _ in range(4)] == [ROUTES[1]] * 4
+        port = found.nodes[0].port
+        found.nodes[0] = serve(at(HOSTS[0], found.settings, ROUTES[0]), port=port)
+        wait_until(lambda: come(ROUTES[0]) == ROUTES[0], 30, "a client comes back to the node")
+
+
+def direct(node: Process, head: list[str]) -> Raw:
+    client = node.connect()
+    for line in head:
+        client.send(line.encode())
+    return client.open()
 
 
 ACCEPTED = 'websocket_connections_total{result="accepted"}'
@@ -288,3 +419,26 @@ def test_clients_speak_tls_to_the_proxy(
         with found.connect("127.0.0.2", tls=context) as client:
             client.open()
             assert found.addresses() == ["127.0.0.2"]
+
+
+@pytest.mark.parametrize("name", ["haproxy", "nginx"])
+def test_streams_of_events_pass_at_once_and_their_posts_reach_them(
+    name: str, serve: Start, tool: Tool, tmp_path: Path
+) -> None:
+    settings = {
+        "server": {"sse": "/sse"},
+        "proxies": FORWARDED["X-Forwarded-For"],
+        # HAProxy sees that a client has left when there is something to send to it.
+        "heartbeat": {"interval": 1, "timeout": 5},
+    }
+    with behind(name, settings, serve, tool, tmp_path) as found:
+        with Events(found.port) as ann, Events(found.port) as bob:
+            for client in (ann, bob):
+                assert client.next()["type"] == "connected"
+                assert client.ask("join", room="r")["type"] == "ack"
+            for number in range(3):
+                ann.say("room_message", room="r", data=number)
+                for client in (ann, bob):
+                    assert client.next("room_message")["data"] == number
+            assert sum(found.open_at()) == 2
+        wait_until(lambda: sum(found.open_at()) == 0, 30, "the nodes notice that both have left")

@@ -16,6 +16,8 @@ from typing import Any
 
 import pytest
 
+from tests.support.valkey import valkey
+
 COMMAND = Path(sys.executable).with_name("tidegate")
 needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")
 
@@ -192,3 +194,23 @@ def test_a_report_for_people_ends_with_a_summary() -> None:
     assert done.returncode == 1
     assert "sysctl -w net.core.somaxconn=4096" in done.stdout
     assert done.stdout.splitlines()[-1].startswith("1 warning; ")
+
+
+def test_the_backplane_is_looked_at_where_one_is_set(tmp_path: Path) -> None:
+    with valkey(tmp_path, "--maxmemory-policy", "allkeys-lru", "--maxmemory", "50mb") as server:
+        options = ("--json", "--set", f"backplane.url=redis://u:secret@127.0.0.1:{server.port}/0")
+        wrong = json.loads(doctor(*options).stdout)
+        assert "backplane-reach" in [row["id"] for row in wrong["findings"]]
+        done = doctor("--json", "--set", f"backplane.url={server.url}")
+        report = json.loads(done.stdout)
+        seen = report["backplane"]
+        assert (seen["server"], seen["memory"]) == ("valkey", 50 * 1024 * 1024)
+        found = {row["id"] for row in report["findings"]}
+        assert {"backplane-eviction", "backplane-persistence"} <= found
+        assert "backplane-reach" not in found
+        shown = doctor("--set", f"backplane.url={server.url}").stdout
+        assert f"Backplane redis://127.0.0.1:{server.port}/0: Valkey " in shown
+    gone = doctor(*options)
+    assert gone.returncode == 2
+    assert "secret" not in gone.stdout + gone.stderr
+    assert "backplane-reach" in gone.stdout

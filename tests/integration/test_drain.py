@@ -124,6 +124,7 @@ def check_messages(members: list[Member], margin: float) -> int:
     return delivered
 
 
+@pytest.mark.alone
 def test_everybody_is_told_and_closed_evenly_and_hears_all(serve: Start) -> None:
     window, count = 3.0, 300
     server = serve(settings(window))
@@ -447,6 +448,7 @@ def test_the_command_notices_when_the_server_is_ended_before(serve: Start) -> No
 # Many.
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_ten_thousand_under_load(serve: Start) -> None:
     """10,000 in rooms of 100 that talk all the time leave over 30 seconds."""

@@ -14,6 +14,8 @@ from tests.support.net import free_port
 from tests.support.process import Process
 from tests.support.raw import BINARY, TEXT, Raw, frame, upgrade
 
+pytestmark = pytest.mark.alone
+
 ROUNDS = 50
 
 

@@ -79,6 +79,7 @@ def test_messages_wait_for_the_connect_handler(server: Process) -> None:
         assert [raw.message(), raw.message()] == ["connected", "early"]
 
 
+@pytest.mark.alone
 def test_a_slow_handler_stops_only_its_own_connection(server: Process) -> None:
     with server.connect() as slow, server.connect() as other:
         slow.open()
@@ -145,6 +146,7 @@ def test_a_peer_that_leaves_while_its_handler_waits(server: Process, how: str) -
     assert [end["code"] for end in ends(server, name)] == [1006]
 
 
+@pytest.mark.alone
 def test_a_close_frame_while_the_handler_waits(server: Process) -> None:
     with server.connect() as raw:
         raw.open()

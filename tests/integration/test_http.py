@@ -417,9 +417,9 @@ def test_an_exception_is_a_500_and_later_ends_the_connection(site: Site) -> None
     with pytest.raises(http.client.IncompleteRead) as cut:
         site.ask("GET", "/raises-late")
     assert cut.value.partial == b"a beginning"
-    log = site.process.log
-    assert log.count("ValueError: of the application") == 1
-    assert log.count("ValueError: of the stream") == 1
+    # A thread writes the log.
+    wait_until(lambda: site.process.log.count("ValueError: of the application") == 1)
+    wait_until(lambda: site.process.log.count("ValueError: of the stream") == 1)
 
 
 def test_responses_under_way_are_finished_after_sigterm(own: Site) -> None:

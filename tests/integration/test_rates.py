@@ -6,6 +6,8 @@ import json
 import time
 from typing import Any
 
+import pytest
+
 from tests.conftest import Start
 from tests.support.process import Process
 from tests.support.raw import PING, PONG, TEXT, Raw, frame
@@ -71,6 +73,7 @@ def test_joins_and_leaves_over_and_over(serve: Start) -> None:
         assert got[4]["code"] == "not_joined"
 
 
+@pytest.mark.alone
 def test_a_plain_server_reads_later_and_loses_nothing(program: Start) -> None:
     server = program("-m tests.support.handlers", {"messages": {"per_second": 100, "burst": 20}})
     with server.connect() as raw:

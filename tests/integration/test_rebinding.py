@@ -62,7 +62,7 @@ def test_a_page_of_another_site_changes_nothing(
 
 def test_health_is_one_word_for_anybody(server: Process) -> None:
     assert get(server.port, "/health") == (200, {"status": "ok"})
-    assert server.get("/health")[1].keys() == {"status", "version", "uptime", "stats"}
+    assert server.get("/health")[1].keys() >= {"status", "version", "uptime", "stats"}
 
 
 def asked(server: Process, method: str, path: str, headers: Mapping[str, str]) -> int:

@@ -162,7 +162,7 @@ def test_systemd_passes_the_public_socket(tool: Callable[[str], str], tmp_path: 
     with activated(command, tmp_path, port, {"server": {"port": free_port()}}) as server:
         with Raw(port) as client:
             client.open()
-            assert f"ws://127.0.0.1:{port}/ws" in server.log
+            wait_until(lambda: f"ws://127.0.0.1:{port}/ws" in server.log)
             assert server.stats()["connections"]["current"] == 1
             server.signal(signal.SIGTERM)
             client.closed(1012)
@@ -182,7 +182,7 @@ def test_systemd_passes_both_sockets_by_name(tool: Callable[[str], str], tmp_pat
             operator.send(b"GET /stats HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
             response = operator.response()
             assert (response.status, b'"current":1' in response.body) == (200, True)
-        assert f"unix:{admin} /metrics" in server.log
+        wait_until(lambda: f"unix:{admin} /metrics" in server.log)
         assert server.stop() == 0
     assert admin.exists(), "the socket is systemd's to remove"
 

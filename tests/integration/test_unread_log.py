@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from tests.support.net import wait_until
 from tests.support.process import Process
 from tests.support.raw import PING, PONG
@@ -73,6 +75,7 @@ def round_trips(server: Process, count: int) -> list[float]:
     return found
 
 
+@pytest.mark.alone
 def test_a_log_that_nobody_reads_makes_nobody_wait(tmp_path: Path) -> None:
     usual = Process(COMMAND, tmp_path / "usual").wait_ready()
     try:

@@ -285,6 +285,7 @@ def _storm(server: Process, seconds: float, clients: int) -> tuple[list[float], 
     return sorted(times), lateness
 
 
+@pytest.mark.alone
 def test_a_storm_is_let_in_at_the_rate(serve: Start) -> None:
     rate, burst, clients = 50, 20, 200
     server = serve(

@@ -14,6 +14,7 @@ from typing import Any
 __all__ = ["app"]
 
 _record: dict[str, Any] = {"called": 0, "caught": [], "ended": [], "lifespan": []}
+_may_read = asyncio.Event()
 
 
 async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -54,6 +55,9 @@ async def _http(scope: Any, receive: Any, send: Any) -> None:
     path = scope["path"]
     if path == "/record":
         answer = json.dumps(_record).encode()
+    elif path == "/read":
+        _may_read.set()
+        answer = b"null"
     elif path == "/scope":
         answer = _shown(scope)
     else:
@@ -137,7 +141,7 @@ async def _closes(_: Any, receive: Any, send: Any) -> None:
 
 async def _reads_late(_: Any, receive: Any, send: Any) -> None:
     await _accepted(receive, send)
-    await asyncio.sleep(0.5)
+    await _may_read.wait()
     total = count = 0
     while (event := await receive())["type"] == "websocket.receive":
         if event.get("text") == "end":

@@ -7,8 +7,9 @@ from heapq import heappop, heappush
 from itertools import count
 from typing import Any
 
-from tidegate.backplane.base import Done, Receiver
-from tidegate.core.codes import Fault
+from tidegate.backplane.base import Done, HistoryQuery, Receiver
+from tidegate.core.codes import NO_HISTORY, Fault
+from tidegate.core.messaging.history import History, Page
 from tidegate.core.messaging.publication import Direct, Publication
 
 __all__ = ["ToyBroker"]
@@ -29,6 +30,7 @@ class ToyBroker:
         late: how many steps an answer or a delivery takes. With 0, `step` is not needed.
         lose: whether the publication of this number, from 1, is delivered to no node.
         repeat: whether it is delivered once more, three steps later.
+        history: what keeps the last `keep` messages of every room, at the time of publishing.
     """
 
     def __init__(
@@ -37,6 +39,8 @@ class ToyBroker:
         lose: Callable[[int], bool] = never,
         repeat: Callable[[int], bool] = never,
         beside: ToyBroker | None = None,
+        history: History | None = None,
+        keep: int = 0,
     ) -> None:
         self.late = late
         self.lose = lose
@@ -58,6 +62,8 @@ class ToyBroker:
         self._order = count()
         self._nodes: list[ToyBroker] = beside._nodes if beside is not None else []
         self._nodes.append(self)
+        self.kept: History | None = beside.kept if beside is not None else history
+        self._keep = keep
 
     # The clock.
 
@@ -102,14 +108,38 @@ class ToyBroker:
 
     def publish(self, publication: Publication, done: Done, /) -> None:
         self._number += 1
+        if self.kept is not None:
+            publication.epoch, publication.offset = self.kept.next(publication.room)
+            self.kept.add(publication, self._keep, 1e9, 0.0)
         if not self.lose(self._number):
             for node in self._nodes:
                 node._carry(publication, self.repeat(self._number))
         self._later(self.late, lambda: done(None))
 
+    def history(
+        self, room: str, query: HistoryQuery, done: Callable[[Page | Fault], None], /
+    ) -> None:
+        def read() -> None:
+            if self.kept is None:
+                page: Page | Fault = NO_HISTORY
+            elif query.since is None:
+                page = self.kept.last(room, query.limit, 0.0)
+            else:
+                page = self.kept.since(room, query.since, query.limit, 0.0)
+            self._later(self.late - self.late // 2, lambda: done(page))
+
+        # It is read on half of the way.
+        self._later(self.late // 2, read)
+
     def send(self, message: Direct, done: Callable[[int], None], /) -> None:
         def deliver() -> None:
             done(sum(node._receive().deliver_to_user(message) for node in self._nodes))
+
+        self._later(self.late, deliver)
+
+    def to_all(self, message: Publication, done: Callable[[int], None], /) -> None:
+        def deliver() -> None:
+            done(sum(node._receive().deliver_to_all(message) for node in self._nodes))
 
         self._later(self.late, deliver)
 

@@ -9,7 +9,11 @@ from tests.support.members import FakeConnection, make_fanout
 from tidegate.backplane.memory import MemoryBroker
 from tidegate.core.messaging.publication import Direct, Publication
 from tidegate.core.messaging.rooms import Rooms
+from tidegate.core.messaging.rules import Rules
+from tidegate.engine.chain import DeltaFrame
 from tidegate.node.delivery import Delivery
+from tidegate.node.deltas import Step
+from tidegate.node.presence import RoomPresence
 from tidegate.node.users import Users
 
 __all__ = ["FakeNode"]
@@ -25,12 +29,26 @@ class FakeNode:
         self.encoded: list[tuple[Any, str | None]] = []
         self.told: list[tuple[Any, Any]] = []
         self.answers: list[Any] = []
-        self.delivery: Any = Delivery(self.rooms, self.users, self.fanout, broker or MemoryBroker())
-        run(self.delivery.start(self.encode, self.tell))
+        self.presence: Any = RoomPresence(Rules(), self.fanout, lambda: 0.0)
+        self.delivery: Any = Delivery(
+            self.rooms, self.users, self.fanout, broker or MemoryBroker(), self.presence
+        )
+        run(self.delivery.start(self.encode, self.encode_delta, self.tell))
 
     def encode(self, publication: Publication, subprotocol: str | None) -> bytes:
         self.encoded.append((publication.data, subprotocol))
         return b"%s:%s;" % (str(subprotocol).encode(), publication.data)
+
+    def encode_delta(self, step: Step, subprotocol: str | None) -> DeltaFrame:
+        """Write the number and, where there is a base, what it is made from, before the data."""
+        base = b"" if step.base is None else b"%s>" % step.base.data
+        frame = b"%s:%d:%s%s;" % (
+            str(subprotocol).encode(),
+            step.number,
+            base,
+            step.publication.data,
+        )
+        return DeltaFrame(frame, len(base))
 
     def tell(self, connection: Any, message: Direct) -> None:
         self.told.append((connection.id, message.data))

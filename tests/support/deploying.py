@@ -31,6 +31,12 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {
         "drain": {"window": 0.5},
         "tiers": {"free": {"connections": 5}},
     },
+    "agent-check": {
+        "agent_check": {"enabled": True, "host": ["0.0.0.0"], "port": 8099},
+        "proxies": {"trusted": ["10.0.0.0/8"]},
+    },
+    "workers": {"server": {"workers": 4}, "limits": {"connections": 5000}},
+    "a backplane": {"backplane": {"url": "rediss://:hush@10.0.0.9:6380/1"}},
     "TLS": {"tls": {"certificate": "/etc/tls/chain.pem", "key": "/etc/tls/key.pem"}},
 }
 """Settings that files are written for, by what is special about them."""

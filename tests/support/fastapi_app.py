@@ -14,7 +14,7 @@ PER_IP, PER_ROOM = 50, 40
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "limits": {"per_ip": PER_IP, "per_user": 2, "per_room": PER_ROOM},
-    "outbox": {"max_bytes": 262_144, "max_age": 2.0},
+    "outbox": {"max_bytes": 262_144, "max_age": 6.0},
     "server": {"close_timeout": 0.5},
     "pacing": {"enabled": False},
 }

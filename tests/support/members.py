@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from tidegate.core.codes import Close
-from tidegate.core.stats import Traffic
+from tidegate.core.stats import Stats, Traffic
 from tidegate.engine.fanout import Fanout
 from tidegate.engine.outbox import DISCARD
 
@@ -57,6 +57,7 @@ class FakeConnection:
         self.losses: list[Close] = []
         self.takes = 1 << 30
         self.error: Exception | None = None
+        self.shared: Any = SimpleNamespace(outbox=SimpleNamespace(max_bytes=1 << 20))
         self._calls = calls if calls is not None else []
 
     def __repr__(self) -> str:
@@ -82,7 +83,8 @@ class FakeConnection:
 
 def make_fanout(poller: FakePoller | None = None, traffic: Traffic | None = None) -> Fanout:
     """Fan-out over fakes."""
-    stats: Any = SimpleNamespace(outgoing=traffic or Traffic(header=2))
+    stats = Stats()
+    stats.outgoing = traffic or stats.outgoing
     any_poller: Any = poller or FakePoller()
     return Fanout(any_poller, stats)
 

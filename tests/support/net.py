@@ -47,7 +47,7 @@ def has_address(address: str) -> bool:
     return True
 
 
-def wait_until(condition: Callable[[], object], timeout: float = 5.0, what: str = "") -> None:
+def wait_until(condition: Callable[[], object], timeout: float = 20.0, what: str = "") -> None:
     """Look until `condition` holds; fail after `timeout` seconds."""
     deadline = time.monotonic() + timeout
     while not condition():

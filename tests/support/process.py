@@ -83,9 +83,15 @@ class Process:
         self.config.write_text(to_toml(merged))
 
     @classmethod
-    def serve(cls, folder: Path, settings: Values | None = None, **options: Any) -> Process:
+    def serve(
+        cls,
+        folder: Path,
+        settings: Values | None = None,
+        arguments: Sequence[str] = (),
+        **options: Any,
+    ) -> Process:
         """Start `tidegate serve`."""
-        command = [str(Path(sys.executable).with_name("tidegate")), "serve"]
+        command = [str(Path(sys.executable).with_name("tidegate")), "serve", *arguments]
         return cls(command, folder, settings, **options).wait_ready()
 
     def wait_ready(self) -> Process:
@@ -171,7 +177,7 @@ class Process:
         """Send a signal."""
         self.process.send_signal(number)
 
-    def stop(self, timeout: float = 15.0) -> int:
+    def stop(self, timeout: float = 30.0) -> int:
         """End it with SIGINT, which waits for no window; its exit code."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGCONT)
@@ -179,9 +185,13 @@ class Process:
         return self.process.wait(timeout)
 
     def kill(self) -> None:
-        """End it, whatever it is doing."""
+        """End it and its workers, whatever they are doing."""
         if self.process.poll() is None:
+            workers = self.usage.children(recursive=True)
             self.process.kill()
+            for worker in workers:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    worker.kill()
         self.process.wait()
 
 

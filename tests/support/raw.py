@@ -206,7 +206,7 @@ class Raw:
             assert name.lower() not in headers, f"{name} twice"
             headers[name.lower()] = value
         response = Response(int(status), headers)
-        if response.status != 101:
+        if response.status not in (100, 101, 204):
             response.body = self.exactly(int(headers["content-length"]))
         return response
 

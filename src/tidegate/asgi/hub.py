@@ -1,4 +1,4 @@
-"""Rooms and users over the WebSockets of an ASGI application, in one process.
+"""Rooms and users over the WebSockets of an ASGI application.
 
 A message is encoded once and given to all members in the same turn, without waiting for any of
 them. Members are in no room any more as soon as they have ended, whatever the cause.
@@ -7,17 +7,21 @@ them. Members are in no room any more as soon as they have ended, whatever the c
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator
 from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from tidegate.asgi.brokers import broker_of
 from tidegate.asgi.member import HubMember
 from tidegate.asgi.packet import Packet
+from tidegate.asgi.span import Span
 from tidegate.core.codes import ROOM_LIMIT, Fault
 from tidegate.errors import UsageError
 from tidegate.node.users import Users
 from tidegate.node.values import encoded
+from tidegate.node.warner import Warner
 
 if TYPE_CHECKING:
     from tidegate.asgi.local import LocalGate
@@ -54,6 +58,9 @@ class HubStats:
 class Hub:
     """The members, rooms and users of one process. Everything belongs to the loop's thread.
 
+    With a backplane, what is sent reaches the members in other processes too; who is listed, and
+    how many were reached, is of this process.
+
     Args:
         gate: has the limits, the settings of outboxes and the counters.
         clock: monotonic seconds.
@@ -68,6 +75,15 @@ class Hub:
         self._pings = 0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._clock = clock
+        self._warn = Warner()
+        name = secrets.token_hex(4)
+        broker = broker_of(gate.settings, name)
+        self._span = None if broker is None else Span(broker, self, name)
+
+    async def close(self) -> None:
+        """End the connection to other processes."""
+        if self._span is not None:
+            await self._span.close()
 
     # What applications use.
 
@@ -81,7 +97,10 @@ class Hub:
 
     async def broadcast(self, message: Any, *, exclude: HubMember | None = None) -> int:
         """Send a message to every member, and return how many were reached."""
-        return self._send(message, self._members, exclude, of_room=True)
+        packet = Packet(encoded(message))
+        if self._span is not None:
+            self._span.tell_all(packet.data)
+        return self._send(packet, self._members, exclude, of_room=True)
 
     @property
     def members(self) -> tuple[HubMember, ...]:
@@ -139,12 +158,20 @@ class Hub:
         if not self._members:
             self._loop = asyncio.get_running_loop()
         self._check_loop()
+        if self._span is not None:
+            self._span.begin()
         self._members[member] = None
         self._users.add(member)
+        for room in member.joins:
+            fault = self.join(member, room)
+            if fault is not None:
+                self._warn(f"a client is not in a room of its token: {fault.message}")
 
     def gone(self, member: HubMember) -> None:
         """A member has ended."""
+        rooms = member.rooms
         self._rooms.leave_all(member)
+        self._left(rooms)
         self._members.pop(member, None)
         self._users.remove(member)
         if member.lease is not None:
@@ -162,11 +189,25 @@ class Hub:
             return None
         if per_room is not None and room not in member.rooms and self.count(room) >= per_room:
             return ROOM_LIMIT
-        return self._rooms.join(member, room)
+        # One that is not accepted yet is not among the connections of its user.
+        user = member.user
+        devices = () if user is None else (*self._users.of_user(user), member)
+        fault = self._rooms.join(member, room, devices)
+        if fault is None and self._span is not None and self.count(room) == 1:
+            self._span.follow(room)
+        return fault
 
     def leave(self, member: HubMember, room: str) -> bool:
         """Take a member out of a room; False when it was not in it."""
-        return self._rooms.leave(member, room)
+        left = self._rooms.leave(member, room)
+        self._left((room,))
+        return left
+
+    def _left(self, rooms: tuple[str, ...]) -> None:
+        if self._span is not None:
+            for room in rooms:
+                if not self.count(room):
+                    self._span.leave(room)
 
     def count(self, room: str) -> int:
         """How many members a room has."""
@@ -182,11 +223,31 @@ class Hub:
 
     def publish(self, room: str, message: Any, exclude: HubMember | None = None) -> int:
         """Send a message to the members of a room; how many were reached."""
-        return self._send(message, self._rooms.members(room), exclude, of_room=True)
+        packet = Packet(encoded(message))
+        if self._span is not None:
+            self._span.publish(room, packet.data)
+        return self._send(packet, self._rooms.members(room), exclude, of_room=True)
 
     def tell(self, user: str, message: Any) -> int:
         """Send a message to every connection of a user; how many were reached."""
-        return self._send(message, self._users.of_user(user), None, of_room=False)
+        packet = Packet(encoded(message))
+        if self._span is not None:
+            self._span.tell(user, packet.data)
+        return self._send(packet, self._users.of_user(user), None, of_room=False)
+
+    # What other processes have sent.
+
+    def deliver(self, room: str, data: str | bytes, /) -> None:
+        """Send a message of another process to the members of a room."""
+        self._send(Packet(data), self._rooms.members(room), None, of_room=True)
+
+    def deliver_to_user(self, user: str, data: str | bytes, /) -> None:
+        """Send a message of another process to every connection of a user."""
+        self._send(Packet(data), self._users.of_user(user), None, of_room=False)
+
+    def deliver_to_all(self, data: str | bytes, /) -> None:
+        """Send a message of another process to every member."""
+        self._send(Packet(data), self._members, None, of_room=True)
 
     def kept(self, size: int) -> None:
         """So many bytes more wait in outboxes."""
@@ -206,13 +267,12 @@ class Hub:
 
     def _send(
         self,
-        message: Any,
+        packet: Packet,
         members: Collection[HubMember],
         exclude: HubMember | None,
         *,
         of_room: bool,
     ) -> int:
-        packet = Packet(encoded(message))
         if members:
             self._check_loop()
         reached = 0

@@ -15,7 +15,7 @@ from tidegate.errors import ConfigError, TidegateError
 if TYPE_CHECKING:
     from tidegate.asgi.types import AsgiApp
 
-__all__ = ["import_application"]
+__all__ = ["import_application", "import_object"]
 
 _OURS: Final = {__file__, importer.__file__, importlib.__file__}
 
@@ -34,15 +34,8 @@ def import_application(
         ConfigError: there is no such application.
         TidegateError: the module or the factory raised. The text has the traceback of that.
     """
-    if directory is not None:
-        sys.path.insert(0, directory)
     name = app if isinstance(app, str) else getattr(app, "__name__", type(app).__name__)
-    try:
-        found = importer.import_from_string(app)
-    except importer.ImportFromStringError as error:
-        raise ConfigError(f"{app}: {error}") from None
-    except Exception as error:
-        raise TidegateError(f"{name}: it cannot be imported\n{_trace(error)}") from error
+    found = import_object(app, directory)
     if not callable(found):
         raise ConfigError(f"{name}: it is no application, but of type {type(found).__name__}")
     if not factory:
@@ -51,6 +44,26 @@ def import_application(
         return found()
     except Exception as error:
         raise TidegateError(f"{name}: the factory failed\n{_trace(error)}") from error
+
+
+def import_object(name: Any, directory: str | None = None) -> Any:
+    """Return what is at "module:name"; what is no text is returned as it is.
+
+    Args:
+        directory: where the module is looked for first.
+
+    Raises:
+        ConfigError: there is nothing of this name.
+        TidegateError: the module raised. The text has the traceback of that.
+    """
+    if directory is not None:
+        sys.path.insert(0, directory)
+    try:
+        return importer.import_from_string(name)
+    except importer.ImportFromStringError as error:
+        raise ConfigError(f"{name}: {error}") from None
+    except Exception as error:
+        raise TidegateError(f"{name}: it cannot be imported\n{_trace(error)}") from error
 
 
 def _trace(error: Exception) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import secrets
 from collections.abc import AsyncIterator, Callable, Mapping
 from math import ceil, inf
 from random import random
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 from tidegate.addresses import UNIX_PEER, counted
 from tidegate.asgi.asking import Asking, IdentifiedRequest, Identify
 from tidegate.asgi.fields import Fields
+from tidegate.asgi.tickets import TicketsOnly, away
 from tidegate.core import codes
 from tidegate.core.admission.admission import Admission
 from tidegate.core.admission.attempt import Attempt, Identity, Lease, Reject
@@ -32,13 +34,16 @@ from tidegate.core.timing.rates import Rates
 from tidegate.gate.decision import Admit, Decision, OpeningRequest, Pending, Wait
 from tidegate.gate.gate import Gate
 from tidegate.gate.identity import Identifier, TokenIdentifier
-from tidegate.gate.keys import load_keys
+from tidegate.gate.issuers import load
 from tidegate.gate.refusals import Refusals
 from tidegate.gate.refused import refused, rejected
 from tidegate.gate.tokens import Authenticator, token_of
 from tidegate.gate.waiting import WaitingClients
 from tidegate.node.control.snapshot import Snapshot, snapshot
+from tidegate.node.fetching import Fetcher
+from tidegate.node.fleet_leases import FleetLeases, fleet_leases
 from tidegate.node.pressure.signals import Readings
+from tidegate.node.readiness import not_admitting
 from tidegate.node.refusal_log import RefusalLog
 from tidegate.node.rendering import refusal_parts, waiting_parts
 from tidegate.node.warner import Warner
@@ -46,9 +51,7 @@ from tidegate.wire.forwarded import TrustedProxies
 
 if TYPE_CHECKING:
     from tidegate.asgi.types import Scope
-    from tidegate.core.admission.positions import Status
     from tidegate.errors import Refused
-    from tidegate.gate.decision import Away, Held
 
 __all__ = ["LocalGate"]
 
@@ -85,9 +88,11 @@ class LocalGate:
             settings = Settings.from_mapping(settings or {})
         self.settings = settings
         self.stats = Stats()
-        self.tracker = ConnectionTracker(settings.limits, settings.tiers)
+        self.leases = fleet_leases(settings, secrets.token_hex(4), self.stats, None)
+        self.tracker = ConnectionTracker(settings.limits, settings.tiers, self.leases)
+        limits = settings.limits
         self.rooms: Rooms[Any] = Rooms(
-            settings.limits.per_room, settings.limits.rooms_per_connection
+            limits.per_room, limits.rooms_per_connection, rooms_per_user=limits.rooms_per_user
         )
         """The rooms of whatever is built on this gate, within its limits."""
         self.buffered = 0
@@ -97,11 +102,11 @@ class LocalGate:
         self.shedder = LoadShedder(settings, clock())
         self.admission = Admission(settings, self.tracker, self.shedder, chance, self._dry_run)
         self.waiting: WaitingClients[Any] = WaitingClients(
-            settings, self.admission, self.tracker, self.stats, _TicketsOnly(), clock
+            settings, self.admission, self.tracker, self.stats, TicketsOnly(), clock, self.leases
         )
         self.refusals = Refusals(self.stats)
         self._refusal_log = RefusalLog(self.refusals)
-        self._authenticator = Authenticator(settings.auth, settings.tiers)
+        self._authenticator = Authenticator(settings.auth, settings.tiers, Fetcher(), clock, wall)
         self._gate = Gate(
             settings,
             self.stats,
@@ -110,6 +115,7 @@ class LocalGate:
             Asking(identifier or TokenIdentifier(settings.auth, self._authenticator)),
             self.refusals,
             holds_waiting=False,
+            fleet=self.leases,
         )
         self._proxies = TrustedProxies(settings.proxies.trusted)
         self._header: Any = settings.proxies.header
@@ -119,6 +125,7 @@ class LocalGate:
         self._lag = 0.0
         self._next_sample = clock()
         self._ticking: asyncio.Task[None] | None = None
+        self._beginning: asyncio.Task[None] | None = None
         self._kept: set[asyncio.Task[None]] = set()
         self._read = Readings(self.tracker, self).read
 
@@ -172,6 +179,8 @@ class LocalGate:
     async def _decide(
         self, request: OpeningRequest, identify: Identity | Identify | None
     ) -> Decision:
+        if self.leases is not None and not self.leases.up:
+            await self._begun(self.leases)
         while (wait := self._gate.wait_to_decide(self._clock())) > 0.0:
             await asyncio.sleep(wait)
         if identify is not None:
@@ -180,6 +189,12 @@ class LocalGate:
         while not isinstance(decision, Admit | Reject | Wait):
             decision = await self._known(decision)
         return decision
+
+    async def _begun(self, leases: FleetLeases) -> None:
+        """Connect to the backplane with the first attempt."""
+        if self._beginning is None:
+            self._beginning = asyncio.get_running_loop().create_task(leases.begin())
+        await asyncio.shield(self._beginning)
 
     async def _known(self, pending: Pending) -> Decision | Pending:
         known: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -197,12 +212,17 @@ class LocalGate:
         self.refusals.add(attempt, reject, self._wall(), request.headers)
         return reject
 
-    def identify(self, lease: Lease, identity: Identity) -> Reject | None:
+    async def identify(self, lease: Lease, identity: Identity) -> Reject | None:
         """Move a connection to its user, when that becomes known later; why not, if it cannot be.
 
-        A refusal changes nothing: the lease stays what it was.
+        After a refusal the connection must end.
         """
-        return self.tracker.identify(lease, identity)
+        reject = self.tracker.identify(lease, identity)
+        if reject is not None or self.leases is None or not lease.held:
+            return reject
+        told: asyncio.Future[Reject | None] = asyncio.get_running_loop().create_future()
+        self.leases.identified(lease, lambda why: None if told.done() else told.set_result(why))
+        return await told
 
     def release(self, lease: Lease, reason: codes.Refusal | codes.Close = codes.NORMAL) -> None:
         """Give the capacity of a connection back at its end, whatever the cause.
@@ -224,7 +244,7 @@ class LocalGate:
         """Return a refusal as an exception."""
         if isinstance(decision, Reject):
             return rejected(decision)
-        return refused(codes.WAITING, _away(decision).retry_after)
+        return refused(codes.WAITING, away(decision).retry_after)
 
     def response(self, decision: Reject | Wait) -> tuple[int, list[tuple[str, str]], bytes]:
         """Return a refusal as an HTTP response: status, header fields and body."""
@@ -234,22 +254,30 @@ class LocalGate:
             seconds = None if retry_after is None else ceil(retry_after)
             status, body, headers = refusal_parts(reason, seconds, limit)
         else:
-            status, body, headers = waiting_parts(_away(decision))
+            status, body, headers = waiting_parts(away(decision))
         return status, [("Content-Type", "application/json"), *headers], body
+
+    def revoke(self, user: str, before: float | None = None) -> None:
+        """Accept no token of a user any more that was issued before a time.
+
+        Connections that are open stay: their application closes them.
+
+        Args:
+            before: in Unix seconds; now when None.
+
+        Raises:
+            UsageError: the tokens of too many users are revoked.
+        """
+        now = self._wall()
+        self._authenticator.revocations.revoke(user, now if before is None else before, now)
 
     # What is known of it.
 
     @property
     def ready(self) -> tuple[bool, str]:
         """Whether this process should get new connections, and the reason if not."""
-        if self.admission.draining:
-            return False, codes.DRAINING.name
-        if self.admission.out_of_rotation(self._clock()):
-            return False, codes.BREAKER.name
-        full = self.tracker.open >= self.tracker.limit
-        if full and not self.settings.limits.is_dry("connections"):
-            return False, codes.SERVER_LIMIT.name
-        return True, ""
+        reason = not_admitting(self, self._clock())
+        return not reason, reason
 
     @property
     def undecided(self) -> int:
@@ -282,13 +310,16 @@ class LocalGate:
         """
         live, restart = differences(self.settings, merged(self.settings, changes))
         wanted = merged(self.settings, only(changes, live))
-        self._authenticator.apply(wanted.auth, load_keys(wanted.auth))  # may fail, so it is first
+        self._authenticator.apply(wanted.auth, load(wanted.auth))  # may fail, so it is first
         self.settings = wanted
         self._gate.apply(wanted)
         self.tracker.apply(wanted.limits, wanted.tiers)
-        self.rooms.apply(wanted.limits.per_room, wanted.limits.rooms_per_connection)
+        limits = wanted.limits
+        self.rooms.apply(limits.per_room, limits.rooms_per_connection, limits.rooms_per_user)
         self.admission.apply(wanted, self._clock())
         self.waiting.apply(wanted)
+        if self.leases is not None:
+            self.leases.apply(wanted)
         self.shedder.apply(wanted)
         self.rates.apply(wanted.messages, wanted.limits.rooms_per_connection)
         return live, restart
@@ -298,9 +329,19 @@ class LocalGate:
         """Sample the pressure and end positions while the block runs."""
         self.start()
         try:
+            if self.leases is not None:
+                await self._begun(self.leases)
             yield
         finally:
-            self.stop()
+            await self.close()
+
+    async def close(self) -> None:
+        """End what was begun, and give back what this process holds of the fleet."""
+        self.stop()
+        beginning, self._beginning = self._beginning, None
+        if self.leases is not None and beginning is not None:
+            await beginning
+            await self.leases.stop()
 
     def start(self) -> None:
         """Sample the pressure and end positions from now on, in the running loop."""
@@ -356,28 +397,3 @@ class LocalGate:
     def _dry_run(self, policy: str) -> None:
         self.stats.dry_run[policy] += 1
         self._warn(f"dry run: {policy} would have refused an attempt")
-
-
-def _away(wait: Wait) -> Away:
-    position: Any = wait.position  # `Gate(holds_waiting=False)` holds nobody
-    away: Away = position
-    return away
-
-
-class _TicketsOnly:
-    """The waiting room's host, where no client waits on its connection (`gate.waiting.Host`)."""
-
-    def tell(self, client: Any, status: Status[Any], /) -> None:
-        """Tell a client its position: there is none."""
-
-    def admit(self, client: Any, lease: Lease, held: Held, /) -> bool:  # noqa: ARG002 - none waits
-        """Give a client its lease: there is none."""
-        return False
-
-    def turn_away(self, client: Any, reject: Reject, /) -> None:
-        """End the connection of a client: there is none."""
-
-    def schedule(self, seconds: float, work: Callable[[], None], /) -> None:
-        """Call `work` in so many seconds, if the loop runs; the next tick does it otherwise."""
-        with contextlib.suppress(RuntimeError):
-            asyncio.get_running_loop().call_later(seconds, work)

@@ -41,7 +41,7 @@ class ConnectionManager:
     A WebSocket leaves its lobbies, and gives its capacity back, when its client leaves, or when the
     task that called `connect` ends, whatever the cause: no `finally` is needed.
 
-    Everything belongs to the event loop's thread, and to one process.
+    Everything belongs to the event loop's thread.
 
     Args:
         settings: a `Settings`, or a mapping of sections as in a settings file.
@@ -49,6 +49,8 @@ class ConnectionManager:
         per_ip: the most connections of one address, in place of `limits.per_ip`.
         per_user: the most connections of one user, in place of `limits.per_user`.
         per_room: the most connections in one lobby, in place of `limits.per_room`.
+        backplane: a URL of Valkey or Redis that all processes share, in place of `backplane.url`:
+            their limits hold together then, and rooms and users span all of them.
 
     Raises:
         ConfigError: a setting is wrong.
@@ -62,10 +64,12 @@ class ConnectionManager:
         per_ip: int | None = None,
         per_user: int | None = None,
         per_room: int | None = None,
+        backplane: str | None = None,
     ) -> None:
         self._gate = LocalGate(
             settings_of(
                 settings,
+                backplane,
                 connections=connections,
                 per_ip=per_ip,
                 per_user=per_user,

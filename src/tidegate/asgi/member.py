@@ -83,6 +83,7 @@ class HubMember:
         send: likewise.
         user: whom it belongs to; None for an anonymous one.
         lease: what is given back when it ends; None where somebody else does that.
+        joins: rooms of its token, which it is put into when it is accepted.
     """
 
     __slots__ = (
@@ -100,6 +101,7 @@ class HubMember:
         "_receive",
         "_send",
         "_writer",
+        "joins",
         "lease",
         "rooms",
         "user",
@@ -112,6 +114,7 @@ class HubMember:
         send: Send,
         user: str | None,
         lease: Lease | None = None,
+        joins: tuple[str, ...] = (),
     ) -> None:
         self.user = user
         """Whom it belongs to; None for an anonymous one."""
@@ -119,6 +122,8 @@ class HubMember:
         """The names of the rooms that it is in."""
         self.lease = lease
         """What is given back at its end."""
+        self.joins = joins
+        """Rooms that it is put into when it is accepted."""
         self._hub = hub
         self._receive = receive
         self._send = send

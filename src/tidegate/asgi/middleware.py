@@ -194,6 +194,7 @@ class GateMiddleware:
                 visit.begin(deadline)
                 await self._app(self._scope(scope, visit), visit.receive, visit.send)
         except ClientDisconnected:
+            await visit.conclude(failed=False)
             return INTERNAL_ERROR
         except Exception as error:
             if not (isinstance(error, TimeoutError) and deadline.expired()):
@@ -279,7 +280,7 @@ class GateMiddleware:
         try:
             await self._app(scope, receiving, send)
         finally:
-            self.gate.stop()
+            await self.gate.close()
 
 
 async def _found(identify: Who, scope: Scope) -> Found:

@@ -45,6 +45,7 @@ class AsgiServer:
         access_log: whether each HTTP request is logged.
         http: options of uvicorn's HTTP protocol, such as `timeout_keep_alive`.
         passed: sockets to listen on in place of the addresses in the settings.
+        worker: the number of this one among the workers of a supervisor; None without one.
 
     Raises:
         ConfigError: a key or certificate cannot be used.
@@ -60,6 +61,7 @@ class AsgiServer:
         access_log: bool = True,
         http: dict[str, Any] | None = None,
         passed: Sequence[Endpoint] = (),
+        worker: int | None = None,
     ) -> None:
         # Every path is the application's.
         settings = replace(settings, server=replace(settings.server, path=""))
@@ -81,7 +83,7 @@ class AsgiServer:
         self._config.loaded_app = Proxied(self._app, self._proxies)
         self._lifespan = self._config.lifespan_class(self._config)
         self._settings = settings
-        self.node = Node(settings, self._make, passed=passed)
+        self.node = Node(settings, self._make, passed=passed, worker=worker)
         """The node, to be started within `running`."""
 
     @contextlib.asynccontextmanager

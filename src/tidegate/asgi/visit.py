@@ -57,6 +57,7 @@ class Visit:
         "_cut",
         "_deadline",
         "_expiry",
+        "_farewell",
         "_gate",
         "_look",
         "_loop",
@@ -88,6 +89,7 @@ class Visit:
         self._reason: Close = NORMAL
         self._deadline: asyncio.Timeout | None = None
         self._look: asyncio.TimerHandle | None = None
+        self._farewell: asyncio.Future[None] | None = None  # our close is on its way
         self._expiry: asyncio.TimerHandle | None = None
         expires_at = admit.attempt.identity.expires_at
         if expires_at is not None:
@@ -208,8 +210,12 @@ class Visit:
         text = close_text(reason, delay)
         self._reason = reason
         self._cut = True
+        self._farewell = self._loop.create_future()
         self._ended({"type": "websocket.disconnect", "code": reason.code, "reason": text})
-        await close(self._send, reason.code, text)
+        try:
+            await close(self._send, reason.code, text)
+        finally:
+            self._farewell.set_result(None)
 
     def failed(self) -> None:
         """The application raised."""
@@ -219,11 +225,14 @@ class Visit:
     async def conclude(self, *, failed: bool) -> None:
         """The application has returned, or `failed`: close what it left open.
 
-        Servers differ there: clients of uvicorn see 1006, and daphne keeps the connection.
+        Servers differ there: clients of uvicorn see 1006, and daphne keeps the connection. A close
+        of ours that is on its way is waited for: granian closes in its own way when we return.
         """
         if failed:
             self.failed()
         self._deadline = None
+        if self._farewell is not None and not self._farewell.done():
+            await asyncio.wait([self._farewell], timeout=self._patience)
         if not self.open:
             return
         self._closing = True

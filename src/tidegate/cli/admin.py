@@ -15,7 +15,7 @@ from tidegate.addresses import authority, parse, unbracketed, unix_path
 from tidegate.core.settings import AdminSettings
 from tidegate.errors import ConfigError, TidegateError, UsageError
 
-__all__ = ["Admin", "AdminError", "UnreachableError", "WrongRequestError"]
+__all__ = ["Admin", "AdminError", "RefusedError", "UnreachableError", "WrongRequestError"]
 
 _SECONDS = 10.0
 
@@ -33,6 +33,14 @@ class UnreachableError(AdminError):
 
 class WrongRequestError(AdminError, ConfigError):
     """The admin API says that what was asked is wrong, a setting for example."""
+
+
+class RefusedError(AdminError):
+    """The server cannot do what was asked; `reason` is one of the names in its table of codes."""
+
+    def __init__(self, text: str, reason: str) -> None:
+        super().__init__(text)
+        self.reason = reason
 
 
 class Admin:
@@ -123,7 +131,10 @@ class Admin:
             raise AdminError(f"{self.url}{path} answered {status}, and not as an admin API does")
         if status < HTTPStatus.BAD_REQUEST:
             return answer
-        said = str(answer.get("error", status))
+        reason = str(answer.get("error", status))
+        said = str(answer.get("message", reason))
+        if status == HTTPStatus.CONFLICT:
+            raise RefusedError(f"{self.url}{path} answered {status}: {said}", reason)
         if status == HTTPStatus.BAD_REQUEST:
             raise WrongRequestError(f"{self.url}{path} answered {status}: {said}")
         hint = " (admin.token, TIDEGATE_ADMIN_TOKEN)" if status == HTTPStatus.UNAUTHORIZED else ""

@@ -42,7 +42,7 @@ def deploy(
     out: Annotated[Path | None, Parameter(metavar="DIR")] = None,
     for_: Annotated[int | None, Parameter(name="--for", metavar="CONNECTIONS")] = None,
     node: Annotated[
-        tuple[str, ...], Parameter(metavar="HOST:PORT", negative=(), show_default=False)
+        tuple[str, ...], Parameter(metavar="[ROUTE=]HOST:PORT", negative=(), show_default=False)
     ] = (),
     tls: Annotated[str, Parameter(metavar="FILE", show_default=False)] = "",
     install: Annotated[bool, Parameter(negative=(), show_default=False)] = False,
@@ -73,7 +73,8 @@ def deploy(
     for_
         Connections that each node is to hold. [default: limits.connections]
     node
-        Where a node listens for clients; once for each node. [default: this machine, server.port]
+        Where a node listens for clients; once for each node. ROUTE is its server.route, with which
+        clients come back to it. [default: this machine, server.port]
     tls
         PEM file with certificate chain and key, with which HAProxy or nginx speak TLS to clients.
     install
@@ -123,7 +124,7 @@ def _plan(
     nodes: Sequence[str],
     tls: str,
 ) -> Plan:
-    from tidegate.deploy import Plan, parse_node
+    from tidegate.deploy import Plan, parse_nodes
 
     settings = load_settings(config, assignments).settings
     port = settings.server.port or _PORT
@@ -131,7 +132,7 @@ def _plan(
         raise UsageError(f"--tls {tls!r}: must be the absolute path of a PEM file, without spaces")
     plan = Plan(
         settings,
-        tuple(parse_node(text, port) for text in nodes or ("127.0.0.1",)),
+        parse_nodes(nodes or ("127.0.0.1",), port),
         version("tidegate"),
         _program(),
         tls,
@@ -140,8 +141,9 @@ def _plan(
         return plan
     if not 1 <= connections <= _MOST:
         raise UsageError(f"--for {connections}: must be a whole number from 1 to {_MOST:,}")
-    print(f"note: set limits.connections = {connections} in your settings", file=sys.stderr)
-    return plan.holding(connections)
+    plan = plan.holding(connections)
+    print(f"note: set limits.connections = {plan.limit} in your settings", file=sys.stderr)
+    return plan
 
 
 def _program() -> str:

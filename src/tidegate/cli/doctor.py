@@ -17,6 +17,7 @@ from tidegate.cli.options import (
     Time,
     load_settings,
     parse_seconds,
+    read_token,
 )
 from tidegate.errors import TidegateError, UsageError
 
@@ -29,7 +30,6 @@ __all__ = ["doctor"]
 
 _MOST = 100_000_000
 _WIDTHS = (40, 100)
-_TOKEN_BYTES = 16_384
 _SPARE_SECONDS = 5.0
 
 
@@ -50,7 +50,8 @@ def doctor(
     """Say what is wrong with this machine, why it matters, and the line that fixes it.
 
     Looks at the limits of the kernel, of systemd and of the container, at memory, and at what was
-    dropped since the boot. Changes nothing, needs no server and no root. The exit code is 0 when
+    dropped since the boot, and at the backplane where one is set. Changes nothing, needs no server
+    and no root. The exit code is 0 when
     nothing is wrong, 1 with warnings, 2 with errors.
 
     Parameters
@@ -88,6 +89,12 @@ def doctor(
     seen = _through(through, hold, token_file, admin, settings)
     if seen is not None:
         known = replace(known, through=seen)
+    url = settings.backplane.url
+    if facts is None and url is not None and not url.startswith(("nats:", "tls:")):
+        from tidegate.doctor.backplane import look_at_backplane
+
+        between = look_at_backplane(url, settings.backplane)
+        known = replace(known, backplane=between)
     if record is not None:
         _write(record, dump(known))
     load = Load.of(settings, for_)
@@ -137,7 +144,7 @@ def _through(
     seconds = settings.heartbeat.interval + _SPARE_SECONDS
     if hold is not None:
         seconds = parse_seconds("--hold", hold, 1, 86_400)
-    token = None if token_file is None else _token(token_file)
+    token = None if token_file is None else read_token(token_file)
     api = Admin(settings.admin, admin)
     if sys.stderr.isatty():
         print(f"holding a connection for {math.ceil(seconds)} s", file=sys.stderr)
@@ -161,17 +168,6 @@ def _address(api: Admin, identity: str) -> str | None:
         return None
     # Another server may be behind the proxy: its ids are not ours.
     return str(found[0]["address"]) if found and found[0]["id"] == identity else None
-
-
-def _token(file: Path) -> str:
-    try:
-        text = sys.stdin.read(_TOKEN_BYTES) if str(file) == "-" else file.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"--token-file {file}: {error}") from None
-    token = text.strip()
-    if not token or len(token) >= _TOKEN_BYTES or not token.isprintable() or not token.isascii():
-        raise UsageError(f"--token-file {file}: has no token")
-    return token
 
 
 def _write(file: Path, data: bytes) -> None:

@@ -12,14 +12,25 @@ from typing import Final, TextIO
 from cyclopts import App, CycloptsError, MissingArgumentError, UnusedCliTokensError
 
 from tidegate.cli import config, token
+from tidegate.cli.capacity import capacity
 from tidegate.cli.deploy import deploy
 from tidegate.cli.doctor import doctor
 from tidegate.cli.drain import drain
+from tidegate.cli.estimate import estimate
 from tidegate.cli.explain import explain
 from tidegate.cli.init import init
+from tidegate.cli.kick import kick
+from tidegate.cli.listen import listen
+from tidegate.cli.nodes import nodes
+from tidegate.cli.publish import publish
+from tidegate.cli.rebalance import rebalance
+from tidegate.cli.rooms import rooms
 from tidegate.cli.run import run as run_application
+from tidegate.cli.say import say
 from tidegate.cli.serve import serve
+from tidegate.cli.simulate import simulate
 from tidegate.cli.top import top
+from tidegate.cli.users import users
 from tidegate.engine.standard_streams import open_missing_streams
 from tidegate.errors import ConfigError, TidegateError, UsageError
 
@@ -39,11 +50,22 @@ app = App(
 app.command(serve, sort_key=0)
 app.command(run_application, name="run", sort_key=1)
 app.command(init, sort_key=2)
+app.command(capacity)
 app.command(doctor)
 app.command(deploy)
 app.command(drain)
+app.command(estimate)
 app.command(explain)
+app.command(kick)
+app.command(listen)
+app.command(nodes)
+app.command(rebalance)
+app.command(publish)
+app.command(rooms)
+app.command(say)
+app.command(simulate)
 app.command(top)
+app.command(users)
 app.command(config.app)
 app.command(token.app)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -13,7 +14,17 @@ from tidegate.core.settings.quantities import examples, seconds
 from tidegate.errors import UsageError
 from tidegate.server.config import Loaded, find_file, load
 
-__all__ = ["AdminUrl", "Assignments", "ConfigFile", "Time", "load_settings", "parse_seconds"]
+__all__ = [
+    "AdminUrl",
+    "Assignments",
+    "ConfigFile",
+    "Time",
+    "load_settings",
+    "parse_seconds",
+    "read_token",
+]
+
+_TOKEN_BYTES = 16_384
 
 ConfigFile = Annotated[
     Path | None,
@@ -68,3 +79,19 @@ def parse_seconds(option: str, text: str, low: float, high: float) -> float:
             f"{option} {text}: must be a number from {low:,.0f} to {high:,.0f} {examples('s')}"
         )
     return value
+
+
+def read_token(file: Path) -> str:
+    """The token in a file; - is standard input.
+
+    Raises:
+        UsageError: there is none.
+    """
+    try:
+        text = sys.stdin.read(_TOKEN_BYTES) if str(file) == "-" else file.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"--token-file {file}: {error}") from None
+    token = text.strip()
+    if not token or len(token) >= _TOKEN_BYTES or not token.isprintable() or not token.isascii():
+        raise UsageError(f"--token-file {file}: has no token")
+    return token

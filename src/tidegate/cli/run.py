@@ -31,6 +31,7 @@ def run(
     fd: int | None = None,
     factory: Annotated[bool, Parameter(negative=())] = False,
     app_dir: str = ".",
+    workers: str | None = None,
     reload: Annotated[bool, Parameter(negative=())] = False,
     reload_dir: tuple[str, ...] = (),
     root_path: str = "",
@@ -70,6 +71,9 @@ def run(
         The application is a function that makes it.
     app_dir
         Where the module is looked for first.
+    workers
+        How many processes share the port, or auto for one for each core; the same as --set
+        server.workers=...
     reload
         Start anew when a Python file changes.
     reload_dir
@@ -105,6 +109,8 @@ def run(
         raise UsageError("give --host or --uds, not both")
     if fd is not None and reload:
         raise UsageError("--fd does not work with --reload: the server is another process then")
+    if workers not in (None, "1") and reload:
+        raise UsageError("--reload is for development, with one process: leave --workers out")
     if timeout_keep_alive < 0:
         raise UsageError("--timeout-keep-alive must be 0 or more seconds")
     if env_file is not None:
@@ -120,6 +126,7 @@ def run(
             ("--host", "server.host", host),
             ("--uds", "server.host", None if uds is None else f"unix:{Path(uds).absolute()}"),
             ("--port", "server.port", port),
+            ("--workers", "server.workers", "0" if workers == "auto" else workers),
             ("--ssl-keyfile", "tls.key", ssl_keyfile),
             ("--ssl-certfile", "tls.certificate", ssl_certfile),
             ("--ssl-keyfile-password", "tls.key_password", ssl_keyfile_password),
@@ -139,7 +146,7 @@ def run(
 
     loaded = load()
     # Imported when the settings are right: the loop and the admin API take a while.
-    from tidegate.server.asgi import Options, serve_application
+    from tidegate.server.asgi import Options, serve_application, supervise_application
 
     options = Options(
         factory=factory,
@@ -150,7 +157,10 @@ def run(
         keep_alive=timeout_keep_alive,
         descriptor=fd,
     )
-    serve_application(app, loaded, load, options)
+    if loaded.settings.server.workers == 1:
+        serve_application(app, loaded, load, options)
+    else:
+        supervise_application(app, loaded, load, options)
 
 
 def _trusted(proxy_headers: bool | None, addresses: str | None) -> str | None:

@@ -1,8 +1,7 @@
 """The one table of reasons: why an attempt is refused, a connection ends or a message is not taken.
 
-Every code and every text that Tidegate sends for one of these comes from here: HTTP refusals,
-close frames, errors in-band, labels of metrics, the reference page, and `codes.json`, which the
-clients act on. There are three kinds:
+Every code and text that Tidegate sends for one of these comes from here: HTTP refusals, close
+frames, errors in-band, labels of metrics, the reference page and `codes.json`. Three kinds:
 
 - `Refusal`: an attempt does not become a connection. It has an HTTP status, and a close code for
   clients that are told in-band: a browser cannot read the status of a failed upgrade. The close
@@ -29,29 +28,39 @@ __all__ = [
     "ABORTED",
     "ALREADY_AUTHENTICATED",
     "AUTH_TIMEOUT",
+    "BACKPLANE_DOWN",
     "BAD_REQUEST",
+    "BODY_TOO_LARGE",
     "BREAKER",
     "BROADCAST_OFF",
     "BUFFERS_FULL",
     "COMPRESSION_RATIO",
     "DECISION_TIMEOUT",
+    "DISCONNECTED",
     "DRAINED",
     "DRAINING",
     "EOF",
+    "FLEET_DOWN",
+    "FLEET_LIMIT",
     "FORBIDDEN",
     "HANDLER_ERROR",
     "HANDSHAKE_TIMEOUT",
     "HEADERS_TOO_LARGE",
     "HEARTBEAT_TIMEOUT",
+    "HOOK_FAILED",
     "HTTP_VERSION",
     "IDLE_TIMEOUT",
     "INTERNAL_ERROR",
     "INVALID_DATA",
     "INVALID_FIELD",
     "INVALID_JSON",
+    "INVALID_MSGPACK",
+    "INVALID_PROTOBUF",
     "INVALID_TOKEN",
     "IP_LIMIT",
+    "KEYS_UNAVAILABLE",
     "KICKED",
+    "LEASE_LOST",
     "MESSAGE_ABUSE",
     "MESSAGE_RATE",
     "MESSAGE_TOO_BIG",
@@ -62,17 +71,25 @@ __all__ = [
     "NOT_AUTHENTICATED",
     "NOT_FOUND",
     "NOT_JOINED",
+    "NO_HISTORY",
+    "NO_PRESENCE",
     "ORIGIN",
     "OVERLOADED",
     "PENDING_LIMIT",
     "POLICY",
+    "POSTS_WAIT",
     "PROTOCOL_ERROR",
     "QUEUE_FULL",
     "RATE_LIMITED",
     "REASONS",
+    "REBALANCED",
+    "REFUSED",
+    "REMOVED",
     "RESET",
     "ROOM_FULL",
     "ROOM_LIMIT",
+    "ROOM_RATE",
+    "ROOM_USER_LIMIT",
     "SERVER_LIMIT",
     "SHED",
     "SHEDDING",
@@ -80,13 +97,19 @@ __all__ = [
     "SLOW_CONSUMER",
     "TIER_LIMIT",
     "TOKEN_EXPIRED",
+    "TOKEN_REVOKED",
+    "TOKEN_UNCHECKED",
     "TOO_BIG",
     "TOO_MANY_ROOMS",
+    "TOO_MANY_USER_ROOMS",
+    "UNANSWERED",
     "UNAUTHORIZED",
+    "UNKNOWN_STREAM",
     "UNKNOWN_TYPE",
     "UPGRADE_FAILED",
     "UPGRADE_REQUIRED",
     "USER_LIMIT",
+    "USUAL_DELAYS",
     "WAITING",
     "WAIT_TIMEOUT",
     "Close",
@@ -95,6 +118,7 @@ __all__ = [
     "Refusal",
     "close_text",
     "http_body",
+    "is_own_code",
 ]
 
 
@@ -156,6 +180,10 @@ SERVER_LIMIT: Final = _row(Refusal("server_limit", 503, 1013, 5, "The server is 
 IP_LIMIT: Final = _row(Refusal("ip_limit", 429, 1013, 10, "Too many connections from this address"))
 USER_LIMIT: Final = _row(Refusal("user_limit", 429, 1013, 10, "Too many connections of this user"))
 TIER_LIMIT: Final = _row(Refusal("tier_limit", 429, 1013, 10, "Too many connections of this tier"))
+FLEET_LIMIT: Final = _row(Refusal("fleet_limit", 503, 1013, 5, "All servers are full"))
+FLEET_DOWN: Final = _row(
+    Refusal("fleet_down", 503, 1013, 5, "The limits of the fleet cannot be checked at present")
+)
 ROOM_FULL: Final = _row(Refusal("room_full", 503, 4002, 10, "The room is full"))
 QUEUE_FULL: Final = _row(
     Refusal("queue_full", 503, 1013, 60, "The server and its waiting room are full")
@@ -184,7 +212,7 @@ ORIGIN: Final = _row(Refusal("origin", 403, 1008, None, "This origin is not allo
 BAD_REQUEST: Final = _row(Refusal("bad_request", 400, 1002, None, "The request is not valid"))
 NOT_FOUND: Final = _row(Refusal("not_found", 404, 1008, None, "There is nothing at this path"))
 METHOD_NOT_ALLOWED: Final = _row(
-    Refusal("method_not_allowed", 405, 1002, None, "A WebSocket is opened with GET")
+    Refusal("method_not_allowed", 405, 1002, None, "This method is not served at this path")
 )
 HANDSHAKE_TIMEOUT: Final = _row(
     Refusal("handshake_timeout", 408, 1008, None, "The request did not arrive in time")
@@ -201,12 +229,27 @@ UPGRADE_REQUIRED: Final = _row(
 HEADERS_TOO_LARGE: Final = _row(
     Refusal("headers_too_large", 431, 1009, None, "The headers are too large")
 )
+UNKNOWN_STREAM: Final = _row(
+    Refusal("unknown_stream", 404, 1008, None, "No stream has this key; open a new one")
+)
+BODY_TOO_LARGE: Final = _row(
+    Refusal("body_too_large", 413, 1009, None, "The body of the request is too large")
+)
+POSTS_WAIT: Final = _row(
+    Refusal("posts_wait", 429, 1013, 1, "Messages that were posted before wait to be handled")
+)
 HTTP_VERSION: Final = _row(Refusal("http_version", 505, 1002, None, "Only HTTP/1.1 is served here"))
 PENDING_LIMIT: Final = _row(
     Refusal("pending_limit", 503, 1013, 5, "Too many attempts wait for a decision")
 )
 DECISION_TIMEOUT: Final = _row(
     Refusal("decision_timeout", 503, 1013, 5, "The decision took too long")
+)
+HOOK_FAILED: Final = _row(
+    Refusal("hook_failed", 503, 1013, 5, "The application cannot be asked at present")
+)
+KEYS_UNAVAILABLE: Final = _row(
+    Refusal("keys_unavailable", 503, 1013, 5, "The token cannot be checked at present")
 )
 INTERNAL_ERROR: Final = _row(Refusal("internal_error", 500, 1011, 5, "The server failed"))
 
@@ -216,6 +259,9 @@ IDLE_TIMEOUT: Final = _row(Close("idle_timeout", 1000, None, "No message came fo
 SHUTDOWN: Final = _row(Close("shutdown", 1001, 5, "The server is going away"))
 SHED: Final = _row(Close("shed", 1001, 60, "The server is shedding load"))
 DRAINED: Final = _row(Close("drained", 1012, 5, "The server is going away"))
+LEASE_LOST: Final = _row(
+    Close("lease_lost", 1012, 5, "The server could not reach the others for too long")
+)
 PROTOCOL_ERROR: Final = _row(Close("protocol_error", 1002, None, "Protocol error"))
 INVALID_DATA: Final = _row(Close("invalid_data", 1007, None, "The text is not valid UTF-8"))
 POLICY: Final = _row(Close("policy", 1008, None, "Not allowed here"))
@@ -226,8 +272,13 @@ COMPRESSION_RATIO: Final = _row(
 MESSAGE_TOO_BIG: Final = _row(Close("message_too_big", 1009, None, "The message is too big"))
 HANDLER_ERROR: Final = _row(Close("handler_error", 1011, 5, "The server failed"))
 TOKEN_EXPIRED: Final = _row(Close("token_expired", 4501, None, "The token has expired"))
+TOKEN_REVOKED: Final = _row(Close("token_revoked", 4501, None, "The token was revoked"))
 AUTH_TIMEOUT: Final = _row(Close("auth_timeout", 4501, None, "No token arrived in time"))
 KICKED: Final = _row(Close("kicked", 4500, None, "Disconnected by the operator"))
+DISCONNECTED: Final = _row(
+    Close("disconnected", 4009, 5, "Disconnected by the operator; the client may come back")
+)
+REBALANCED: Final = _row(Close("rebalanced", 4010, 1, "Another server has more room; come back"))
 SLOW_CONSUMER: Final = _row(Close("slow_consumer", 4008, 5, "Messages were not read fast enough"))
 BUFFERS_FULL: Final = _row(
     Close("buffers_full", 1013, 10, "The server keeps too much that was not read or not finished")
@@ -245,30 +296,73 @@ ROOM_LIMIT: Final = _row(Fault("room_limit", None, "The room is full"))
 TOO_MANY_ROOMS: Final = _row(
     Fault("too_many_rooms", None, "This connection is in as many rooms as it may be")
 )
+TOO_MANY_USER_ROOMS: Final = _row(
+    Fault("too_many_user_rooms", None, "This user is in as many rooms as it may be")
+)
+ROOM_USER_LIMIT: Final = _row(
+    Fault("room_user_limit", None, "Too many connections of this user are in the room")
+)
 INVALID_JSON: Final = _row(Fault("invalid_json", None, "The message is not valid JSON"))
+INVALID_MSGPACK: Final = _row(
+    Fault("invalid_msgpack", None, "The message is not valid MessagePack")
+)
+INVALID_PROTOBUF: Final = _row(Fault("invalid_protobuf", None, "The message is not valid Protobuf"))
 UNKNOWN_TYPE: Final = _row(Fault("unknown_type", None, "There is no such type of message"))
 INVALID_FIELD: Final = _row(Fault("invalid_field", None, "A field is missing or not valid"))
 TOO_BIG: Final = _row(Fault("too_big", None, "The message is too big"))
+REMOVED: Final = _row(
+    Fault("removed", None, "The server has taken this connection out of the room")
+)
 NOT_JOINED: Final = _row(Fault("not_joined", None, "Join the room first"))
+NO_HISTORY: Final = _row(Fault("no_history", None, "This room keeps no history"))
+NO_PRESENCE: Final = _row(Fault("no_presence", None, "This room does not show who is there"))
 NOT_AUTHENTICATED: Final = _row(Fault("not_authenticated", None, "Authenticate first"))
 NOT_ADMITTED: Final = _row(Fault("not_admitted", None, "Wait to be admitted first"))
-NOT_ALLOWED: Final = _row(Fault("not_allowed", None, "A client without a token may not do that"))
+NOT_ALLOWED: Final = _row(
+    Fault("not_allowed", None, "Neither the token nor the rules of the room allow that")
+)
 ALREADY_AUTHENTICATED: Final = _row(
     Fault("already_authenticated", None, "This connection belongs to another user")
 )
 INVALID_TOKEN: Final = _row(
     Fault("invalid_token", None, "The token is not valid; the one before stays in force")
 )
+TOKEN_UNCHECKED: Final = _row(
+    Fault("token_unchecked", 5, "The token cannot be checked at present; the one before stays")
+)
+REFUSED: Final = _row(Fault("refused", None, "The application does not allow it"))
+UNANSWERED: Final = _row(Fault("unanswered", 5, "The application cannot be asked at present"))
 MESSAGE_RATE: Final = _row(Fault("message_rate", 1, "Too many messages; wait a moment"))
+ROOM_RATE: Final = _row(Fault("room_rate", 1, "Too many messages to this room; wait a moment"))
 BROADCAST_OFF: Final = _row(
     Fault("broadcast_off", 10, "Messages to rooms are off while the server is overloaded")
+)
+BACKPLANE_DOWN: Final = _row(
+    Fault("backplane_down", 1, "The server cannot reach the others at present; try again")
 )
 OVERLOADED: Final = _row(Fault("overloaded", 1, "The server has too much to send; try again"))
 
 REASONS: Final[Mapping[str, Reason]] = MappingProxyType(_rows)
 """Every row by its name, in the order of this file."""
 
+USUAL_DELAYS: Final[Mapping[int, int | None]] = MappingProxyType(
+    {
+        row.code: row.retry_after
+        for row in reversed(_rows.values())
+        if not isinstance(row, Fault) and row.code != ABORTED.code
+    }
+)
+"""Seconds after which a client comes back that got a close code and no reason; None for never.
+
+The first row with a code gives its delay, so a row that is added later changes no client.
+"""
+
 _CLOSE_BYTES: Final = 123  # what a control frame has room for beside the code (RFC 6455 5.5.1)
+
+
+def is_own_code(code: int) -> bool:
+    """Whether an application may close with a code (RFC 6455 7.4.2): 1000, or 3000 to 4999."""
+    return code == NORMAL.code or 3000 <= code <= 4999
 
 
 # A storm of refusals says the same few things over and over; the bound is for delays that vary.

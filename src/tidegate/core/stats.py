@@ -9,7 +9,7 @@ from typing import Any, Final
 from tidegate.core.codes import REASONS, Close, Refusal
 from tidegate.core.settings import POLICIES
 
-__all__ = ["SMALL", "Histogram", "Stats", "Traffic"]
+__all__ = ["SMALL", "Histogram", "Ingested", "Stats", "Traffic"]
 
 SMALL: Final = 126
 """Messages of fewer bytes have their length in the first two bytes of a frame (RFC 6455, 5.2)."""
@@ -100,6 +100,28 @@ class Traffic:
         return sizes
 
 
+class Ingested:
+    """What became of the records of one source."""
+
+    __slots__ = ("bytes", "failures", "in_flight", "lag", "records", "retries", "skipped")
+
+    def __init__(self) -> None:
+        self.records = 0
+        """That were published."""
+        self.bytes = 0
+        """Of all that were read."""
+        self.skipped = 0
+        """That can never be published."""
+        self.retries = 0
+        """Tries to publish that failed for the moment."""
+        self.failures = 0
+        """Ends of the connection to the source, and tries to connect that failed."""
+        self.in_flight = 0
+        """That were read and are not done."""
+        self.lag = 0
+        """That wait, when it was asked last."""
+
+
 class Stats:
     """The counters of one node. Durations are in seconds, sizes in bytes.
 
@@ -111,18 +133,27 @@ class Stats:
         "accepted",
         "binary_received",
         "close_codes",
+        "delta_bytes_saved",
+        "deltas_sent",
         "disconnected",
         "dry_run",
         "duration",
+        "fleet",
         "handshake_duration",
         "heartbeat_latency",
+        "hooks",
         "incoming",
+        "ingest",
         "loop_lag",
         "messages_dropped",
         "messages_limited",
         "native_messages",
+        "orders",
         "outgoing",
+        "posts",
+        "published",
         "rejected",
+        "sessions",
         "tls_handshake_duration",
         "waited",
         "zone_changes",
@@ -142,12 +173,27 @@ class Stats:
         self.close_codes: Counter[int] = Counter()
         self.dry_run: Counter[str] = Counter(dict.fromkeys(POLICIES, 0))
         self.waited: Counter[str] = Counter(dict.fromkeys(_WAITS, 0))
+        self.orders: Counter[str] = Counter(dict.fromkeys(("done", "failed", "unknown"), 0))
+        self.sessions: Counter[str] = Counter(dict.fromkeys(("parked", "resumed", "expired"), 0))
+        # What became of leases that the fleet was asked about.
+        self.fleet: Counter[str] = Counter(confirmed=0, refused=0, unchecked=0, lost=0)
+        # What became of questions to the functions of an application.
+        self.hooks: Counter[str] = Counter(allowed=0, refused=0, failed=0)
+        # Requests in which clients of the fallback posted messages.
+        self.posts: Counter[str] = Counter(taken=0, refused=0)
+        # Messages that were carried to rooms, users and everybody, by who published them.
+        self.published: Counter[str] = Counter(client=0, api=0, hook=0, library=0, ingest=0)
+        # What was read from other systems, by the names of the sources in the settings.
+        self.ingest: dict[str, Ingested] = {}
         # Messages of the native protocol by type; empty where it is not spoken.
         self.native_messages: dict[str, int] = {}
         # What came too fast: how often a message was refused, or reading stopped for a while.
         self.messages_limited: Counter[str] = Counter(refused=0, delayed=0)
         # Messages of rooms that a slow connection did not get, by outbox.policy.
         self.messages_dropped: Counter[str] = Counter(drop_oldest=0, drop_newest=0)
+        # Messages of rooms that went as the difference to the one before, and what that saved.
+        self.deltas_sent = 0
+        self.delta_bytes_saved = 0
         self.incoming = Traffic(header=6)  # with the mask
         self.binary_received = 0  # how many of them were binary messages
         self.outgoing = Traffic(header=2)

@@ -4,7 +4,7 @@ Nothing here changes a machine but `install`.
 """
 
 from tidegate.deploy.installing import Change, changes, install
-from tidegate.deploy.plan import File, Node, Plan, parse_node
+from tidegate.deploy.plan import File, Node, Plan, parse_node, parse_nodes
 from tidegate.deploy.targets import TARGETS, Target
 
 __all__ = [
@@ -17,4 +17,5 @@ __all__ = [
     "changes",
     "install",
     "parse_node",
+    "parse_nodes",
 ]

@@ -35,7 +35,7 @@ def sysctl(plan: Plan) -> list[File]:
 
 def limits(plan: Plan) -> list[File]:
     """Limits of users who log in, for `tidegate serve` in a shell."""
-    values = {"connections": f"{plan.connections:,}", "descriptors": plan.descriptors}
+    values = {"connections": f"{plan.limit:,}", "descriptors": plan.descriptors}
     text = render("limits.conf", values)
     return [File("60-tidegate.conf", text, "/etc/security/limits.d/60-tidegate.conf")]
 

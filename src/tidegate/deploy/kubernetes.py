@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from tidegate.deploy.plan import File, Plan, variable
 from tidegate.deploy.rendering import comment, render
@@ -30,6 +31,12 @@ RESOURCES: Final = (
 """The templates of the chart, in the order in which they are applied."""
 
 _RELEASE: Final = "tidegate"
+_BACKPLANE: Final = "backplane.url"
+_PORTS: Final = {"sentinel": 26379, "nats": 4222, "tls": 4222}
+_EXAMPLES: Final = {
+    "admin.token": '"$(openssl rand -hex 32)"',
+    _BACKPLANE: "redis://:PASSWORD@valkey:6379",
+}
 _COMMENTS: Final = {
     "replicas": "Nodes, where the autoscaler is off.",
     "image": "The image of `tidegate deploy docker`, in a registry of yours.",
@@ -38,7 +45,7 @@ _COMMENTS: Final = {
     "settings": "Settings of Tidegate, as variables: TIDEGATE_LIMITS_PER_IP for limits.per_ip.",
     "readiness": "/ready: full pods get nobody new. /health: they do, and have a waiting room.",
     "terminationGracePeriodSeconds": "drain.window, server.close_timeout, 5 s of preStop, and 5 s.",
-    "resources": "One process uses one core. A limit on it would throttle bursts: there is none.",
+    "resources": "A core for each process. A limit on it would throttle bursts: there is none.",
     "service": "What clients connect to; keepsAddress must be false with the type ClusterIP.",
     "autoscaling": "By connections; needs the Prometheus adapter, see the notes of the chart.",
     "networkPolicy": "Who may connect to the admin port: pods of this namespace, by its name.",
@@ -74,7 +81,7 @@ def _values(plan: Plan) -> dict[str, Any]:
         "secret": "tidegate",
         "tls": {"secret": "tidegate-tls" if settings.tls.certificate else ""},
         "settings": {
-            variable("limits.connections"): str(plan.connections),
+            variable("limits.connections"): str(plan.limit),
             **dict(plan.changed),
             variable("server.host"): "0.0.0.0",
             variable("server.port"): str(settings.server.port),
@@ -86,7 +93,7 @@ def _values(plan: Plan) -> dict[str, Any]:
         # A full pod with a waiting room is where clients wait.
         "readiness": "/health" if settings.waiting_room.enabled else "/ready",
         "terminationGracePeriodSeconds": plan.drain_seconds + 5,
-        "resources": {"cpu": "1", "memory": f"{plan.memory}Mi"},
+        "resources": {"cpu": str(plan.workers), "memory": f"{plan.memory}Mi"},
         "service": {
             "type": "LoadBalancer",
             "port": 443 if settings.tls.certificate else 80,
@@ -104,27 +111,47 @@ def _values(plan: Plan) -> dict[str, Any]:
 
 
 def _chart_template(name: str, plan: Plan) -> str:
-    secrets = "\n".join(
-        f"- name: {variable(name)}\n"
-        "  valueFrom:\n"
-        "    secretKeyRef:\n"
-        "      name: {{ .Values.secret }}\n"
-        f"      key: {_key(name)}"
-        for name in plan.secrets
-    )
     values = {
-        "secrets": secrets,
+        "secrets": "\n".join(_secret(name, plan) for name in _secrets(plan)),
+        "backplane_ports": "\n".join(f"- port: {port}" for port in _backplane_ports(plan)),
         "port": plan.settings.server.port,
         "admin_port": plan.settings.admin.port,
     }
     return render(f"chart/templates/{name}", values)
 
 
+def _secrets(plan: Plan) -> list[str]:
+    """The names of secret settings, with the backplane always: there are several pods."""
+    return list(dict.fromkeys((*plan.secrets, _BACKPLANE)))
+
+
+def _secret(name: str, plan: Plan) -> str:
+    """A variable from the Secret. Without a backplane the pods start, each for itself."""
+    missing = "\n      optional: true" if name not in plan.secrets else ""
+    return (
+        f"- name: {variable(name)}\n"
+        "  valueFrom:\n"
+        "    secretKeyRef:\n"
+        "      name: {{ .Values.secret }}\n"
+        f"      key: {_key(name)}{missing}"
+    )
+
+
+def _backplane_ports(plan: Plan) -> list[int]:
+    """Where pods reach the backplane, for the network policy."""
+    parts = urlsplit(plan.settings.backplane.url or "redis://valkey")
+    hosts = parts.netloc.rpartition("@")[2].split(",")
+    named = {int(port) for _, _, port in (host.rpartition(":") for host in hosts) if port.isdigit()}
+    usual = _PORTS.get(parts.scheme.partition("+")[2] or parts.scheme, 6379)
+    # Behind sentinels is the server itself, and they say where.
+    return sorted((named or {usual}) | ({6379} if "sentinel" in parts.scheme else set()))
+
+
 def _secret_command(plan: Plan) -> str:
     """How the Secret is made, for a shell."""
     lines = [f"kubectl create secret generic {_RELEASE}"]
-    for name in plan.secrets:
-        value = '"$(openssl rand -hex 32)"' if name == "admin.token" else "..."
+    for name in _secrets(plan):
+        value = _EXAMPLES.get(name, "...")
         lines.append(f"    --from-literal={_key(name)}={value}")
     return " \\\n".join(lines)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tidegate.addresses import is_local, unix_path
 from tidegate.deploy.plan import Plan
 
-__all__ = ["reach", "refuse", "scraped", "tickets", "trust"]
+__all__ = ["asked", "passed_on", "reach", "refuse", "routes", "scraped", "tickets", "trust"]
 
 
 def trust(plan: Plan) -> str:
@@ -34,6 +34,29 @@ def scraped(plan: Plan) -> str:
     if _elsewhere(plan) and all(map(is_local, admin.host)):
         return "admin.host is loopback only: Prometheus on another machine cannot connect"
     return ""
+
+
+def asked(plan: Plan) -> str:
+    """About a listener for HAProxy's agent-check that it cannot reach."""
+    agent = plan.settings.agent_check
+    if agent.enabled and _elsewhere(plan) and all(map(is_local, agent.host)):
+        return "agent_check.host is loopback only: HAProxy on another machine cannot ask"
+    return ""
+
+
+def routes(plan: Plan) -> str:
+    """About routes, which the nodes must have too."""
+    if not plan.routed:
+        return ""
+    named = ", ".join(f"{node.route} on {node}" for node in plan.nodes)
+    return f"set server.route on each node: {named}"
+
+
+def passed_on(plan: Plan) -> str:
+    """About routes that nginx does not see."""
+    if not plan.routed or not plan.settings.proxies.protocol:
+        return ""
+    return "nginx passes TCP on (proxies.protocol) and sees no route: clients come back to any node"
 
 
 def tickets(plan: Plan) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import ceil
 from typing import Final
@@ -13,8 +14,9 @@ from tidegate.core.settings import Settings
 from tidegate.engine.descriptors import Shares
 from tidegate.errors import UsageError
 
-__all__ = ["File", "Node", "Plan", "parse_node"]
+__all__ = ["File", "Node", "Plan", "parse_node", "parse_nodes"]
 
+_ROUTE: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _LEAST_DESCRIPTORS: Final = 1024
 _EVEN: Final = 1024  # limits are rounded up to a multiple of it
 _OWN_BYTES: Final = 96 << 20  # the interpreter, the modules, and what grows with nothing
@@ -26,10 +28,15 @@ _TLS_BYTES: Final = 16 << 10  # what OpenSSL keeps for a connection beside that
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """Where one node listens for clients."""
+    """Where one node listens for clients.
+
+    Attributes:
+        route: its `server.route`; empty where it has none.
+    """
 
     host: str
     port: int
+    route: str = ""
 
     def __str__(self) -> str:
         return authority(self.host, self.port)
@@ -60,6 +67,7 @@ class Plan:
         version: the version of Tidegate that they run.
         program: the path of `tidegate` on the machine.
         tls: a PEM file with certificate chain and key, for proxies that end TLS; empty for none.
+        valkey: whether a Valkey for all nodes is deployed beside them.
     """
 
     settings: Settings
@@ -67,16 +75,39 @@ class Plan:
     version: str
     program: str = "/usr/local/bin/tidegate"
     tls: str = ""
+    valkey: bool = False
 
     def holding(self, connections: int) -> Plan:
         """The same with so many connections on each node."""
-        limits = replace(self.settings.limits, connections=connections)
+        limits = replace(self.settings.limits, connections=ceil(connections / self.workers))
         return replace(self, settings=replace(self.settings, limits=limits))
 
     @property
-    def connections(self) -> int:
-        """Connections on each node."""
+    def workers(self) -> int:
+        """Processes of each node. One for each core counts as one: which machine is not known."""
+        return max(1, self.settings.server.workers)
+
+    @property
+    def routed(self) -> bool:
+        """Whether clients come back to their nodes by `server.route`."""
+        return all(node.route for node in self.nodes)
+
+    @property
+    def spans(self) -> bool:
+        """Whether limits hold over all nodes, so that none depends on where clients go."""
+        url = self.settings.backplane.url
+        counts = self.valkey or (url is not None and not url.startswith(("nats:", "tls:", "ws")))
+        return counts and self.settings.fleet.limits
+
+    @property
+    def limit(self) -> int:
+        """Connections of each process."""
         return self.settings.limits.connections
+
+    @property
+    def connections(self) -> int:
+        """Connections on each node, in all its processes."""
+        return self.limit * self.workers
 
     @property
     def all_connections(self) -> int:
@@ -85,9 +116,9 @@ class Plan:
 
     @property
     def descriptors(self) -> int:
-        """The limit of file descriptors with which a node holds its connections, and some spare."""
-        limit = _rounded(max(_LEAST_DESCRIPTORS, self.connections + self.connections // 20))
-        while Shares.of(limit).connections < self.connections:
+        """The limit of descriptors with which a process holds its connections, and some spare."""
+        limit = _rounded(max(_LEAST_DESCRIPTORS, self.limit + self.limit // 20))
+        while Shares.of(limit).connections < self.limit:
             limit += _EVEN
         return limit
 
@@ -100,7 +131,9 @@ class Plan:
     def memory(self) -> int:
         """Memory of a node in MiB: its own, that of its connections, and of all buffers."""
         each = _CONNECTION_BYTES + (_TLS_BYTES if self.settings.tls.certificate else 0)
-        needed = _OWN_BYTES + self.connections * each + self.settings.most_kept
+        needed = _OWN_BYTES + self.limit * each + self.settings.most_kept
+        # Of workers, one more process supervises.
+        needed = needed * self.workers + (_OWN_BYTES if self.workers > 1 else 0)
         return ceil(needed / (64 << 20)) * 64
 
     @property
@@ -152,9 +185,12 @@ class Plan:
 _LEFT_OUT: Final = (
     "server.host",
     "server.port",
+    "server.route",
     "admin.enabled",
     "admin.host",
     "admin.port",
+    "agent_check.host",
+    "agent_check.port",
     "tls.certificate",
     "tls.key",
     "tls.key_password",
@@ -178,18 +214,38 @@ def _text(value: object) -> str:
 def parse_node(text: str, port: int) -> Node:
     """Read `host:port`, `[::1]:8000` or a host; `port` is for those that name none.
 
+    `route=` may stand in front, for nodes that have `server.route`.
+
     Raises:
         UsageError: it is none of them.
     """
-    host, colon, number = text.rpartition(":")
-    bare = not colon or text.endswith("]") or (":" in host and not host.startswith("["))
+    route, equals, where = text.rpartition("=")
+    host, colon, number = where.rpartition(":")
+    bare = not colon or where.endswith("]") or (":" in host and not host.startswith("["))
     if bare:
-        host, number = text, str(port)
+        host, number = where, str(port)
     host = unbracketed(host)
     good = host and not set(host) & set(" /\"'@#{}[]\\\n\t") and number.isascii()
     if not good or not number.isdigit() or not 0 < int(number) < 65536:
         raise UsageError(f"--node {text!r}: must be like 10.0.0.5:8000 or node-1:8000")
-    return Node(host, int(number))
+    if equals and not _ROUTE.fullmatch(route):
+        raise UsageError(f"--node {text!r}: a route is 1 to 64 letters, digits, _ or -")
+    return Node(host, int(number), route)
+
+
+def parse_nodes(texts: Sequence[str], port: int) -> tuple[Node, ...]:
+    """Read several nodes as `parse_node` does.
+
+    Raises:
+        UsageError: one is none, or routes are missing or not different.
+    """
+    nodes = tuple(parse_node(text, port) for text in texts)
+    routes = [node.route.lower() for node in nodes if node.route]
+    if routes and len(routes) < len(nodes):
+        raise UsageError("--node: give all nodes a route, as in a=10.0.0.5:8000, or none of them")
+    if len(set(routes)) < len(routes):
+        raise UsageError("--node: routes must be different, also without regard to case")
+    return nodes
 
 
 def _rounded(number: int) -> int:

@@ -6,7 +6,7 @@ from math import ceil
 from typing import Final
 
 from tidegate.core.codes import BREAKER, http_body
-from tidegate.deploy.plan import File, Plan
+from tidegate.deploy.plan import File, Node, Plan
 from tidegate.deploy.rendering import comment, render
 
 __all__ = ["haproxy", "haproxy_in_compose", "nginx"]
@@ -47,7 +47,9 @@ def _haproxy(plan: Plan) -> dict[str, object]:
     if plan.settings.tls.certificate:
         # Their certificate has the name that clients know, and not that of a node.
         server.append("ssl verify none")
-    nodes = "\n".join(f"server {_name(i)} {node}" for i, node in enumerate(plan.nodes, 1))
+    nodes = "\n".join(
+        f"server {node.route or _name(i)} {node}" for i, node in enumerate(plan.nodes, 1)
+    )
     return {
         "connections": f"{plan.connections:,}",
         "count": _count(plan),
@@ -55,14 +57,68 @@ def _haproxy(plan: Plan) -> dict[str, object]:
         "maxconn": plan.all_connections + _SPARE,
         "handshake": ceil(plan.settings.server.handshake_timeout),
         "silence": plan.silence,
+        **_haproxy_idle(plan),
+        **_haproxy_agent(plan),
+        "route": _HAPROXY_ROUTE if plan.routed else "",
         "interval": f"{plan.settings.heartbeat.interval:g}",
         "bind": _haproxy_bind(plan),
         "forward": _haproxy_forward(plan),
-        "table": max(_TABLE_ENTRY, plan.all_connections),
-        "prefix": plan.settings.limits.ipv6_prefix,
+        "stick": _haproxy_stick(plan),
         **_nobody(),
         "server": "".join(f" {option}" for option in server),
         "nodes": nodes,
+    }
+
+
+def _haproxy_idle(plan: Plan) -> dict[str, object]:
+    if plan.settings.server.sse:
+        return {
+            "idle_why": "A stream of events (server.sse) is a response that goes on, with a\n"
+            "    # comment every heartbeat.interval; so this is as long as that of WebSockets.",
+            "idle": plan.silence,
+        }
+    return {
+        "idle_why": "Until a request is answered. Decisions of a node may take a while.",
+        "idle": 30,
+    }
+
+
+def _haproxy_stick(plan: Plan) -> str:
+    if plan.settings.server.sse:
+        why = "what is posted reaches the node of its stream of events (server.sse)"
+    elif plan.spans:
+        return "# Limits hold over all nodes (fleet.limits): an address may be on any of them."
+    else:
+        why = "limits.per_ip is exact"
+    prefix = plan.settings.limits.ipv6_prefix
+    return (
+        f"# All connections of an address to one node, so that\n# {why}.\n"
+        f"# Addresses count as Tidegate counts them: IPv6 by its /{prefix} (limits.ipv6_prefix).\n"
+        f"stick-table type ipv6 size {max(_TABLE_ENTRY, plan.all_connections)} expire 30m\n"
+        f"stick on src,ipmask(32,{prefix})"
+    )
+
+
+_HAPROXY_ROUTE: Final = """\
+# A client comes back to its node, by the name that `connected` had (server.route), while that node
+# takes connections. The names of the servers below are those.
+use-server %[url_param(route)] if { url_param(route) -m found }"""
+
+
+def _haproxy_agent(plan: Plan) -> dict[str, object]:
+    agent = plan.settings.agent_check
+    if not agent.enabled:
+        return {
+            "agent": "# With agent_check.enabled, nodes also say how much they should get.",
+            "to_ready": "use_backend ready if { nbsrv(ready) gt 0 }",
+        }
+    return {
+        "agent": "# Each node says how much it should get, by its pressure, and how many\n"
+        "# connections it may have (agent_check). One that does not answer keeps what it said.\n"
+        "# weight: HAProxy rounds its percentages down to whole numbers, so 1 would soon be 0.\n"
+        f"default-server weight 100 agent-check agent-port {agent.port} agent-inter 1s",
+        "to_ready": "# HAProxy counts too: a node is full at once, and not with its next check.\n"
+        "use_backend ready if { nbsrv(ready) gt 0 } !{ be_conn_free(ready) eq 0 }",
     }
 
 
@@ -109,17 +165,66 @@ def nginx(plan: Plan) -> list[File]:
         "interval": f"{settings.heartbeat.interval:g}",
         "listen": _nginx_listen(plan),
         "forward": _nginx_forward(plan),
+        "balance": _BY_ADDRESS if settings.server.sse else _BY_COUNT,
+        "upstream": "$tidegate_node" if plan.routed else "tidegate",
+        "routes": _nginx_routes(plan) if plan.routed else "",
+        # Its own node, and two others; there may be thousands.
+        "tries": min(3, max(2, len(plan.nodes))),
         **_nobody(),
         "scheme": scheme,
         "tls_to_nodes": "proxy_ssl on;" if settings.tls.certificate else "",
         "nodes": "\n".join(
-            f"server {node}" + ("" if stream else " max_fails=3 fail_timeout=2s") + ";"
-            for node in plan.nodes
+            (f"server {node}" if stream else _nginx_server(node)) + ";" for node in plan.nodes
         ),
     }
     text = render("nginx-stream.conf" if stream else "nginx.conf", values)
     return [File("nginx.conf", text, "/etc/nginx/nginx.conf")]
 
+
+def _nginx_routes(plan: Plan) -> str:
+    """Where a client goes that comes back with a route: to its node, or to the others."""
+    lines = [
+        "# A client comes back to its node, by the name that `connected` had (server.route). Where",
+        "# that is down, full or drains, the others serve it.",
+        "map $arg_route $tidegate_node {",
+        "    default tidegate;",
+    ]
+    for node in plan.nodes:
+        escape = "\\" if node.route in _MAP_WORDS else ""
+        lines.append(f"    {escape}{node.route} tidegate_{node.route};")
+    lines.append("}")
+    for node in plan.nodes:
+        others = (f"    {_nginx_server(other)} backup;" for other in plan.nodes if other != node)
+        lines += [
+            f"upstream tidegate_{node.route} {{",
+            f"    zone tidegate_{node.route} 64k;",
+            "    least_conn;",
+            f"    {_nginx_server(node)};",
+            *others,
+            "}",
+        ]
+    return "\n".join(lines)
+
+
+# They mean something else in a map of nginx, unless a backslash is in front.
+_MAP_WORDS: Final = ("default", "hostnames", "include", "volatile")
+
+
+def _nginx_server(node: Node) -> str:
+    return f"server {node} max_fails=3 fail_timeout=2s"
+
+
+_BY_COUNT: Final = """\
+# WebSockets last: count those that are open, not requests.
+least_conn;
+# To keep all connections of an address on one node, so that limits.per_ip is exact, put
+# this in the place of least_conn. nginx cannot do both.
+# hash $remote_addr consistent;"""
+
+_BY_ADDRESS: Final = """\
+# What is posted must reach the node of its stream of events (server.sse), so all
+# connections of an address go to one node.
+hash $remote_addr consistent;"""
 
 _NO_IN_BAND: Final = """\
 Set server.refuse = "http" on the nodes. nginx has no health checks: it goes by the 503 that a full

@@ -59,13 +59,16 @@ TARGETS: Final[Mapping[str, Target]] = {
     "haproxy": Target(
         "HAProxy in front of the nodes.",
         proxies.haproxy,
-        (notes.trust, notes.reach, notes.tickets),
+        (notes.trust, notes.reach, notes.asked, notes.routes, notes.tickets),
         then=("haproxy -c -f /etc/haproxy/haproxy.cfg", "systemctl reload-or-restart haproxy"),
     ),
     "nginx": Target(
         "nginx in front of the nodes.",
         proxies.nginx,
-        (notes.trust, notes.reach, notes.tickets, notes.refuse),
+        (
+            *(notes.trust, notes.reach, notes.tickets, notes.refuse),
+            *(notes.routes, notes.passed_on),
+        ),
         then=("nginx -t", "systemctl reload-or-restart nginx"),
     ),
     "prometheus": Target(

@@ -12,6 +12,7 @@ import msgspec
 from tidegate.errors import UsageError
 
 __all__ = [
+    "Backplane",
     "Conntrack",
     "Container",
     "Descriptors",
@@ -225,6 +226,32 @@ class Through(_Fact, frozen=True):
     """Days for which the certificate is still valid."""
 
 
+class Backplane(_Fact, frozen=True):
+    """The server between the nodes."""
+
+    url: str
+    """Without user and password."""
+    error: str = ""
+    """Why it cannot be used; empty where it can."""
+    server: str = ""
+    """`valkey` or `redis`."""
+    version: str = ""
+    role: str = ""
+    """`master` or `slave`."""
+    replicas: int = 0
+    memory: int | None = None
+    """Bytes that it may use; None for no bound."""
+    memory_used: int = 0
+    policy: str = ""
+    """`maxmemory-policy`."""
+    appends: bool = False
+    """Whether it writes down every command (AOF)."""
+    saves: bool | None = None
+    """Whether it saves now and then (RDB)."""
+    round_trip: float | None = None
+    """Seconds from a ping to its answer, the slowest of several."""
+
+
 class Facts(_Fact, frozen=True):
     """All that is known."""
 
@@ -244,6 +271,7 @@ class Facts(_Fact, frozen=True):
     group: Group = Group()
     time: Time = Time()
     through: Through | None = None
+    backplane: Backplane | None = None
     unseen: tuple[str, ...] = ()
     """What could not be read, and why."""
 

@@ -9,21 +9,22 @@ from typing import Final
 
 from tidegate.addresses import unix_path
 from tidegate.core.settings import Settings
+from tidegate.costs import MEASURED
 from tidegate.doctor.facts import Facts
 
 __all__ = ["CONNECTION", "KERNEL", "PROCESS", "TLS", "Check", "Finding", "Load", "Severity"]
 
-CONNECTION: Final = 800
-"""Bytes of an idle connection with a user and a room in Tidegate (`make bench`: 566 to 766)."""
+CONNECTION: Final = int(MEASURED.bytes_per_connection)
+"""Bytes of an idle connection with a user and a room in Tidegate."""
 
-KERNEL: Final = 4200
-"""Bytes of an idle TCP socket in the kernel (slab memory of 8,000 on Linux 6.18: 4,117 each)."""
+KERNEL: Final = int(MEASURED.kernel_bytes_per_connection)
+"""Bytes of an idle TCP socket in the kernel."""
 
-TLS: Final = 15_500
-"""Bytes that OpenSSL keeps for an idle connection beside that (3,000 over TLS 1.3: 15,315 each)."""
+TLS: Final = int(MEASURED.tls_bytes_per_connection)
+"""Bytes that OpenSSL keeps for an idle connection beside that."""
 
-PROCESS: Final = 64_000_000
-"""Bytes of a server without connections (58 to 62 MB)."""
+PROCESS: Final = int(MEASURED.process_bytes)
+"""Bytes of a server without connections."""
 
 
 class Severity(IntEnum):

@@ -10,7 +10,7 @@ import msgspec
 from rich.text import Text
 
 from tidegate.doctor.checks import CHECKS
-from tidegate.doctor.facts import Facts, Through
+from tidegate.doctor.facts import Backplane, Facts, Through
 from tidegate.doctor.findings import Finding, Load, Severity
 from tidegate.text import clean, duration, size
 
@@ -48,6 +48,7 @@ def as_json(facts: Facts, load: Load, findings: Mapping[str, Finding]) -> bytes:
         "exitCode": exit_code(findings),
         "findings": rows,
         "through": facts.through,
+        "backplane": facts.backplane,
         "unseen": facts.unseen,
     }
     return msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n"
@@ -61,6 +62,9 @@ def as_lines(
     if facts.through is not None:
         yield Text()
         yield from _through(facts.through, width)
+    if facts.backplane is not None and not facts.backplane.error:
+        yield Text()
+        yield from _wrapped(_backplane(facts.backplane), width)
     for name, finding in findings.items():
         yield Text()
         yield from _finding(name, finding, width)
@@ -133,6 +137,19 @@ def _machine(facts: Facts) -> str:
         parts.append(f"in {facts.container.title()}")
     if facts.process and facts.process.pid is not None:
         parts.append(f"process {facts.process.pid} ({facts.process.name})")
+    return ", ".join(parts)
+
+
+def _backplane(seen: Backplane) -> str:
+    most = "no bound" if seen.memory is None else size(seen.memory)
+    parts = [
+        f"Backplane {clean(seen.url)}: {seen.server.title()} {clean(seen.version)}",
+        f"{size(seen.memory_used)} of {most} used",
+    ]
+    if seen.replicas:
+        parts.append(f"{seen.replicas} replicas")
+    if seen.round_trip is not None:
+        parts.append(f"{seen.round_trip * 1000:.3g} ms away")
     return ", ".join(parts)
 
 

@@ -14,7 +14,7 @@ A `Host` is what the engine's owner does for it: leases, errors, deadlines of it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
 
 if TYPE_CHECKING:
@@ -23,8 +23,10 @@ if TYPE_CHECKING:
     from tidegate.core.admission.attempt import Lease
     from tidegate.core.admission.positions import Status
     from tidegate.core.admission.shedding import Profile, Zone
-    from tidegate.core.codes import Close, Refusal
+    from tidegate.core.codes import Close, Fault, Refusal
+    from tidegate.core.messaging.history import Position
     from tidegate.core.messaging.publication import Direct, Publication
+    from tidegate.engine.chain import DeltaFrame
     from tidegate.engine.door import Grant
     from tidegate.wire.handshake import Request
 
@@ -94,6 +96,8 @@ class Application(Generic[C]):
     """The largest message in bytes that is read; None for `messages.max_size`."""
     http_server: HttpServer | None = None
     """Serves connections that ask for no WebSocket; None where `respond` will do."""
+    has_events: bool = False
+    """Whether it speaks on streams of events too, where the subprotocol is `EVENTS_V1`."""
     negotiates: bool = False
     """Whether `negotiate` is asked about every attempt that the gate admits."""
 
@@ -129,8 +133,18 @@ class Application(Generic[C]):
     def tell_profile(self, connection: C, /) -> None:
         """Tell a connection what it may do now. Called for each, spread over some seconds."""
 
+    def expiring(self, connection: C, seconds: float, /) -> None:
+        """The token of a connection ends in so many seconds, and the connection with it."""
+
     def leaving(self, connection: C, delay: float, /) -> None:
         """The server drains, and closes this connection in `delay` seconds."""
+
+    def moving(self, connection: C, delay: float, route: str, /) -> None:  # noqa: ARG002
+        """Another server has more room; this connection is closed in `delay` seconds.
+
+        `route` is the `server.route` to come back with, empty for any server.
+        """
+        self.leaving(connection, delay)
 
     def closed(self, connection: C, code: int, text: str, /) -> Any:
         """A connection ended. Called once, after its other methods are done."""
@@ -143,14 +157,48 @@ class Application(Generic[C]):
         return None
 
     def frame(self, publication: Publication, subprotocol: str | None, /) -> bytes:
-        """Encode a publication as one frame for connections of this subprotocol."""
+        """Encode a publication as one frame for connections of this subprotocol.
+
+        One to all connections has no room.
+        """
         raise NotImplementedError("this application has no rooms")
+
+    def delta(self, step: Any, subprotocol: str | None, /) -> DeltaFrame:
+        """Encode a publication for connections of a subprotocol that asked for deltas.
+
+        `step` is a `Step` of `node.deltas`.
+        """
+        raise NotImplementedError("this application sends no deltas")
+
+    def presence(self, room: str, told: Any, subprotocol: str | None, /) -> bytes:
+        """Encode who is in a room, or what has changed there, as frames for a subprotocol.
+
+        `told` is a `State` of `node.presence` or a `Change` of `core.messaging.presence`.
+        """
+        raise NotImplementedError("this application shows no presence")
+
+    @property
+    def moved(self) -> Callable[[C, str, bool], None] | None:
+        """What is told of connections that join a room (True) or leave it (False); None: nothing.
+
+        It must not raise.
+        """
+        return None
 
     def direct(self, connection: C, message: Direct, /) -> None:
         """Send a message to one of its user's connections."""
 
+    def placed(self, connection: C, room: str, position: Position | None, /) -> None:
+        """The server has put a connection into a room; its position, if it keeps a history."""
+
+    def removed(self, connection: C, room: str, reason: Fault, /) -> None:
+        """The server has taken a connection out of a room, or could not put it there."""
+
     def measured(self, connection: C, seconds: float, /) -> None:
         """A connection has answered a ping after so many seconds."""
+
+    def gaps(self, connection: C, rooms: Collection[str], /) -> None:
+        """A slow connection did not get everything of these rooms, and can take more again."""
 
     def drained(self, connection: C, /) -> None:
         """A connection has taken all that waited for it, or has ended."""
@@ -170,6 +218,9 @@ class Host(Protocol[C]):
 
     def gone(self, connection: C, reason: Refusal | Close, /) -> None:
         """The socket is closed: give its lease back, now."""
+
+    def measured(self, connection: C, seconds: float, /) -> None:
+        """A connection has answered a ping after so many seconds."""
 
     def failed(self, connection: C, error: Exception, /) -> None:
         """The application raised in a method for this connection."""

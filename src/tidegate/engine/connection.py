@@ -17,7 +17,7 @@ from tidegate.core.codes import (
     Refusal,
     close_text,
 )
-from tidegate.engine.outbox import DISCARD
+from tidegate.engine.outbox import DISCARD, Sink
 from tidegate.engine.receiving import Receiver
 from tidegate.engine.sockets import Socket
 from tidegate.engine.states import CLOSED, CLOSING, ENDING, OPEN, Admission
@@ -62,7 +62,7 @@ class Connection(Receiver):
     def __init__(self, shared: Shared, sock: Socket, number: int, grant: Grant) -> None:
         super().__init__(shared, sock, grant.deflate)
         self.number = number
-        """Counts connections of this process from 1; never used twice."""
+        """Counts connections of this process from 1; used twice only to resume a session."""
         self.lease = grant.lease
         self.path = grant.path
         self.subprotocol = grant.subprotocol
@@ -80,7 +80,14 @@ class Connection(Receiver):
     @property
     def id(self) -> str:
         """A name that is unique across nodes and restarts."""
+        names = self.shared.names
+        if names and self.number in names:
+            return names[self.number]
         return f"{self.shared.name}-{self.number:x}"
+
+    def rename(self, id: str) -> None:  # noqa: A002
+        """Give it the id that it had at another node, as long as this number is in use."""
+        self.shared.names[self.number] = id
 
     @property
     def address(self) -> str:
@@ -96,6 +103,16 @@ class Connection(Receiver):
     def tier(self) -> str | None:
         """The user's tier, None without one."""
         return self.lease.tier
+
+    @property
+    def ending(self) -> Refusal | Close | None:
+        """Why it ends, from the first sign of it until the application was told."""
+        return None if self._end is None else self._end[2]
+
+    @property
+    def transport(self) -> str:
+        """How messages come and go: `websocket` or `sse`."""
+        return "websocket"
 
     def __repr__(self) -> str:
         return f"<Connection {self.id} {self.address}>"
@@ -153,17 +170,18 @@ class Connection(Receiver):
 
     # Closing.
 
-    def close(self, code: int = NORMAL.code, text: str = "") -> None:
+    def close(self, code: int = NORMAL.code, text: str = "", reason: Close = NORMAL) -> None:
         """Start the closing handshake for the application; what was sent before still goes out.
 
         Args:
             code: 1000 to 1014 (not 1004 or 1006) or 3000 to 4999, RFC 6455 7.4; 1005 sends none.
             text: at most 123 bytes of UTF-8 are sent, the rest is cut off.
+            reason: what it is counted as.
 
         Raises:
             UsageError: the code may not be sent.
         """
-        self._begin_close(code, text, NORMAL)
+        self._begin_close(code, text, reason)
 
     def end(
         self, reason: Refusal | Close, retry_after: float | None = None, detail: str = ""
@@ -288,6 +306,11 @@ class Connection(Receiver):
         with contextlib.suppress(OSError):
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         self._finish()
+
+    def divert(self, sink: Sink) -> None:
+        """Give what rooms send to a connection that has ended to somebody else."""
+        assert self._state is CLOSED
+        self.sink = sink
 
     def _finish(self) -> None:
         """Give everything back. The one place where a connection ends, and it ends once."""

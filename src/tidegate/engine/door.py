@@ -32,8 +32,12 @@ class Grant(NamedTuple):
     """Seconds until the token expires, None when it does not."""
     held: Any = None
     """The position of a connection that waits; it means nothing to the engine."""
+    resumed: Any = None
+    """The session that it takes up: its `number` is that of a connection that has ended."""
     context: Any = None
     """What the application keeps of the negotiation: the first `Connection.context`."""
+    stream_key: str | None = None
+    """Where messages go out as server-sent events: the key with which its client posts its own."""
 
 
 class Undecided(Protocol):
@@ -62,8 +66,19 @@ class Door(Protocol):
     def decide(self, request: Request, peer: str, now: float, /) -> Grant | bytes | Undecided:
         """Return a grant, or the whole response with which to refuse (or answer plain HTTP)."""
 
-    def malformed(self, error: HandshakeError, peer: str, /) -> bytes:
-        """Return the response to a request that is not valid HTTP."""
+    def max_body(self, path: str, /) -> int:
+        """Return how many bytes may be posted at a path in one request; 0 for none."""
+
+    def posted(self, request: Request, body: bytes | None, peer: str, /) -> bytes:
+        """Take what was posted, and return the response. A body that was too large is None.
+
+        The connection stays open if it was taken.
+        """
+
+    def malformed(
+        self, error: HandshakeError, peer: str, request: Request | None = None, /
+    ) -> bytes:
+        """Return the response to a request that is not valid."""
 
     def timed_out(self, peer: str, /) -> bytes:
         """Return the response to a request that did not come in time."""

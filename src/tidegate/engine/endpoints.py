@@ -20,7 +20,7 @@ from typing import Any, Final
 from tidegate.addresses import UNIX_PREFIX, unbracketed, unix_path
 from tidegate.errors import ConfigError
 
-__all__ = ["DEFERRED_SECONDS", "Endpoint", "adopt", "bound_kernel", "listen"]
+__all__ = ["DEFERRED_SECONDS", "Endpoint", "adopt", "bound_kernel", "listen", "prepare"]
 
 DEFERRED_SECONDS: Final = 1 if sys.platform == "linux" else 0
 """How long the kernel may keep a connection whose request is not there yet."""
@@ -65,6 +65,11 @@ class Endpoint:
         if isinstance(name, bytes):  # of Linux's abstract namespace (unix(7))
             name = "@" + name[1:].decode(errors="backslashreplace")
         return f"{UNIX_PREFIX}{name}", 0
+
+    def accept_at_once(self) -> None:
+        """Take connections before their peers have sent anything, as a server must that speaks."""
+        if self.sock.family != socket.AF_UNIX and sys.platform == "linux":
+            self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 0)
 
     def close(self) -> None:
         """Close the socket, and remove the file of a Unix socket unless it is somebody else's."""
@@ -203,7 +208,7 @@ def _tcp_socket(family: int, address: _Address, backlog: int, *, dual_stack: boo
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not dual_stack)
         sock.bind(address)
-        _prepare(sock, backlog)
+        prepare(sock, backlog)
     except BaseException:
         sock.close()
         raise
@@ -212,13 +217,13 @@ def _tcp_socket(family: int, address: _Address, backlog: int, *, dual_stack: boo
 
 def _listen_passed(sock: socket.socket, backlog: int) -> None:
     try:
-        _prepare(sock, backlog)
+        prepare(sock, backlog)
     except OSError as error:
         why = f"cannot listen: {os.strerror(error.errno or 0)}"
         raise _passed_error(sock.fileno(), why) from None
 
 
-def _prepare(sock: socket.socket, backlog: int) -> None:
+def prepare(sock: socket.socket, backlog: int) -> None:
     """Set what a listening socket needs, also one that another process opened, and listen.
 
     Raises:
@@ -256,7 +261,7 @@ def _listen_unix(section: str, path: str, backlog: int, mode: int) -> Endpoint:
         sock.bind(path)
         # Nobody can connect before it listens, so nobody comes in with other permissions.
         os.chmod(path, mode)
-        _prepare(sock, backlog)
+        prepare(sock, backlog)
         return Endpoint(sock)
     except OSError as error:
         sock.close()

@@ -24,6 +24,7 @@ from tidegate.engine.intake import Intake
 from tidegate.engine.lingering import Lingerers
 from tidegate.engine.listener import Listener
 from tidegate.engine.poller import make_poller
+from tidegate.engine.posts import Posts
 from tidegate.engine.shared import Shared
 from tidegate.engine.stream import Stream
 from tidegate.engine.streams import Streams
@@ -195,6 +196,7 @@ class Engine:
         while (self._has(Connection) or self.at_work) and monotonic() < deadline:
             await asyncio.sleep(_LOOK_SECONDS)
         self._abort(Connection)
+        self._abort(Posts)
         while self._has(Stream) and monotonic() < finished:
             await asyncio.sleep(_LOOK_SECONDS)
         self._abort(Stream)
@@ -234,12 +236,12 @@ class Engine:
 
     def connections(self) -> Iterator[Connection]:
         """Yield every connection that has a socket, in no order."""
-        return (entry for entry in self.shared.poller.table if type(entry) is Connection)
+        return (entry for entry in self.shared.poller.table if isinstance(entry, Connection))
 
     def _has(self, kind: type[Connection] | type[Stream]) -> bool:
         return any(isinstance(entry, kind) for entry in self.shared.poller.table)
 
-    def _abort(self, kind: type[Connection] | type[Stream]) -> None:
+    def _abort(self, kind: type[Connection] | type[Stream] | type[Posts]) -> None:
         for entry in list(self.shared.poller.table):
             if isinstance(entry, kind):
                 entry.abort()
@@ -311,6 +313,7 @@ class Engine:
         each(shared.closing.take(now), Connection.closing_timeout)
         each(shared.fragments.take(now), Connection.fragment_timeout)
         each(shared.slow.take(now), Connection.look)
+        each(shared.posts.take(now), Posts.timeout)
         shared.lingerers.sweep(now)
         shared.host.tick(now)
 

@@ -13,21 +13,23 @@ somebody joins, and a member that leaves is struck off the batches that wait.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from itertools import islice
 from operator import attrgetter
 from time import monotonic
-from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Final
 
 from tidegate.core.codes import RESET
-from tidegate.engine.outbox import RoomFrames, Sink
+from tidegate.engine.chain import ChainFrames, Link
+from tidegate.engine.outbox import RoomFrames
 
 if TYPE_CHECKING:
-    from tidegate.core.codes import Close
     from tidegate.core.stats import Stats
+    from tidegate.engine.chain import Chain
+    from tidegate.engine.member import Encode, Member
     from tidegate.engine.poller import Poller
 
-__all__ = ["Encode", "Fanout", "Member"]
+__all__ = ["Fanout"]
 
 _BACKLOG_BYTES = 16 * 1024 * 1024
 _MEMBERS_PER_LOOK = 64  # members served between two looks at the clock
@@ -35,30 +37,6 @@ _PUBLICATIONS_PER_BATCH = 1024  # they are encoded in one go, which must not hol
 _UNKNOWN: Final = object()  # no subprotocol
 
 _subprotocol_of: Callable[[Member], str | None] = attrgetter("subprotocol")
-
-Encode: TypeAlias = Callable[[str | None], bytes]
-"""Encodes one publication as a frame for members of a subprotocol."""
-
-
-class Member(Hashable, Protocol):
-    """What fan-out needs of a connection."""
-
-    @property
-    def subprotocol(self) -> str | None:
-        """Which frames it gets; it never changes."""
-
-    @property
-    def sink(self) -> Sink:
-        """Where its frames go."""
-
-    def hold_back(self, frame: bytes, sent: int, /) -> None:
-        """The sink took only the first `sent` bytes of `frame`."""
-
-    def lost(self, reason: Close, /) -> None:
-        """The sink failed."""
-
-    def transmit(self, frame: bytes, /) -> None:
-        """Send a frame (or several, joined), whatever the sink does."""
 
 
 class _Batch(dict[str | None, RoomFrames]):
@@ -70,22 +48,30 @@ class _Batch(dict[str | None, RoomFrames]):
     __slots__ = (
         "_crashed",
         "_frames",
+        "chain",
         "encoders",
         "excluded",
         "left",
         "members",
         "rest",
+        "room",
         "sealed",
         "size",
         "then",
     )
 
     def __init__(
-        self, members: Collection[Member], crashed: Callable[[Exception, None], None]
+        self,
+        room: str,
+        members: Collection[Member],
+        chain: Chain | None,
+        crashed: Callable[[Exception, None], None],
     ) -> None:
+        self.room = room
         self.members = members
         self.sealed = False
         self.encoders: list[Encode] = []
+        self.chain = None if chain is None else ChainFrames(room, chain, crashed)
         self.size = 0
         # The members that must not get some publications, and the indexes of these.
         self.excluded: dict[Member, set[int]] | None = None
@@ -95,9 +81,18 @@ class _Batch(dict[str | None, RoomFrames]):
         self._crashed = crashed
         self._frames: dict[str | None, list[bytes]] = {}
 
-    def is_for(self, members: Collection[Member]) -> bool:
-        """Whether these are its members; the members of a room are one object as long as it is."""
+    def is_for(self, members: Collection[Member], chain: Chain | None) -> bool:
+        """Whether these are its members, and this is its chain; the members of a room are one
+        object as long as it is."""
+        if (self.chain and self.chain.chain) is not chain:
+            return False
         return self.members is members or self.members == members
+
+    def add_link(self, link: Link) -> None:
+        """Add a publication of its chain."""
+        assert self.chain is not None
+        self.encoders.append(link.encode)
+        self.chain.links.append(link)
 
     def seal(self) -> None:
         """Keep the members as they are now."""
@@ -123,7 +118,9 @@ class _Batch(dict[str | None, RoomFrames]):
         return frames
 
     def __missing__(self, subprotocol: str | None) -> RoomFrames:
-        joined = self[subprotocol] = RoomFrames.of(filter(None, self.frames(subprotocol)))
+        joined = self[subprotocol] = RoomFrames.of(
+            filter(None, self.frames(subprotocol)), self.room
+        )
         return joined
 
 
@@ -133,6 +130,7 @@ class Fanout:
     def __init__(self, poller: Poller, stats: Stats) -> None:
         self._poller = poller
         self._crashed = poller.crashed
+        self._stats = stats
         self._traffic = stats.outgoing
         self._rooms: dict[str, deque[_Batch]] = {}
         self._queue: deque[str] = deque()  # rooms that have batches, each once, served in turn
@@ -143,9 +141,9 @@ class Fanout:
         self,
         room: str,
         members: Collection[Member],
-        encode: Encode,
+        encode: Encode | Link,
         size: int,
-        exclude: Member | None = None,
+        exclude: Collection[Member] = (),
     ) -> bool:
         """Send a publication to all `members` at the end of this turn. HOT.
 
@@ -155,9 +153,10 @@ class Fanout:
                 goes out, or when `before_join` says that it is about to change. What was
                 published for other members before goes out before, and is not joined.
             encode: gives the frame for members of a subprotocol. Called at most once for each. If
-                it raises, that is reported, and those members do not get this publication.
+                it raises, that is reported, and those members do not get this publication. A link
+                has it, and how it is encoded for the members of its chain.
             size: what the publication adds to the backlog, in bytes.
-            exclude: one member that does not get this publication.
+            exclude: members that do not get this publication.
 
         Returns:
             False when so much waits already that the publication was not taken.
@@ -171,15 +170,20 @@ class Fanout:
             if len(self._queue) == 1:
                 self._poller.wake()
         batch = batches[-1] if batches else None
-        if batch is None or batch.sealed or not batch.is_for(members):
-            batch = _Batch(members, self._crashed)
+        chain = encode.chain if isinstance(encode, Link) else None
+        if batch is None or batch.sealed or not batch.is_for(members, chain):
+            batch = _Batch(room, members, chain, self._crashed)
             batches.append(batch)
         encoders = batch.encoders
-        if exclude is not None:
+        if exclude:
             if batch.excluded is None:
                 batch.excluded = {}
-            batch.excluded.setdefault(exclude, set()).add(len(encoders))
-        encoders.append(encode)
+            for member in exclude:
+                batch.excluded.setdefault(member, set()).add(len(encoders))
+        if isinstance(encode, Link):
+            batch.add_link(encode)
+        else:
+            encoders.append(encode)
         if len(encoders) == _PUBLICATIONS_PER_BATCH:
             batch.seal()
         batch.size += size
@@ -257,6 +261,8 @@ class Fanout:
             # Taken out before: the memory of many is fetched at once, not that of one by one.
             some = list(islice(rest, _MEMBERS_PER_LOOK))
             done = len(some) < _MEMBERS_PER_LOOK
+            if batch.chain is not None:
+                some = batch.chain.serve(some, exceptions or {}, self._stats)
             if exceptions is not None:
                 some = [
                     connection
@@ -307,7 +313,7 @@ class Fanout:
                 if frame and index not in excluded
             ]
             if frames:
-                connection.transmit(RoomFrames.of(frames))
+                connection.transmit(RoomFrames.of(frames, batch.room))
                 for frame in frames:
                     self._traffic.others.observe(len(frame))
         return False

@@ -16,10 +16,11 @@ from tidegate.core.codes import DECISION_TIMEOUT, SERVER_LIMIT
 from tidegate.engine.connection import Connection
 from tidegate.engine.door import Grant
 from tidegate.engine.endpoints import DEFERRED_SECONDS, bound_kernel
+from tidegate.engine.events import EventStream
+from tidegate.engine.plain import Plain
 from tidegate.engine.poller import READ, Entry
 from tidegate.engine.reserve import Reserve
 from tidegate.engine.sockets import peer_port
-from tidegate.engine.stream import Stream
 from tidegate.engine.waiting import Waiting
 from tidegate.wire.handshake import (
     MAX_HEAD_BYTES,
@@ -80,6 +81,7 @@ class Listener(Entry):
         self._unix = sock.family == socket.AF_UNIX
         self._direct = self.tls is None and not proxy_protocol
         self._reserve = Reserve(shared)
+        self._plain = Plain(shared, self, self._reserve)
         self._waiting = Waiting(shared, self, proxy_protocol)
         self._for_connections = shared.shares.connections
         self._for_clients = shared.shares.clients
@@ -264,30 +266,18 @@ class Listener(Entry):
         elif self._http is None or is_upgrade(request):
             self._asking.append((sock, peer, request, arrived, None))
         else:
-            self._serve_http(sock, peer, data)
+            self._plain.serve(sock, peer, data)
 
     def whole(self, sock: Socket, peer: str, data: bytes, request: Request, arrived: float) -> None:
         """Take an attempt whose request came late; no poller may watch its socket."""
         if self._http is None or is_upgrade(request):
             self.ask(sock, peer, request, arrived)
         else:
-            self._serve_http(sock, peer, data)
+            self._plain.serve(sock, peer, data)
 
     def malformed(self, sock: Socket, peer: str, data: bytes, error: HandshakeError) -> None:
-        """Refuse what is no valid handshake, unless HTTP is served: that may well know it."""
-        if self._http is None:
-            self.refuse(sock, self.door.malformed(error, peer), peer)
-        else:
-            self._serve_http(sock, peer, data)
-
-    def _serve_http(self, sock: Socket, peer: str, data: bytes) -> None:
-        assert self._http is not None
-        if self.shared.streams.full(self.counted(peer)):
-            self.refuse(sock, self.door.crowded(peer), peer)
-        elif sock.fileno() >= self._for_connections and self._reserve.is_needed(sock):
-            self.refuse(sock, self.door.no_descriptor(None, peer), peer)
-        else:
-            Stream(self.shared, self, sock, peer, self._http).begin(data)
+        """Take what is no valid handshake."""
+        self._plain.malformed(sock, peer, data, error)
 
     def counted(self, peer: str) -> str | None:
         """What a peer is counted under; None for a proxy, whose clients are counted."""
@@ -329,8 +319,12 @@ class Listener(Entry):
 
     def _open(self, sock: Socket, request: Request, grant: Grant, arrived: float) -> None:
         shared = self.shared
-        shared.count += 1
-        connection = Connection(shared, sock, shared.count, grant)
+        number = None if grant.resumed is None else grant.resumed.number
+        if number is None:
+            number = shared.count + 1
+        shared.count = max(shared.count, number)
+        kind = Connection if grant.stream_key is None else EventStream
+        connection = kind(shared, sock, number, grant)
         try:
             shared.host.granted(connection, grant)
             connection.start(grant.response, request)

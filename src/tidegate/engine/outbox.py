@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -18,6 +18,13 @@ _JOIN_BYTES = 65536
 _SMALL_BYTES = 512
 
 
+class Restarts(Protocol):
+    """What is told that a member did not get what came before."""
+
+    def restart(self, member: Hashable, /) -> None:
+        """Send it what comes next as a whole."""
+
+
 class RoomFrames(bytes):
     """Frames of a room, joined: what may be dropped for a slow member.
 
@@ -25,6 +32,9 @@ class RoomFrames(bytes):
     """
 
     messages: int
+    room: str
+    chain: Restarts | None = None
+    """Of which they are; what comes next must not build on them if they are dropped."""
     _buffers: Buffers | None = None  # that count it, once some outbox keeps it
 
     def keep_in(self, buffers: Buffers) -> None:
@@ -38,11 +48,12 @@ class RoomFrames(bytes):
             self._buffers.count(-len(self))
 
     @classmethod
-    def of(cls, frames: Iterable[bytes]) -> RoomFrames:
-        """Make one of several frames."""
+    def of(cls, frames: Iterable[bytes], room: str = "") -> RoomFrames:
+        """Make one of several frames of a room."""
         parts = list(frames)
         joined = cls(b"".join(parts))
         joined.messages = len(parts)
+        joined.room = room
         return joined
 
 
@@ -63,9 +74,11 @@ class Outbox:
     - ``drop_oldest``: the oldest frames of rooms that wait are dropped for it.
     - ``drop_newest``: it is dropped if it is of a room.
 
-    What is dropped is counted in ``dropped``, by policy. What is not of a room is never dropped;
-    ``overflow`` is called when it does not fit in. The frame that the outbox began with may be
-    larger than ``max_bytes``, so that a peer is not too slow for taking one large message in parts.
+    What is dropped is counted in ``dropped``, by policy, given to ``missed``, and its room is in
+    ``gaps``. What is not
+    of a room is never dropped; ``overflow`` is called when it does not fit in. The frame that the
+    outbox began with may be larger than ``max_bytes``, so that a peer is not too slow for taking
+    one large message in parts.
 
     What it keeps is counted in ``buffers``; call ``discard`` before it is thrown away.
     """
@@ -78,12 +91,14 @@ class Outbox:
         "_head",
         "_head_sent",
         "_idle_looks",
+        "_missed",
         "_old",
         "_overflow",
         "_policy",
         "_taken",
         "_taken_at_looks",
         "_urgent",
+        "gaps",
         "max_bytes",
         "own",
         "size",
@@ -96,6 +111,7 @@ class Outbox:
         policy: str,
         dropped: Counter[str],
         buffers: Buffers,
+        missed: Callable[[RoomFrames], None],
     ) -> None:
         # What the socket was offered last and has not taken whole. Nothing may be put before its
         # rest: the peer has the beginning of it, or it is in a TLS record that waits to be sent.
@@ -108,12 +124,15 @@ class Outbox:
         self._policy = policy
         self._dropped = dropped
         self._buffers = buffers
+        self._missed = missed
         # Chunks are numbered as they come. At each look the count is noted, so that the count of
         # some looks ago says which chunks are older than that, and no chunk needs a time.
         self._taken = 0
         self._taken_at_looks = (0,) * LOOKS
         self._old = 0  # chunks below this number are too old
         self._idle_looks = 0  # looks since the socket last took something
+        self.gaps: set[str] | None = None
+        """The rooms of which something was dropped."""
         self.max_bytes = max_bytes
         self.size = 0
         """Bytes that wait."""
@@ -133,7 +152,7 @@ class Outbox:
         if type(data) is RoomFrames:
             late = self._policy == "drop_newest" and self._late()
             if late or (full and self._policy != "disconnect"):
-                self._dropped[self._policy] += data.messages
+                self._drop(data)
                 return size
         if full:
             overflow, self._overflow = self._overflow, None
@@ -288,7 +307,15 @@ class Outbox:
         assert isinstance(found, RoomFrames)
         del self._chunks[self._fixed]
         self.size -= len(found)
-        self._dropped[self._policy] += found.messages
+        self._drop(found)
+
+    def _drop(self, frames: RoomFrames) -> None:
+        self._dropped[self._policy] += frames.messages
+        if frames.room:
+            if self.gaps is None:
+                self.gaps = set()
+            self.gaps.add(frames.room)
+        self._missed(frames)
 
 
 class _Discard:

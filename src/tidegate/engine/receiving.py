@@ -274,6 +274,7 @@ class Receiver(Handling):
             if 0.0 <= latency <= shared.heartbeat_timeout:
                 shared.stats.heartbeat_latency.observe(latency)
                 shared.application.measured(self, latency)
+                shared.host.measured(self, latency)
 
     def ping_now(self) -> None:
         """Send a ping; the application is told how long its answer took."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from tidegate.core.codes import RESET, SLOW_CONSUMER, Close, Refusal
 from tidegate.core.stats import SMALL
-from tidegate.engine.outbox import LOOKS, Outbox, Sink
+from tidegate.engine.outbox import LOOKS, Outbox, RoomFrames, Sink
 from tidegate.engine.poller import BATCH, READ, WRITE, Entry
 from tidegate.engine.sockets import Socket
 from tidegate.engine.states import CLOSED, ENDING, MOVES, OPEN, State
@@ -133,6 +133,7 @@ class Sender(Entry):
             settings.policy,
             shared.stats.messages_dropped,
             shared.buffers,
+            self._missed,
         )
         outbox.begin(frame, sent)
         self.sink = outbox
@@ -162,6 +163,11 @@ class Sender(Entry):
         outbox.keep_begun_frame()
         self.end(SLOW_CONSUMER)
 
+    def _missed(self, frames: RoomFrames) -> None:
+        """Frames of a room were dropped."""
+        if frames.chain is not None:
+            frames.chain.restart(self)
+
     def _send_control(self, frame: bytes) -> None:
         if self._outbox is None:
             self.transmit(frame)
@@ -190,6 +196,8 @@ class Sender(Entry):
         self._watch()
         if self._state is ENDING:
             self._half_close()
+        if outbox.gaps is not None and self._state is OPEN:
+            self.shared.application.gaps(self, outbox.gaps)
         self.shared.application.drained(self)
 
     def _half_close(self) -> None:

@@ -71,11 +71,13 @@ class Shared:
         "max_message",
         "max_pending",
         "name",
+        "names",
         "on_message",
         "openings",
         "outbox",
         "pending",
         "poller",
+        "posts",
         "rates",
         "rates_are_dry",
         "refuses_early",
@@ -137,6 +139,8 @@ class Shared:
         """Connections whose close frame is out."""
         self.fragments: Deadlines[Any] = Deadlines()
         """Connections that have begun a message and not finished it."""
+        self.posts: Deadlines[Any] = Deadlines()
+        """Connections over which messages are posted."""
         self.slow: Deadlines[Any] = Deadlines()
         """Connections that have, or lately had, an outbox."""
         self.buffers = Buffers(
@@ -152,6 +156,8 @@ class Shared:
         self.ends: dict[Any, asyncio.Future[None]] = {}
         """What is done when a connection has ended, where somebody waits for it."""
         self.count = 0
+        self.names: dict[int, str] = {}
+        """The ids of connections that came from another node, by number."""
         """Connections so far."""
         self.pending = 0
         """Attempts that are parked until their decision is known."""

@@ -21,6 +21,9 @@ class Socket(Sink, Source, Protocol):
     def setsockopt(self, level: int, name: int, value: bytes, /) -> None:
         """Set an option."""
 
+    def getsockopt(self, level: int, name: int, size: int, /) -> bytes:
+        """Return an option of so many bytes."""
+
     def getpeername(self) -> Any:
         """Return the address of the peer."""
 

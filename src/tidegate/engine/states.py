@@ -5,7 +5,8 @@ A connection is OPEN from the moment it exists. It ends by one of three ways:
 - A close frame of ours goes out: CLOSING. What was sent before still goes out, what the peer
   sends is read and dropped, and its close frame, its end or the deadline ends the connection.
 - One side is done for good: ENDING. After a violation of the protocol nothing more is read; after
-  the peer's close frame nothing more is expected. What waits in the outbox still goes out.
+  the peer's close frame, and on a stream of events, nothing more is expected. What waits in the
+  outbox still goes out.
 - The socket is gone, or is to go at once: CLOSED. The socket is closed, the lease is given back,
   and the application is told. Nothing leads out of it.
 
@@ -44,7 +45,10 @@ MOVES: Final[Mapping[State, Mapping[State, str]]] = {
         CLOSED: "the socket is gone or the connection is aborted",
     },
     CLOSING: {
-        ENDING: "we close for a violation, or the peer's close frame came and bytes still wait",
+        ENDING: (
+            "we close for a violation, the peer's close frame came and bytes still wait, or it is a"
+            " stream of events, which ends with our close"
+        ),
         CLOSED: "the peer's close frame or end came, or the deadline passed",
     },
     ENDING: {CLOSED: "the peer's end came, or the deadline passed"},

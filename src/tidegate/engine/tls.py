@@ -114,6 +114,10 @@ class TlsSocket:
         """Set a socket option, as on a plain socket."""
         self._ssl.setsockopt(level, name, value)
 
+    def getsockopt(self, level: int, name: int, size: int) -> bytes:
+        """Return a socket option, as of a plain socket."""
+        return self._ssl.getsockopt(level, name, size)
+
     def getpeername(self) -> Any:
         """Return the address of the peer, as on a plain socket."""
         return self._ssl.getpeername()

@@ -39,7 +39,7 @@ _FILE = "tidegate.toml"
 
 
 class Gate:
-    """Limits, users and rooms for the WebSockets of a FastAPI application, in one process.
+    """Limits, users and rooms for the WebSockets of a FastAPI application.
 
         gate = Gate(per_ip=20, per_user=5, per_room=50)
         app = FastAPI(lifespan=gate.lifespan)
@@ -51,6 +51,8 @@ class Gate:
         per_ip: the most connections of one address, in place of `limits.per_ip`.
         per_user: the most connections of one user, in place of `limits.per_user`.
         per_room: the most connections in one room, in place of `limits.per_room`.
+        backplane: a URL of Valkey or Redis that all processes share, in place of `backplane.url`:
+            their limits hold together then, and rooms and users span all of them.
 
     Raises:
         ConfigError: a setting is wrong.
@@ -67,9 +69,11 @@ class Gate:
         per_ip: int | None = None,
         per_user: int | None = None,
         per_room: int | None = None,
+        backplane: str | None = None,
     ) -> None:
         self.settings = settings_of(
             settings,
+            backplane,
             connections=connections,
             per_ip=per_ip,
             per_user=per_user,
@@ -119,6 +123,7 @@ class Gate:
         async with world.local.running():
             yield
             world.drain()
+            await world.hub.close()
 
     def middleware(self, app: AsgiApp) -> Middleware:
         """Return what decides about every WebSocket of an application before that is called.
@@ -255,12 +260,18 @@ class Gate:
             lease = own = decision.lease
             identity = decision.attempt.identity
         elif identity is not None:
-            reject = local.identify(lease, identity)
+            reject = await local.identify(lease, identity)
             if reject is not None:
                 local.refusals.count(reject.reason)
                 raise await world.refusal(websocket, reject)
         member: Admitted[Any, Any] = Admitted(
-            world.hub, websocket, lease.user, route, world.refuse, own
+            world.hub,
+            websocket,
+            lease.user,
+            route,
+            world.refuse,
+            own,
+            () if lease.claims is None else lease.claims.join,
         )
         if identity is not None and identity.expires_at is not None:
             member.expire_in(identity.expires_at - world.wall())

@@ -71,8 +71,9 @@ class Member(HubMember, Generic[In, Out]):
         route: Route,
         refuse: RefuseBy,
         lease: Lease | None = None,
+        joins: tuple[str, ...] = (),
     ) -> None:
-        super().__init__(hub, websocket._receive, websocket.send, user, lease)
+        super().__init__(hub, websocket._receive, websocket.send, user, lease, joins)
         self.websocket = websocket
         """Starlette's own object: headers, cookies, state. Do not send or receive with it."""
         self._place = hub

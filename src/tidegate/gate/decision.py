@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from tidegate.core.admission.attempt import Attempt, Lease, Reject
+from tidegate.gate.resumption import Resumed
 
 __all__ = ["Admit", "Away", "Decision", "Held", "OpeningRequest", "Pending", "Reject", "Wait"]
 
@@ -19,10 +20,11 @@ class OpeningRequest:
     """One request to open a WebSocket that is valid as a request.
 
     ``address`` is the client's own, behind any trusted proxy, in its counted form. ``host`` and
-    ``secure`` are what a same-origin page would have to come from. ``token`` and ``ticket`` are
-    what the request carries, unchecked. ``in_band`` says that the client offered a subprotocol
-    in which it may say who it is in a first message, and can be held while it waits. ``headers``
-    are those of the request, with names in lower case; ``query`` is as sent, without its "?".
+    ``secure`` are what a same-origin page would have to come from. ``token``, ``ticket`` and
+    ``session`` are what the request carries, unchecked. ``in_band`` says that the client offered a
+    subprotocol in which it may say who it is in a first message, and can be held while it waits.
+    ``headers`` are those of the request, with names in lower case; ``query`` is as sent, without
+    its "?".
     """
 
     address: str
@@ -35,17 +37,20 @@ class OpeningRequest:
     in_band: bool = False
     headers: Mapping[str, str] | None = None
     query: str = ""
+    session: str | None = None
 
 
 class Admit(NamedTuple):
     """The attempt gets a lease. It must be released when the connection ends, whatever the cause.
 
-    An ``unidentified`` one has to say who it is with its first message.
+    An ``unidentified`` one has to say who it is with its first message. ``resumed`` is the session
+    that it has taken up, if it has.
     """
 
     attempt: Attempt
     lease: Lease
     unidentified: bool
+    resumed: Resumed | None = None
 
 
 class Held:

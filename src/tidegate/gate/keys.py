@@ -14,13 +14,26 @@ from typing import Any, NamedTuple
 import jwt
 from jwt.algorithms import HMACAlgorithm
 
-from tidegate.core.settings import AuthKey, AuthSettings
+from tidegate.core.settings import AuthSettings
 from tidegate.errors import ConfigError
 
-__all__ = ["MIN_RSA_BITS", "Key", "Keys", "load_keys"]
+__all__ = [
+    "MIN_RSA_BITS",
+    "Key",
+    "Keys",
+    "NoKeyError",
+    "known_algorithm",
+    "load_keys",
+    "read_text",
+    "usable",
+]
 
 MIN_RSA_BITS = 2048
 """The shortest RSA key that tokens are verified with."""
+
+
+class NoKeyError(jwt.PyJWTError):
+    """A token names a key that is not known, and there is none for such tokens."""
 
 
 class Key(NamedTuple):
@@ -29,6 +42,8 @@ class Key(NamedTuple):
     material: Any
     """What PyJWT verifies with."""
     algorithms: list[str]
+    name: str
+    """Which one it is, for operators."""
 
 
 class Keys:
@@ -58,9 +73,19 @@ class Keys:
         named = self._named.get(jwt.get_unverified_header(token).get("kid", ""))
         return self._others if named is None else (named,)
 
+    def published(self, kid: str | None) -> Sequence[Key]:
+        """Return the keys of a JWK Set for a token: the one it names, or all if it names none.
+
+        Keys of the set without a name stand for any that is not known.
+        """
+        if kid is None:
+            return [*self._named.values(), *self._others]
+        named = self._named.get(kid)
+        return self._others if named is None else (named,)
+
 
 def load_keys(auth: AuthSettings) -> Keys:
-    """Load and check the keys of the settings.
+    """Load and check `auth.secret`, `auth.public_key` and `auth.keys`.
 
     Raises:
         ConfigError: a key cannot be read, or does not fit its algorithms.
@@ -68,9 +93,10 @@ def load_keys(auth: AuthSettings) -> Keys:
     named: dict[str, Key] = {}
     others: list[Key] = []
     if auth.secret is not None or auth.public_key is not None:
-        others.append(_load("auth.", auth, auth.algorithms))
+        others.append(usable("auth.", auth.secret, auth.public_key, auth.algorithms))
     for number, own in enumerate(auth.keys, 1):
-        key = _load(f"auth.keys: number {number}: ", own, (own.algorithm,))
+        prefix = f"auth.keys: number {number}: "
+        key = usable(prefix, own.secret, own.public_key, (own.algorithm,))
         if own.kid is None:
             others.append(key)
         else:
@@ -78,41 +104,61 @@ def load_keys(auth: AuthSettings) -> Keys:
     return Keys(named, others)
 
 
-def _load(prefix: str, source: AuthSettings | AuthKey, algorithms: Sequence[str]) -> Key:
-    """Load one key; `prefix` and the name of its setting are its name in errors."""
+def usable(
+    prefix: str, secret: str | None, public_key: str | None, algorithms: Sequence[str]
+) -> Key:
+    """Load and check one key; `prefix` and the name of its setting are its name in errors.
+
+    Raises:
+        ConfigError: it cannot be read, or does not fit the algorithms.
+    """
     material: Any
-    if source.secret is not None:
-        name, material = f"{prefix}secret", source.secret
+    if secret is not None:
+        name, material = f"{prefix}secret", secret
     else:
         name = f"{prefix}public_key"
-        material = _read(name, source.public_key or "")
+        material = public_key or ""
+        if "-----BEGIN" not in material:
+            material = read_text(material, f"{name} is neither a public key in PEM form nor")
     for algorithm in algorithms:
         key = _prepare(name, material, algorithm)
-    if source.secret is not None and len(algorithms) == 1:
+    if secret is not None and len(algorithms) == 1:
         key = _secret(key, algorithms[0])
-    return Key(key, list(algorithms))
+    return Key(key, list(algorithms), name)
 
 
-def _read(name: str, public_key: str) -> str:
-    """The PEM text of a public key, which is given as it is or as the path of its file."""
-    if "-----BEGIN" in public_key:
-        return public_key
+def read_text(path: str, problem: str) -> str:
+    """Return what a file holds.
+
+    Args:
+        problem: how the error begins: that the setting is neither this nor that.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
     try:
-        return Path(public_key).read_text(encoding="ascii")
+        return Path(path).read_text(encoding="ascii")
     except (OSError, ValueError):
-        raise ConfigError(
-            f"{name} is neither a public key in PEM form nor a file that can be read"
-        ) from None
+        raise ConfigError(f"{problem} a file that can be read") from None
 
 
-def _prepare(name: str, material: str, algorithm: str) -> Any:
+def known_algorithm(name: str, algorithm: str) -> Any:
+    """Return PyJWT's implementation of an algorithm; `name` is that of the setting.
+
+    Raises:
+        ConfigError: it is not installed.
+    """
     try:
-        known = jwt.get_algorithm_by_name(algorithm)
+        return jwt.get_algorithm_by_name(algorithm)
     except NotImplementedError:
         raise ConfigError(
             f"{name}: {algorithm} is not available; RS*, PS*, ES* and EdDSA need "
             "pip install 'tidegate[crypto]'"
         ) from None
+
+
+def _prepare(name: str, material: str, algorithm: str) -> Any:
+    known = known_algorithm(name, algorithm)
     try:
         key = known.prepare_key(material)
     except (jwt.InvalidKeyError, ValueError, TypeError):

@@ -12,20 +12,21 @@ __all__ = ["refuse", "refused", "reject_of", "rejected"]
 
 
 def refuse(reason: str, retry_after: float | None = None) -> Refused:
-    """Make a refusal, to return or to raise where a client is identified.
+    """Make a refusal, to return or to raise where a client is identified, joins or publishes.
 
     Args:
-        reason: a refusal of the table of reasons, such as "unauthorized" or "forbidden". The table
-            has its HTTP status, its close code and its text.
+        reason: of the table of reasons. For an attempt, a refusal such as "unauthorized" or
+            "forbidden", which has an HTTP status and a close code; for a message, an error such as
+            "refused" or "not_allowed".
         retry_after: seconds after which the client may come back; the usual delay of the reason
             when None.
 
     Raises:
-        UsageError: there is no such refusal, or the delay is negative or infinite.
+        UsageError: there is no such reason, or the delay is negative or infinite.
     """
     row = REASONS.get(reason)
-    if not isinstance(row, Refusal):
-        names = ", ".join(row.name for row in REASONS.values() if isinstance(row, Refusal))
+    if not isinstance(row, Refusal | Fault):
+        names = ", ".join(row.name for row in REASONS.values() if isinstance(row, Refusal | Fault))
         raise UsageError(f"reason must be one of {names}, not {reason!r}")
     if retry_after is not None and not 0 <= retry_after < inf:
         raise UsageError(f"retry_after must be 0 or more seconds, not {retry_after}")

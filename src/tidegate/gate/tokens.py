@@ -6,18 +6,23 @@ nor their causes contain the token or a part of it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, NamedTuple
 from urllib.parse import parse_qs
 
 import jwt
 from jwt.exceptions import InvalidSubjectError
 
 from tidegate.core.admission.attempt import Identity
+from tidegate.core.admission.revocations import Revocations
 from tidegate.core.settings import AuthSettings
 from tidegate.core.settings.fields import shown
 from tidegate.errors import PeerError, UsageError
-from tidegate.gate.keys import Keys, load_keys
+from tidegate.gate.claims import claims_of, wrong_room_claim
+from tidegate.gate.issuers import Issuer, Loaded, issuers_of, load, unverified_issuer
+from tidegate.gate.jwks import Fetch
+from tidegate.gate.keys import NoKeyError
 from tidegate.wire.codecs import TOKEN_PREFIX
 from tidegate.wire.messages import MAX_TOKEN, MAX_USER, is_name
 
@@ -26,8 +31,8 @@ __all__ = [
     "MAX_TIER",
     "QUERY_KEY",
     "Authenticator",
+    "Checked",
     "Unauthorized",
-    "check_token",
     "create_token",
     "token_of",
 ]
@@ -40,12 +45,13 @@ QUERY_KEY = "token"
 """The query parameter that holds a token, where that is switched on."""
 
 
-class _NoKeyError(jwt.PyJWTError):
-    """A token names a key that is not known, and there is none for such tokens."""
+class _UnknownIssuerError(jwt.PyJWTError):
+    """A token names no issuer of the settings."""
 
 
 _DETAILS: Mapping[type[jwt.PyJWTError], str] = {
-    _NoKeyError: "it names no key of auth.keys (kid), and auth.secret is not set",
+    NoKeyError: "it names no key that is known (kid), and auth.secret is not set",
+    _UnknownIssuerError: "its issuer (iss) is none of auth.issuers",
     jwt.ExpiredSignatureError: "its end (exp) is in the past",
     jwt.ImmatureSignatureError: "it is not valid yet (nbf)",
     jwt.InvalidSignatureError: "the signature does not match",
@@ -69,39 +75,62 @@ class Unauthorized(PeerError):  # noqa: N818 - says what the peer is
         self.detail = detail
 
 
+class Checked(NamedTuple):
+    """What a valid token holds, and what it was verified with, for operators."""
+
+    claims: Mapping[str, Any]
+    key: str
+    issuer: str | None
+    """The issuer of `auth.issuers`, None for one of the section `auth` itself."""
+
+
 class Authenticator:
-    """Verifies tokens by the settings, with keys that are loaded once.
+    """Verifies tokens by the settings.
 
     Args:
         auth: which tokens are accepted.
         tiers: the names of the tiers that the settings know. A token of one of them gives its
             identity the same string; any other tier is kept as the token says it.
+        fetch: fetches the keys of issuers that publish them at a URL. Without it, their tokens
+            are not accepted.
+        clock: the monotonic time, for when keys are fetched again.
+        wall: the Unix time, for revocations.
 
     Raises:
         ConfigError: a key cannot be read, or does not fit the algorithms.
     """
 
-    def __init__(self, auth: AuthSettings, tiers: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        auth: AuthSettings,
+        tiers: Iterable[str] = (),
+        fetch: Fetch | None = None,
+        clock: Callable[[], float] = lambda: 0.0,
+        wall: Callable[[], float] = lambda: 0.0,
+    ) -> None:
         # All connections of a tier share one string.
         self._tiers = {name: name for name in tiers}
-        self.apply(auth, load_keys(auth))
+        self._fetch = fetch
+        self._clock = clock
+        self._wall = wall
+        self._issuers: dict[str, Issuer] = {}
+        self.revocations = Revocations(auth.revocation_ttl)
+        """The users whose tokens are not accepted any more."""
+        self.apply(auth, load(auth))
 
-    def apply(self, auth: AuthSettings, keys: Keys) -> None:
-        """Take over other settings, with the keys that `load_keys` returned for them.
+    def apply(self, auth: AuthSettings, loaded: Loaded) -> None:
+        """Take over other settings, with the keys that `load` returned for them.
 
         Connections that are open keep the identity that their token gave them.
         """
-        self._auth = auth
-        self._keys = keys
-        self._jwt = jwt.PyJWT(
-            {
-                "require": ["sub"],
-                # RFC 7519 section 4.1.6 gives iat no rule by which to refuse a token, and an
-                # issuer whose clock is a second ahead is no attack.
-                "verify_iat": False,
-                "verify_aud": auth.audience is not None,
-            }
+        self._leeway = auth.leeway
+        self._own = (
+            None
+            if loaded.own is None
+            else Issuer(loaded.own, auth.issuer, auth.audience, auth.leeway)
         )
+        self._issuers = issuers_of(auth, loaded, self._issuers, self._fetch, self._clock)
+        self.revocations.apply(auth.revocation_ttl)
 
     def identify(self, token: str) -> Identity:
         """Return the identity that a valid token stands for.
@@ -110,29 +139,35 @@ class Authenticator:
 
         Raises:
             Unauthorized: the token is not accepted.
+            KeysWanted: the keys of its issuer are being fetched; ask again then.
+            KeysUnavailable: they cannot be fetched at present.
         """
-        claims = self.claims(token)
+        claims = self.check(token).claims
+        if self.revocations.revoked(claims["sub"], claims.get("iat"), self._wall()):
+            raise Unauthorized("token not valid", "the tokens of its user (sub) are revoked")
         tier = claims.get("tier")
         expiry = claims.get("exp")
         return Identity(
             user=claims["sub"],
             tier=None if tier is None else self._tiers.get(tier, tier),
             priority=int(claims.get("priority", 0)),
-            expires_at=None if expiry is None else float(expiry) + self._auth.leeway,
+            expires_at=None if expiry is None else float(expiry) + self._leeway,
+            claims=claims_of(claims),
         )
 
-    def claims(self, token: str) -> Mapping[str, Any]:
-        """Return the claims of a valid token.
+    def check(self, token: str) -> Checked:
+        """Return what a valid token holds, whether or not it was revoked.
 
         Raises:
-            Unauthorized: the token is not accepted.
+            Unauthorized, KeysWanted, KeysUnavailable: as `identify` does.
         """
-        if not self._keys:
+        if self._own is None and not self._issuers:
             raise Unauthorized("tokens are not accepted here", "neither key nor secret is set")
         if len(token) > MAX_TOKEN or not token.isascii():
             raise Unauthorized("token not valid", "it is too long, or not ASCII")
         try:
-            claims = self._verified(token)
+            named, issuer = self._issuer(token)
+            claims, key = issuer.verified(token)
         # `from None`: the causes quote the token's header and keep its text.
         except jwt.ExpiredSignatureError as error:
             raise Unauthorized("token expired", _DETAILS[type(error)]) from None
@@ -142,29 +177,18 @@ class Authenticator:
         wrong = _wrong_claim(claims)
         if wrong is not None:
             raise Unauthorized("token not valid", wrong)
-        return claims
+        return Checked(claims, key.name, named)
 
-    def _verified(self, token: str) -> dict[str, Any]:
-        """The claims, if one of the keys that may have signed the token has. Raises PyJWTError."""
-        wrong: jwt.PyJWTError = _NoKeyError()
-        for key in self._keys.of(token):
-            try:
-                claims: dict[str, Any] = self._jwt.decode(
-                    token,
-                    key.material,
-                    algorithms=key.algorithms,
-                    audience=self._auth.audience,
-                    issuer=self._auth.issuer,
-                    leeway=self._auth.leeway,
-                )
-            except jwt.InvalidSignatureError as error:
-                wrong = error
-            except jwt.InvalidAlgorithmError as error:
-                # What is wrong with the signature says more, where there is a key of the algorithm.
-                wrong = wrong if isinstance(wrong, jwt.InvalidSignatureError) else error
-            else:
-                return claims
-        raise wrong
+    def _issuer(self, token: str) -> tuple[str | None, Issuer]:
+        """Return who verifies a token: the issuer that it names, or else the section `auth`."""
+        if self._issuers:
+            name = unverified_issuer(token)
+            issuer = self._issuers.get(name or "")
+            if issuer is not None:
+                return name, issuer
+        if self._own is None:
+            raise _UnknownIssuerError
+        return None, self._own
 
 
 def token_of(
@@ -202,6 +226,7 @@ def create_token(
     lifetime_seconds: float,
     now: float,
     kid: str | None = None,
+    more: Mapping[str, Any] = MappingProxyType({}),
 ) -> str:
     """Sign a token that a gate with the same settings accepts until it ends.
 
@@ -210,6 +235,7 @@ def create_token(
         now: in Unix seconds.
         kid: the key of `auth.keys` to sign with; by default that is `auth.secret`, or else the
             first of `auth.keys` that has a secret.
+        more: claims about rooms: `rooms`, `join`, `info`, `operator`.
 
     Raises:
         UsageError: the gate would refuse these values, or the settings hold no secret to sign
@@ -217,6 +243,7 @@ def create_token(
     """
     secret, algorithm, kid = _signing(auth, kid)
     claims: dict[str, Any] = {"sub": user, "iat": int(now), "exp": int(now + lifetime_seconds)}
+    claims.update(more)
     if tier is not None:
         claims["tier"] = tier
     if priority:
@@ -228,7 +255,10 @@ def create_token(
     wrong = _wrong_claim(claims)
     if wrong is not None:
         raise UsageError(wrong)
-    return jwt.encode(claims, secret, algorithm, None if kid is None else {"kid": kid})
+    token = jwt.encode(claims, secret, algorithm, None if kid is None else {"kid": kid})
+    if len(token) > MAX_TOKEN:
+        raise UsageError(f"the token has {len(token)} characters, and {MAX_TOKEN} are the most")
+    return token
 
 
 def _signing(auth: AuthSettings, kid: str | None) -> tuple[str, str, str | None]:
@@ -252,16 +282,6 @@ def _signing(auth: AuthSettings, kid: str | None) -> tuple[str, str, str | None]
     raise UsageError("auth.secret is not set, so there is nothing to sign a token with")
 
 
-def check_token(auth: AuthSettings, token: str) -> Mapping[str, Any]:
-    """Return the claims of a token that a gate with these settings accepts now.
-
-    Raises:
-        Unauthorized: the token is not accepted; `detail` says what is wrong.
-        ConfigError: a key cannot be read, or does not fit the algorithms.
-    """
-    return Authenticator(auth).claims(token)
-
-
 def _wrong_claim(claims: Mapping[str, Any]) -> str | None:
     """Return what is wrong with the claims whose meaning is Tidegate's own, or None."""
     user = claims["sub"]
@@ -279,4 +299,4 @@ def _wrong_claim(claims: Mapping[str, Any]) -> str | None:
     # PyJWT also takes digits in a string. The upper bound is what a float holds exactly.
     if expiry is not None and not (type(expiry) in (int, float) and expiry <= 2**53):
         return "the expiry (exp) must be a number of seconds"
-    return None
+    return wrong_room_claim(claims)

@@ -20,13 +20,20 @@ from collections.abc import Callable, Hashable, Iterator
 from functools import partial
 from itertools import islice
 from math import ceil, inf
-from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from tidegate.addresses import network
 from tidegate.core.admission.attempt import Attempt, Lease, Reject
 from tidegate.core.admission.positions import Status
 from tidegate.core.admission.tickets import NONCE_BYTES, Spent, Ticket, check, issue
-from tidegate.core.codes import DRAINING, QUEUE_FULL, WAIT_TIMEOUT, WAITING
+from tidegate.core.codes import (
+    DRAINING,
+    FLEET_DOWN,
+    FLEET_LIMIT,
+    QUEUE_FULL,
+    WAIT_TIMEOUT,
+    WAITING,
+)
 from tidegate.core.timing.deadlines import Deadlines
 from tidegate.gate.decision import Away, Held
 
@@ -35,18 +42,20 @@ if TYPE_CHECKING:
     from tidegate.core.admission.tracker import ConnectionTracker
     from tidegate.core.settings import Settings
     from tidegate.core.stats import Stats
+    from tidegate.gate.fleet import Fleet
+    from tidegate.gate.waiting_host import Host
 
-__all__ = ["Host", "WaitingClients"]
+__all__ = ["WaitingClients"]
 
 C = TypeVar("C")
 T = TypeVar("T")
-_C = TypeVar("_C", contravariant=True)
 
 _BATCH: Final = 64
 # Each client is told at most once a second, and not much later than it may be.
 _BETWEEN_LOOKS: Final = 0.25
 _LEAST_WAIT: Final = 0.005  # as long as a timer is worth
 _TICK: Final = 0.1
+_BETWEEN_OFFERS: Final = 0.25  # when the fleet is full
 _SOON: Final = 1
 _LATE: Final = 5
 _REMEMBERED: Final = 1 << 14
@@ -56,28 +65,13 @@ _WAIT_TIMEOUT: Final = Reject(WAIT_TIMEOUT, WAIT_TIMEOUT.retry_after)
 _DRAINING: Final = Reject(DRAINING, DRAINING.retry_after)
 
 
-class Host(Protocol[_C]):
-    """Who has the connections on which clients wait. No method may raise."""
-
-    def tell(self, client: _C, status: Status[Any], /) -> None:
-        """Tell a client its position."""
-
-    def admit(self, client: _C, lease: Lease, held: Held, /) -> bool:
-        """Give a client its lease; False if it is gone, and the lease goes to the next one."""
-
-    def turn_away(self, client: _C, reject: Reject, /) -> None:
-        """End a connection whose client waits no longer. Nothing more is done for it here."""
-
-    def schedule(self, seconds: float, work: Callable[[], None], /) -> None:
-        """Call `work` in so many seconds; 0.0 is soon, but not at once."""
-
-
 class WaitingClients(Generic[C]):
     """The clients that wait in front of one node. All times are monotonic seconds but `wall`.
 
     Args:
         host: has the connections, and is told what happens to the clients.
         clock: the monotonic time, for what the host was asked to call.
+        fleet: counts the connections of all nodes; None where this node is alone.
     """
 
     def __init__(
@@ -88,7 +82,12 @@ class WaitingClients(Generic[C]):
         stats: Stats,
         host: Host[C],
         clock: Callable[[], float],
+        fleet: Fleet | None = None,
     ) -> None:
+        self._fleet = fleet
+        # Leases that the fleet is asked about; one at a time while it is full.
+        self._offers = 0
+        self._most_offers = _BATCH
         self._admission = admission
         self._tracker = tracker
         self._stats = stats
@@ -180,11 +179,10 @@ class WaitingClients(Generic[C]):
         nonce = ticket.nonce
         kept = self._kept.pop(nonce, None)
         if kept is not None:
-            # Given back and taken again, because the address may be another one now.
+            # It is another one, because the address may be another one now.
             self._kept_until.discard(nonce)
-            self._tracker.release(kept)
             self._spent.spend(nonce)
-            outcome = self._tracker.acquire(attempt.address, attempt.identity)
+            outcome = self._tracker.replace(kept, attempt.address, attempt.identity)
             if isinstance(outcome, Reject):
                 self._wake()
             self._stats.waited["refused" if isinstance(outcome, Reject) else "promoted"] += 1
@@ -253,7 +251,7 @@ class WaitingClients(Generic[C]):
         room = self._room
         if not room:
             return
-        self._each(room.expired(now), self._expire)
+        self._each(room.expired(now), lambda key: self._over(key, _WAIT_TIMEOUT, "expired"))
         self._promote()
         if now >= self._next_look:
             self._next_look = now + _BETWEEN_LOOKS
@@ -272,13 +270,6 @@ class WaitingClients(Generic[C]):
         self._tracker.release(self._kept.pop(nonce))
         self._stats.waited[how] += 1
 
-    def _expire(self, key: Hashable) -> None:
-        if isinstance(key, Held):
-            self._end(key, _WAIT_TIMEOUT, "expired")
-        else:
-            self._stats.waited["expired"] += 1
-            del self._until[key]
-
     def _tell(self, status: Status[Any]) -> None:
         if isinstance(status.key, Held) and status.key not in self._opening:
             self._host.tell(status.key.client, status)
@@ -296,33 +287,63 @@ class WaitingClients(Generic[C]):
             return
         now = self._clock()
         for _ in range(_BATCH):
-            promotion = room.promote(now)
-            if promotion is None:
+            if self._offers >= self._most_offers:
+                return  # the answers of the fleet go on with it
+            offer = room.offer(now)
+            if offer is None:
                 wait = room.wait_for_room(now) if room else 0.0
                 if 0.0 < wait < _TICK:  # else the tick comes before
                     self._wake(max(wait, _LEAST_WAIT))
                 return
-            key, _, outcome = promotion
-            if not isinstance(key, Held):
-                self._keep(key, outcome)
-            elif isinstance(outcome, Reject):
-                self._end(key, outcome, "refused")
-            elif key in self._opening:
-                self._too_early(key, outcome, now)
+            key, _, outcome = offer
+            if isinstance(outcome, Reject):
+                self._over(key, outcome, "refused")
+            elif key in self._opening:  # its connection is about to open
+                self._withdraw(key, outcome)
+                self._wake(_LEAST_WAIT)
                 return
+            elif self._fleet is None:
+                self._promoted(key, outcome, now)
             else:
-                self._admit(key, outcome, now)
+                self._offers += 1
+                self._fleet.confirm(outcome, partial(self._confirmed, key, outcome))
         self._wake()
 
-    def _too_early(self, held: Held, lease: Lease, now: float) -> None:
-        """Put a client whose connection is about to open back where it was."""
-        self._tracker.release(lease)
-        arrived = self._opening[held]
+    def _confirmed(self, key: Hashable, lease: Lease, reject: Reject | None) -> None:
+        """The fleet has counted the lease that was offered to the head, or says why not."""
+        room, now = self._room, self._clock()
+        assert room is not None
+        self._offers -= 1
+        if reject is None:
+            self._most_offers = _BATCH
+            self._promoted(key, lease, now)
+            self._wake()
+        elif reject.reason in (FLEET_LIMIT, FLEET_DOWN):
+            self._most_offers = 1
+            self._withdraw(key, lease)
+            self._wake(_BETWEEN_OFFERS)
+        else:
+            self._tracker.release(lease)
+            if room.leave(key, now):
+                self._over(key, reject, "refused")
+            self._wake()
+
+    def _promoted(self, key: Hashable, lease: Lease, now: float) -> None:
+        """The head has its lease."""
         assert self._room is not None
-        assert not isinstance(arrived, Reject)
-        if self._room.enter(held, held.attempt, now, arrived) is None:
-            self._end(held, self._full(now), "refused")  # the waiting room was made smaller
-        self._wake(_LEAST_WAIT)
+        if not self._room.accept(key, now):
+            self._tracker.release(lease)  # it has left
+        elif isinstance(key, Held):
+            self._admit(key, lease, now)
+        else:
+            self._kept[key] = lease
+            self._kept_until.set(key, self._until.pop(key))
+
+    def _withdraw(self, key: Hashable, lease: Lease) -> None:
+        """Let one wait on that cannot have the lease which it was offered."""
+        assert self._room is not None
+        self._tracker.release(lease)
+        self._room.withdraw(key)
 
     def _admit(self, held: Held, lease: Lease, now: float) -> None:
         client = held.client
@@ -336,13 +357,13 @@ class WaitingClients(Generic[C]):
         self._stats.accepted += 1
         self._admission.breaker.admitted(now)
 
-    def _keep(self, nonce: Hashable, outcome: Lease | Reject) -> None:
-        until = self._until.pop(nonce)
-        if isinstance(outcome, Reject):
-            self._stats.waited["refused"] += 1  # it is told when it is back
-            return
-        self._kept[nonce] = outcome
-        self._kept_until.set(nonce, until)
+    def _over(self, key: Hashable, reject: Reject, how: str) -> None:
+        """A position has ended without a lease. The holder of a ticket is told when it is back."""
+        if isinstance(key, Held):
+            self._end(key, reject, how)
+        else:
+            del self._until[key]
+            self._stats.waited[how] += 1
 
     def _end_all(self, now: float) -> None:
         self._each(self._kept_until.take(inf), partial(self._lapse, "drained"))
@@ -351,13 +372,8 @@ class WaitingClients(Generic[C]):
             return
 
         def end(key: Hashable) -> None:
-            if not room.leave(key, now):
-                return  # the tick before has begun with the same ones
-            if isinstance(key, Held):
-                self._end(key, _DRAINING, "drained")
-            else:
-                del self._until[key]
-                self._stats.waited["drained"] += 1
+            if room.leave(key, now):  # the tick before has begun with the same ones
+                self._over(key, _DRAINING, "drained")
 
         self._each(iter((*self._opening, *self._seated.values(), *self._until)), end)
 

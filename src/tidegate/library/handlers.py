@@ -126,6 +126,8 @@ class Handlers(Application[Engine]):
 
     def opened(self, connection: Engine, request: Head) -> Any:
         """Start the coroutine of its route, or call `on_connect`."""
+        if connection.lease.claims is not None:
+            self.hub.place(connection, connection.lease.claims.join)
         found = self._routes.find(connection.path) if self._routes else None
         if found is not None:
             route, parameters = found

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any, Final
 from tidegate.core.codes import ROOM_FULL, ROOM_LIMIT, Fault
 from tidegate.core.messaging.publication import Direct, Publication
 from tidegate.engine.states import Admission
-from tidegate.errors import UsageError
+from tidegate.errors import Refused, UsageError
 from tidegate.gate.refused import refused
 from tidegate.library.arguments import check_seconds, check_type
 from tidegate.library.connection import Connection, Membership, Room, engine_of
 from tidegate.library.sent import Sent
 from tidegate.library.users import User
 from tidegate.node.values import encode_json
+from tidegate.node.warner import Warner
 from tidegate.wire.frames import BINARY, TEXT, encode
 
 if TYPE_CHECKING:
@@ -49,11 +50,13 @@ class Hub:
         self._rooms = services.rooms
         self._users = services.users
         self._delivery = services.delivery
+        self._stats = services.stats
         self._face = face
         self._connections = connections
         self._thread: int | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pings: dict[Engine, _Answer] = {}
+        self._warn = Warner()
 
     # Threads.
 
@@ -99,6 +102,14 @@ class Hub:
             raise refused(ROOM_FULL if fault is ROOM_LIMIT else fault)
         return Membership(self._face(connection), Room(self, room), leaves=new)
 
+    def place(self, connection: Engine, rooms: Iterable[str]) -> None:
+        """Put a connection into the rooms of its token. What a limit refuses is logged."""
+        for room in rooms:
+            try:
+                self.join(connection, room)
+            except Refused as refusal:
+                self._warn(f"connection {connection.id} is not in a room of its token: {refusal}")
+
     def leave(self, connection: Engine, room: str) -> bool:
         """Take a connection out of a room; False when it is not in it."""
         self.check_thread()
@@ -124,7 +135,9 @@ class Hub:
             publication = Publication(room, data, origin.user, origin.id, False, binary)
             self._delivery.publish(publication, faults.append, origin)
             reached -= room in origin.rooms
-        return Sent(reached, faults[0] if faults else None, partial(self._sent, room))
+        fault = faults[0] if faults else None
+        self._count(fault)
+        return Sent(reached, fault, partial(self._sent, room))
 
     def broadcast(self, message: Message, exclude: Connection | None) -> Sent:
         """Send a message to everybody who is admitted."""
@@ -144,7 +157,12 @@ class Hub:
         left_out = None if exclude is None else engine_of(exclude)
         publication = Publication(_ALL, data, binary=binary)
         fault = self._delivery.broadcast(publication, everybody, left_out)
+        self._count(fault)
         return Sent(len(everybody) - (left_out in everybody), fault, partial(self._sent, _ALL))
+
+    def _count(self, fault: Fault | None) -> None:
+        if fault is None:
+            self._stats.published["library"] += 1
 
     async def _sent(self, room: str) -> None:
         """Wait until all that was sent to a room so far is with its members."""
@@ -190,6 +208,7 @@ class Hub:
         self.check_thread()
         reached: list[int] = []
         self._delivery.send(Direct(user, data, binary=binary), reached.append)
+        self._count(None)
         return Sent(reached[0] if reached else 0)
 
     def of_user(self, user: str) -> list[Connection]:

@@ -6,12 +6,12 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from tidegate.core.admission.attempt import ANONYMOUS, Identity, Reject
-from tidegate.core.codes import UNAUTHORIZED, Refusal
+from tidegate.core.admission.attempt import ANONYMOUS, Claims, Identity, Reject
+from tidegate.core.codes import KEYS_UNAVAILABLE, UNAUTHORIZED, Refusal
 from tidegate.engine.tasks import is_awaitable
 from tidegate.errors import Refused, UsageError
 from tidegate.gate.decision import OpeningRequest
-from tidegate.gate.refused import refused, reject_of
+from tidegate.gate.refused import refused, reject_of, rejected
 from tidegate.gate.tokens import MAX_PRIORITY, MAX_TIER
 from tidegate.library.arguments import check_handler
 from tidegate.library.request import Request
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tidegate.core.settings import AuthSettings
     from tidegate.gate.identity import Found, Identifier, Later
 
-__all__ = ["Answer", "IdentifyHandler", "Identifying"]
+__all__ = ["Answer", "IdentifyHandler", "Identifying", "check_identity"]
 
 Answer: TypeAlias = Identity | Refused | str | None
 """What such a function returns: an identity, the name of a user, None for nobody, or a refusal."""
@@ -71,14 +71,19 @@ class Identifying:
         """Return who a request belongs to by its token.
 
         Raises:
-            Refused: the token is not valid, or there is none and there must be one.
+            Refused: the token is not valid, or there is none and there must be one; or the keys
+                of its issuer are being fetched, and the client is to come back in a second.
         """
         opening = OpeningRequest(request.address, request.path, token=request.token)
         found = self._tokens().identify(opening)
+        if isinstance(found, Identity):
+            return found
         if isinstance(found, Refusal):
             raise refused(found)
-        assert isinstance(found, Identity)  # a token is checked at once
-        return found
+        if isinstance(found, Reject):
+            raise rejected(found)
+        found.cancel()
+        raise refused(KEYS_UNAVAILABLE, retry_after=1)
 
     def _seen(self, request: OpeningRequest) -> Request:
         return Request(
@@ -103,13 +108,13 @@ class Identifying:
                 "identify must return an Identity, the name of a user, None or refuse(...),"
                 f" not {type(answer).__name__}"
             )
-        _check(answer)
+        check_identity(answer)
         if answer.user is None and not self._anonymous:
             return Reject(UNAUTHORIZED, UNAUTHORIZED.retry_after)
         return answer
 
 
-def _check(identity: Identity) -> None:
+def check_identity(identity: Identity) -> None:
     """Raise unless an identity could be that of a token too: names are counted, shown, logged."""
     user, tier, priority = identity.user, identity.tier, identity.priority
     if user is not None and not (isinstance(user, str) and is_name(user, MAX_USER)):
@@ -120,6 +125,8 @@ def _check(identity: Identity) -> None:
         raise UsageError(f"a priority must be an int from 0 to {MAX_PRIORITY}")
     if identity.expires_at is not None and type(identity.expires_at) not in (int, float):
         raise UsageError("expires_at must be Unix seconds, or None")
+    if identity.claims is not None and not isinstance(identity.claims, Claims):
+        raise UsageError("claims must be made by tidegate.claims(), or None")
 
 
 class _Promise:

@@ -285,6 +285,20 @@ class Server(Decorators):
         """Host and port of every listener."""
         return self._node.addresses
 
+    async def revoke(self, user: str, before: float | None = None) -> int:
+        """Accept no token of a user any more that was issued before a time; end its connections.
+
+        Returns how many connections were ended. It is kept for `auth.revocation_ttl`.
+
+        Args:
+            before: in Unix seconds; now when None.
+
+        Raises:
+            UsageError: the user is no name, the time lies ahead, or too many are revoked.
+        """
+        self._hub.check_thread()
+        return (await self._node.control.revoke(user, before)).closed
+
     @property
     def connections(self) -> Iterator[Connection]:
         """Every connection that has a socket, in no order."""

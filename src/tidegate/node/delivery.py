@@ -17,19 +17,27 @@ So a broker sees `subscribe` and `unsubscribe` of a room by turns, and never two
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from tidegate.core.codes import NOT_JOINED, OVERLOADED
+from tidegate.engine.states import Admission
+from tidegate.node.deltas import Deltas
+from tidegate.node.recovery import Recovery
 
 if TYPE_CHECKING:
-    from tidegate.backplane.base import Broker, Done
+    from tidegate.backplane.base import Broker, Done, HistoryQuery
     from tidegate.core.codes import Fault
+    from tidegate.core.messaging.history import Page
     from tidegate.core.messaging.publication import Direct, Publication
     from tidegate.core.messaging.rooms import Rooms
     from tidegate.engine.connection import Connection
     from tidegate.engine.fanout import Fanout
+    from tidegate.node.deltas import EncodeDelta
+    from tidegate.node.identities import Each
+    from tidegate.node.presence import RoomPresence
+    from tidegate.node.recovery import Recovered, Wanted
     from tidegate.node.users import Users
 
 __all__ = ["Delivery"]
@@ -37,6 +45,7 @@ __all__ = ["Delivery"]
 # What a publication takes in memory while it waits, beside its data: itself, its strings, how it
 # is encoded. Without it, a backlog of tiny messages would be many times larger than its bound.
 _OVERHEAD = 512
+_ALL: Final = "\0all"  # no room of this name can be joined
 
 
 class Delivery:
@@ -47,35 +56,66 @@ class Delivery:
 
     _encode: Callable[[Publication, str | None], bytes]
     _tell: Callable[[Connection, Direct], None]
+    _absent: Callable[[Connection, Direct], bool] | None
+    _encode_delta: EncodeDelta
 
     def __init__(
-        self, rooms: Rooms[Connection], users: Users[Connection], fanout: Fanout, broker: Broker
+        self,
+        rooms: Rooms[Connection],
+        users: Users[Connection],
+        fanout: Fanout,
+        broker: Broker,
+        presence: RoomPresence,
     ) -> None:
         self._rooms = rooms
         self._users = users
         self._fanout = fanout
         self._broker = broker
+        self._presence = presence
         # Rooms whose subscription is under way: their members, and what each is told by.
         self._subscribing: dict[str, dict[Connection, list[Done]]] = {}
         # Connections that published without an echo, by id.
         self._origins: dict[str | None, Connection] = {}
+        self._recovery = Recovery(broker, self.frames)
+        self.arriving: dict[str, Callable[[Direct], None]] = {}
+        """Who hears all direct messages, for sessions that come from another node, by their id."""
+        self.deltas = Deltas()
+        """Who is sent publications as deltas."""
 
     async def start(
         self,
         encode: Callable[[Publication, str | None], bytes],
+        encode_delta: EncodeDelta,
         tell: Callable[[Connection, Direct], None],
+        absent: Callable[[Connection, Direct], bool] | None = None,
+        everyone: Callable[[], Iterable[Connection]] = tuple,
+        gap: Callable[[Connection, str], None] | None = None,
+        each: Each | None = None,
+        lost: Callable[[], None] | None = None,
     ) -> None:
         """Start the broker.
 
         Args:
             encode: gives the frame of a publication for connections of a subprotocol.
+            encode_delta: gives it for those that have asked for deltas.
             tell: writes a direct message to a connection. It must not raise.
+            absent: keeps one for a connection that has ended; False when it may not come back.
+            everyone: returns the connections of this node.
+            gap: tells a connection that messages to a room did not reach it.
+            each: does something with each of many connections, spread where that takes long.
+            lost: called when direct messages may not have come to this node.
 
         Raises:
             BackplaneError: the broker cannot serve this node.
         """
         self._encode = encode
+        self._encode_delta = encode_delta
         self._tell = tell
+        self._absent = absent
+        self._everyone = everyone
+        self._gap = gap
+        self._each = each
+        self._lost = lost
         await self._broker.start(self)
 
     async def stop(self) -> None:
@@ -96,10 +136,13 @@ class Delivery:
         waiting = self._subscribing.get(room)
         if room not in connection.rooms:
             self._fanout.before_join(room)
-            fault = self._rooms.join(connection, room)
+            user = connection.user
+            devices = () if user is None else self._users.of_user(user)
+            fault = self._rooms.join(connection, room, devices)
             if fault is not None:
                 done(fault)
                 return
+            self._presence.joined(connection, room)
             if waiting is None and self._rooms.count(room) == 1:
                 self._subscribing[room] = {connection: [done]}
                 self._broker.subscribe(room, partial(self._subscribed, room))
@@ -109,10 +152,49 @@ class Delivery:
         else:
             waiting.setdefault(connection, []).append(done)
 
+    def recover(self, connection: Connection, room: str, wanted: Wanted, done: Recovered) -> None:
+        """Put a connection into a room, and send it messages of the room's history first.
+
+        They come behind what `done` sends, and before all that is published from then on: without
+        a gap, twice nothing and in order. A connection that is in the room already gets nothing of
+        what is on its way to it; that is among the messages of the history.
+
+        Args:
+            done: told the history, or why the connection is not in or there is no history: in the
+                latter case it is in the room nevertheless. One that is gone is told nothing.
+        """
+        if not connection.open:
+            return
+        if not self._recovery.hold(connection, room):
+            done(OVERLOADED)
+            return
+        if room in connection.rooms:
+            self._fanout.before_join(room)
+            self._fanout.on_leave(room, connection)
+
+        def joined(fault: Fault | None) -> None:
+            if fault is not None:
+                self._recovery.gone(connection, room)
+                done(fault)
+            else:
+                self._recovery.ask(connection, room, wanted, done)
+
+        self.join(connection, room, joined)
+
+    def history(self, room: str, query: HistoryQuery, done: Callable[[Page | Fault], None]) -> None:
+        """Read a room's history; `done` is told it, or why it cannot be read."""
+        self._broker.history(room, query, done)
+
+    def frames(self, connection: Connection, publications: Iterable[Publication]) -> list[bytes]:
+        """Encode publications for one connection."""
+        return [self._encode(one, connection.subprotocol) for one in publications]
+
     def leave(self, connection: Connection, room: str) -> Fault | None:
         """Take a connection out of a room; the reason when it is not in."""
         if not self._rooms.leave(connection, room):
             return NOT_JOINED
+        self._recovery.left(connection, room)
+        self._presence.left(connection, room, dropped=False)
         for done in self._left(connection, room):
             done(NOT_JOINED)
         return None
@@ -121,10 +203,49 @@ class Delivery:
         """Forget a connection that has ended."""
         if connection.rooms:
             for room in self._rooms.leave_all(connection):
+                self._recovery.gone(connection, room)
+                self._presence.left(connection, room, dropped=True)
                 self._left(connection, room)
         self._users.remove(connection)
         if self._origins:
             self._origins.pop(connection.id, None)
+
+    def park(self, connection: Connection) -> list[str]:
+        """Keep a connection that has ended in its rooms, for the one that takes over.
+
+        Returns:
+            The rooms of which it was told who is there.
+        """
+        watched = []
+        for room in connection.rooms:
+            self._recovery.gone(connection, room)
+            self.deltas.restart(connection, room)
+            if self._presence.left(connection, room, dropped=True):
+                watched.append(room)
+            waiting = self._subscribing.get(room)
+            if waiting is not None:
+                waiting[connection] = []
+        if self._origins:
+            self._origins.pop(connection.id, None)
+        return watched
+
+    def watched(self, connection: Connection) -> list[str]:
+        """Return the rooms of which a connection is told who is there."""
+        return [room for room in connection.rooms if self._presence.watches(connection, room)]
+
+    def replace(self, connection: Connection, other: Connection) -> None:
+        """Give the rooms and the user of a connection that was parked to another one."""
+        for room in connection.rooms:
+            waiting = self._subscribing.get(room)
+            if waiting is not None:
+                del waiting[connection]
+                waiting[other] = []
+            self.deltas.replace(connection, other, room)
+        self._users.remove(connection)
+        self._users.add(other)
+        self._rooms.replace(connection, other)
+        for room in other.rooms:
+            self._presence.returned(other, room)
 
     def publish(
         self, publication: Publication, done: Done, origin: Connection | None = None
@@ -156,7 +277,7 @@ class Delivery:
             members,
             partial(self._encode, publication),
             _OVERHEAD + len(publication.data),
-            exclude,
+            () if exclude is None else (exclude,),
         )
         return None if published else OVERLOADED
 
@@ -168,6 +289,10 @@ class Delivery:
         """Send a message to all connections of a user; `done` is told to how many. HOT."""
         self._broker.send(message, done)
 
+    def to_all(self, message: Publication, done: Callable[[int], None]) -> None:
+        """Send a message without a room to all connections, on all nodes; `done`: to how many."""
+        self._broker.to_all(message, done)
+
     # Out.
 
     def deliver(self, publication: Publication) -> Fault | None:
@@ -176,29 +301,78 @@ class Delivery:
         members = self._rooms.members(room)
         if not members:
             return None
-        published = self._fanout.publish(
-            room,
-            members,
-            partial(self._encode, publication),
-            _OVERHEAD + len(publication.data),
-            None if publication.echo else self._origins.get(publication.connection),
-        )
+        exclude: Collection[Connection] = ()
+        if not publication.echo and (origin := self._origins.get(publication.connection)):
+            exclude = (origin,)
+        if self._recovery.rooms:
+            exclude = (*exclude, *self._recovery.held(publication))
+        chain = self.deltas.rooms.get(room)
+        size = _OVERHEAD + len(publication.data)
+        if chain is None:
+            encode = partial(self._encode, publication)
+            published = self._fanout.publish(room, members, encode, size, exclude)
+        else:
+            link = self.deltas.link(chain, publication, self._encode, self._encode_delta)
+            published = self._fanout.publish(room, members, link, size, exclude)
+            if published:
+                self.deltas.sent(chain, publication)
         return None if published else OVERLOADED
 
     def deliver_to_user(self, message: Direct) -> int:
         """Send a message to the user's connections on this node. Called by the broker. HOT."""
         delivered = 0
+        if self.arriving:
+            for hear in tuple(self.arriving.values()):
+                hear(message)
         for connection in self._users.of_user(message.user):
             if connection.open:  # telling one may have ended another
                 self._tell(connection, message)
                 delivered += 1
+            elif self._absent is not None and self._absent(connection, message):
+                delivered += 1
         return delivered
+
+    def deliver_to_all(self, message: Publication) -> int:
+        """Send a message to all connections of this node. Called by the broker."""
+        members = [
+            connection
+            for connection in self._everyone()
+            if connection.open and connection.admission is Admission.ADMITTED
+        ]
+        if not members:
+            return 0
+        size = _OVERHEAD + len(message.data)
+        published = self._fanout.publish(_ALL, members, partial(self._encode, message), size)
+        return len(members) if published else 0
+
+    def missed_directs(self) -> None:
+        """Note that direct messages may be missing. Called by the broker."""
+        if self._lost is not None:
+            self._lost()
+
+    def missed(self, room: str) -> None:
+        """Tell a room's members on this node that messages may be missing. Called by the broker."""
+        if self._gap is not None:
+            self.when_sent(room, partial(self._tell_missed, room))
+
+    def _tell_missed(self, room: str) -> None:
+        gap, each = self._gap, self._each
+        assert gap is not None
+        assert each is not None
+
+        def tell(connection: Connection) -> None:
+            if room in connection.rooms:
+                gap(connection, room)
+
+        held = self._recovery.rooms.get(room, ())  # they wait for the history
+        each([one for one in self._rooms.members(room) if one not in held], tell)
 
     # Subscriptions.
 
     def _left(self, connection: Connection, room: str) -> list[Done]:
         """A connection was taken out of a room; whom it had waiting for the broker's answer."""
         self._fanout.on_leave(room, connection)
+        self.deltas.drop(connection, room)
         waiting = self._subscribing.get(room)
         if waiting is not None:
             return waiting.pop(connection, [])
@@ -212,7 +386,9 @@ class Delivery:
         if fault is not None:
             for connection in waiting:
                 self._rooms.leave(connection, room)
+                self._presence.left(connection, room, dropped=False)
                 self._fanout.on_leave(room, connection)
+                self.deltas.drop(connection, room)
         elif not waiting:
             self._broker.unsubscribe(room)
         for connection, answers in waiting.items():

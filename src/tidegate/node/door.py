@@ -27,8 +27,10 @@ from tidegate.core.codes import (
     http_body,
 )
 from tidegate.engine.door import Grant, Undecided
+from tidegate.errors import ConfigError
 from tidegate.gate.decision import Admit, OpeningRequest, Wait
 from tidegate.gate.tokens import token_of
+from tidegate.node.fallback import Fallback
 from tidegate.node.rendering import (
     Terms,
     grant,
@@ -39,7 +41,7 @@ from tidegate.node.rendering import (
     waiting,
 )
 from tidegate.node.undecided import Negotiated, Parked
-from tidegate.wire.codecs import NEUTRAL_V1
+from tidegate.wire.codecs import NEUTRAL_V1, SESSION_PREFIX
 from tidegate.wire.deflate import Deflate, negotiate
 from tidegate.wire.forwarded import TrustedProxies
 from tidegate.wire.handshake import (
@@ -57,6 +59,7 @@ if TYPE_CHECKING:
     from tidegate.gate.decision import Decision, Pending
     from tidegate.gate.gate import Gate
     from tidegate.gate.refusals import Refusals
+    from tidegate.node.event_streams import EventStreams
 
 __all__ = ["GateDoor"]
 
@@ -72,13 +75,20 @@ class GateDoor:
         gate: decides about the attempts.
         refusals: counts what never becomes an attempt, or is given up before it is decided.
         application: says which subprotocols there are, and answers plain HTTP.
+        streams: the streams of events, where the fallback is on.
 
     Raises:
+        ConfigError: the application has no fallback, and the settings want it.
         UsageError: a subprotocol of the application is not a token (RFC 9110 5.6.2).
     """
 
     def __init__(
-        self, settings: Settings, gate: Gate, refusals: Refusals, application: Application[Any]
+        self,
+        settings: Settings,
+        gate: Gate,
+        refusals: Refusals,
+        application: Application[Any],
+        streams: EventStreams,
     ) -> None:
         self._gate = gate
         self._refusals = refusals
@@ -98,6 +108,12 @@ class GateDoor:
         self._proxy_header: Any = settings.proxies.header
         self._deflate = settings.deflate
         self._query_token = settings.auth.query_token
+        self._fallback: Fallback | None = None
+        if settings.server.sse:
+            if not application.has_events:
+                raise ConfigError("server.sse: only `tidegate serve` has this fallback")
+            most = application.max_message or settings.messages.max_size
+            self._fallback = Fallback(settings, gate, streams, most, self)
         self._no_descriptor = http_refusal(SERVER_LIMIT, SERVER_LIMIT.retry_after, None)
         self._crowded = http_refusal(IP_LIMIT, IP_LIMIT.retry_after, None)
 
@@ -107,13 +123,13 @@ class GateDoor:
         """Return a grant, or the response that refuses. HOT."""
         path = request.path
         if not self._serves(path, self._path):
-            return self._elsewhere(request, peer)
+            return self._elsewhere(request, peer, now)
         # Paths repeat, and one string of each is enough. It is kept as long as the connection.
         path = self._paths.get(path) or self._remember(path)
         try:
             key, offered, extensions, origin = check_upgrade(request)
         except HandshakeError as error:
-            return self._no_upgrade(request, error, peer)
+            return self._no_upgrade(request, error, peer, now)
         subprotocol = self._choose(offered) if offered else None
         if offered and subprotocol is None and origin is not None and self._hints:
             self._hint()
@@ -133,6 +149,7 @@ class GateDoor:
             subprotocol in self._in_band,
             headers,
             request.query,
+            _session_of(offered) if offered else None,
         )
         extension: str | None = None
         deflate: Deflate | None = None
@@ -147,12 +164,25 @@ class GateDoor:
                 extension, deflate = agreed
         wall = time()
         in_band = subprotocol is not None and self._refuses_in_band
-        terms = Terms(attempt, key, subprotocol, extension, deflate, in_band, request)
+        terms = Terms(attempt, key, subprotocol, extension, deflate, in_band, request, wall)
         try:
             decision = self._gate.decide(attempt, now, wall)
         except Exception as error:
             return self.undecidable(error, terms)
         return self.render(decision, terms, wall)
+
+    def max_body(self, path: str, /) -> int:
+        """Return how many bytes may be posted at a path in one request; 0 for none."""
+        fallback = self._fallback
+        return fallback.most if fallback is not None and path == fallback.path else 0
+
+    def posted(self, request: Request, body: bytes | None, peer: str, /) -> bytes:
+        """Take what was posted, and return the response."""
+        assert self._fallback is not None
+        try:
+            return self._fallback.posted(request, body, peer)
+        except Exception as error:
+            return self.failed(error)
 
     def malformed(
         self, error: HandshakeError, peer: str, request: Request | None = None, /
@@ -214,7 +244,7 @@ class GateDoor:
         """Count and keep a refusal that the gate was not asked about."""
         address, path, headers = peer, "", None
         if request is not None:
-            path, headers, address = request.path, request.headers, self._client(request, peer)
+            path, headers, address = request.path, request.headers, self.client(request, peer)
         self._refusals.note(reason, time(), address, path=path, headers=headers, detail=detail)
 
     def _choose(self, offered: tuple[str, ...]) -> str | None:
@@ -242,13 +272,17 @@ class GateDoor:
     # Requests that are no attempts.
 
     def _respond(self, request: Request, peer: str) -> bytes | None:
-        return self._application.respond(request, self._client(request, peer))
+        return self._application.respond(request, self.client(request, peer))
 
-    def _client(self, request: Request, peer: str) -> str:
+    def client(self, request: Request, peer: str) -> str:
+        """Return the client's own address, behind trusted proxies."""
         header = self._proxy_header
         return self._proxies.client(peer, request.headers.get(header), header)
 
-    def _elsewhere(self, request: Request, peer: str) -> bytes:
+    def _elsewhere(self, request: Request, peer: str, now: float) -> Grant | bytes | Undecided:
+        fallback = self._fallback
+        if fallback is not None and fallback.answers(request):
+            return fallback.open(request, peer, now)
         response = self._respond(request, peer)
         if response is not None:
             return response
@@ -257,7 +291,12 @@ class GateDoor:
         self._note(NOT_FOUND, peer, request)
         return self._turned_away(request, NOT_FOUND)
 
-    def _no_upgrade(self, request: Request, error: HandshakeError, peer: str) -> bytes:
+    def _no_upgrade(
+        self, request: Request, error: HandshakeError, peer: str, now: float
+    ) -> Grant | bytes | Undecided:
+        fallback = self._fallback
+        if fallback is not None and fallback.answers(request):
+            return fallback.open(request, peer, now)
         if not is_upgrade(request):
             response = self._respond(request, peer)
             if response is not None:
@@ -314,3 +353,11 @@ class GateDoor:
         attempt = Attempt(terms.attempt.address, terms.attempt.path)
         self._refusals.add(attempt, reject, time(), terms.attempt.headers)
         return refusal(reject, terms)
+
+
+def _session_of(offered: tuple[str, ...]) -> str | None:
+    """Return the session that a request shows, among the subprotocols that it offers."""
+    for name in offered:
+        if name.startswith(SESSION_PREFIX):
+            return name.removeprefix(SESSION_PREFIX)
+    return None

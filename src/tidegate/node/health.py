@@ -27,11 +27,15 @@ HEALTHY: Final = b'{"status": "ok"}'
 
 
 def ready_body(node: Healthy) -> tuple[int, dict[str, object]]:
-    """The HTTP status and the body of `/ready`: 503 when the node should get no connections."""
+    """The HTTP status and the body of `/ready`: 503 when the node should get no connections.
+
+    What is down beside the node is said too, and leaves it ready: all nodes may be without it.
+    """
     status = node.status()
+    down = {"down": list(status.down)} if status.down else {}
     if status.ready:
-        return 200, {"ready": True}
-    return HTTPStatus.SERVICE_UNAVAILABLE, {"ready": False, "reason": status.reason}
+        return 200, {"ready": True, **down}
+    return HTTPStatus.SERVICE_UNAVAILABLE, {"ready": False, "reason": status.reason, **down}
 
 
 def respond(request: Request, node: Healthy) -> bytes | None:

@@ -12,42 +12,49 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator
+from functools import partial
 from importlib.metadata import version
 from random import random
-from time import monotonic
+from time import monotonic, time
 from typing import TYPE_CHECKING, Final
 
-from tidegate.backplane.memory import MemoryBroker
 from tidegate.core import codes
 from tidegate.core.admission.admission import Admission
 from tidegate.core.admission.shedding import LoadShedder
 from tidegate.core.admission.tracker import ConnectionTracker
-from tidegate.core.messaging.permissions import Permissions
-from tidegate.core.messaging.rooms import Rooms
 from tidegate.core.settings.changes import differences, merged, only
 from tidegate.core.stats import Stats
 from tidegate.engine.connection import Connection
 from tidegate.engine.engine import Engine
+from tidegate.engine.events import EventStream
 from tidegate.engine.standard_streams import open_missing_descriptors
 from tidegate.errors import UsageError
 from tidegate.gate.gate import Gate
 from tidegate.gate.identity import TokenIdentifier
-from tidegate.gate.keys import load_keys
+from tidegate.gate.issuers import load
 from tidegate.gate.refusals import Refusals
 from tidegate.gate.tokens import Authenticator
 from tidegate.gate.waiting import WaitingClients
 from tidegate.node.control import Control
-from tidegate.node.delivery import Delivery
 from tidegate.node.door import GateDoor
+from tidegate.node.event_streams import EventStreams
+from tidegate.node.fetching import Fetcher
+from tidegate.node.fleet_leases import fleet_leases
 from tidegate.node.identities import Identities
+from tidegate.node.messaging import Messaging
+from tidegate.node.pings import Pings
 from tidegate.node.pressure.descriptors import descriptor_limit
 from tidegate.node.pressure.signals import Readings
 from tidegate.node.pressure.zones import ZoneHandler, Zones
+from tidegate.node.readiness import in_words, not_ready
+from tidegate.node.record import membership_of
 from tidegate.node.refusal_log import RefusalLog
 from tidegate.node.services import ApplicationFactory, Services
 from tidegate.node.shutdown import Shutdown, on_signals
 from tidegate.node.systemd import reporting
-from tidegate.node.users import Users
+from tidegate.node.telemetry.attempts import Attempts
+from tidegate.node.telemetry.start import traces_of
+from tidegate.node.telemetry.traced import TracedDoor, TracedWaiting
 from tidegate.node.waiting import WaitingConnections
 from tidegate.node.warner import Warner
 
@@ -79,9 +86,10 @@ class Node:
         on_zone_change: called with the `Change` when pressure makes the zone another one; plain
             or async. What it raises is logged.
         passed: sockets to listen on in place of the addresses in the settings.
+        worker: its number among the workers of a supervisor; None without one.
 
     Raises:
-        ConfigError: a key or certificate cannot be used.
+        ConfigError: a key or certificate cannot be used, or OpenTelemetry is missing for traces.
     """
 
     def __init__(
@@ -93,50 +101,64 @@ class Node:
         identifier: Identifier | None = None,
         on_zone_change: ZoneHandler | None = None,
         passed: Sequence[Endpoint] = (),
+        worker: int | None = None,
     ) -> None:
         open_missing_descriptors()  # first, because the parts below open descriptors
         self.settings = settings
         self.control = Control(self)
-        """What everything above a node sees of it."""
-        self.stats = Stats()
-        self.warn = Warner()
-        self.tracker = ConnectionTracker(settings.limits, settings.tiers)
-        self.rooms: Rooms[Connection] = Rooms(
-            settings.limits.per_room, settings.limits.rooms_per_connection
-        )
-        self._permissions = Permissions(settings)
-        self.users: Users[Connection] = Users()
+        self.stats, self.warn, self.pings = Stats(), Warner(), Pings()
+        self.engine = Engine(settings, self.stats, passed)
+        self.leases = fleet_leases(settings, self.engine.shared.name, self.stats, self._leases_lost)
+        self.tracker = ConnectionTracker(settings.limits, settings.tiers, self.leases)
         self.shedder = LoadShedder(settings, monotonic())
         self.admission = Admission(settings, self.tracker, self.shedder, random, self._dry_run)
-        self.engine = Engine(settings, self.stats, passed)
-        self.delivery = Delivery(
-            self.rooms, self.users, self.engine.shared.fanout, broker or MemoryBroker()
+        traces = traces_of(settings)
+        attempts = None if traces is None else Attempts(traces, lambda: self.shedder.zone.label)
+        self._messaging = messaging = Messaging(
+            settings, self.stats, self.tracker, self.engine, broker, traces, self._release
         )
-        self._authenticator = authenticator = Authenticator(settings.auth, settings.tiers)
+        self.rooms, self.users = messaging.rooms, messaging.users
+        self.rules, self.room_rates = messaging.rules, messaging.room_rates
+        self.access, self.history = messaging.access, messaging.history
+        self.presence, self.delivery = messaging.presence, messaging.delivery
+        self.sessions, self.backplane = messaging.sessions, messaging.backplane
+        self._authenticator = authenticator = Authenticator(
+            settings.auth, settings.tiers, Fetcher(), monotonic, time
+        )
         self.tokens = TokenIdentifier(settings.auth, authenticator)
-        """Who an attempt belongs to, by its token."""
-        self._identities = Identities(settings, self.tracker, self.users, authenticator)
+        self.revocations = authenticator.revocations
+        self._identities = Identities(
+            settings, self.tracker, self.users, authenticator, self.leases
+        )
         self.application = application(
             Services(
                 settings,
                 self.stats,
                 self.tracker,
                 self.rooms,
-                self._permissions,
+                self.room_rates,
+                self.rules,
+                self.access,
                 self.users,
                 self.delivery,
+                self.presence,
+                self.sessions,
                 self._identities.identify,
                 self._identities.extend,
                 self.control,
             )
         )
-        self.waiting: WaitingClients[Connection] = WaitingClients(
+        waiting = (
+            WaitingClients[Connection] if attempts is None else partial(TracedWaiting, attempts)
+        )
+        self.waiting = waiting(
             settings,
             self.admission,
             self.tracker,
             self.stats,
             WaitingConnections(self.engine, self.application, self._identities),
             monotonic,
+            self.leases,
         )
         self.refusals = Refusals(self.stats)
         self._refusal_log = RefusalLog(self.refusals)
@@ -148,21 +170,32 @@ class Node:
             identifier or self.tokens,
             self.refusals,
             holds_waiting=self.application.holds_waiting,
+            sessions=self.sessions,
+            fleet=self.leases,
         )
-        self._door = GateDoor(settings, gate, self.refusals, self.application)
-        read = Readings(self.tracker, self.engine).read
+        door = GateDoor if attempts is None else partial(TracedDoor, attempts)
+        self.event_streams = EventStreams(self.engine.shared.name, self.stats.posts)
+        self._door = door(settings, gate, self.refusals, self.application, self.event_streams)
         self.zones = Zones(
             self.shedder,
             self.engine,
             self.tracker,
             self.stats,
             self.application,
-            read,
+            Readings(self.tracker, self.engine).read,
             on_zone_change,
             random,
         )
+        self.membership = membership_of(self, worker)
         self.shutdown = Shutdown(
-            settings, self.engine, self.admission, self.delivery, self.application
+            settings,
+            self.engine,
+            self.admission,
+            self.delivery,
+            self.application,
+            traces,
+            self.leases,
+            self.membership.leave,
         )
         self._started_at = 0.0
 
@@ -181,7 +214,10 @@ class Node:
             raise UsageError(f"this server was {problem}; a server serves once, so make another")
         self._started_at = monotonic()
         try:
-            await self.delivery.start(self.application.frame, self.application.direct)
+            self.control.join_fleet()
+            await self._messaging.start(self.application)
+            if self.leases is not None:
+                await self.leases.start()
             self.engine.start(self.application, self, self._door, descriptor_limit())
         except BaseException:
             self._started_at = 0.0  # it may be started again, when the address is free
@@ -234,28 +270,13 @@ class Node:
     @property
     def ready(self) -> tuple[bool, str]:
         """Whether it should get new connections, and the reason if not."""
-        if not self.engine.listeners:
-            return False, "not listening"
-        if self.admission.draining or self.shutdown.begun:
-            return False, codes.DRAINING.name
-        if self.admission.out_of_rotation(monotonic()):
-            return False, codes.BREAKER.name
-        full = self.tracker.open >= self.tracker.limit
-        if full and not self.settings.limits.is_dry("connections"):
-            return False, codes.SERVER_LIMIT.name
-        return True, ""
+        reason = not_ready(self)
+        return not reason, reason
 
     @property
     def status(self) -> str:
         """How it is, in a few words for operators."""
-        drain = self.shutdown.drain
-        if drain is not None:
-            return f"draining: {drain.open:,} of {drain.total:,} connections are left"
-        if self.shutdown.begun:
-            return "stopping"
-        ready, reason = self.ready
-        state = "serving" if ready else f"not ready ({reason})"
-        return f"{state}: {self.tracker.open:,} connections"
+        return in_words(self)
 
     @property
     def uptime(self) -> float:
@@ -280,12 +301,13 @@ class Node:
         """
         live, restart = differences(self.settings, merged(self.settings, changes))
         wanted = merged(self.settings, only(changes, live))
-        self._authenticator.apply(wanted.auth, load_keys(wanted.auth))  # may fail, so it is first
+        self._authenticator.apply(wanted.auth, load(wanted.auth))  # may fail, so it is first
         self.settings = wanted
         self._gate.apply(wanted)
+        if self.leases is not None:
+            self.leases.apply(wanted)
         self.tracker.apply(wanted.limits, wanted.tiers)
-        self.rooms.apply(wanted.limits.per_room, wanted.limits.rooms_per_connection)
-        self._permissions.apply(wanted)
+        self._messaging.apply(wanted)
         self.admission.apply(wanted, monotonic())
         self.waiting.apply(wanted)
         self.engine.apply(wanted)
@@ -303,7 +325,7 @@ class Node:
             ConfigError: one of them cannot be used; what was in force stays so.
         """
         auth = self.settings.auth
-        keys = load_keys(auth)
+        keys = load(auth)
         self.engine.reload_tls()
         self._authenticator.apply(auth, keys)
 
@@ -311,6 +333,10 @@ class Node:
 
     def granted(self, connection: Connection, grant: Grant) -> None:
         """Arm the deadlines of a new connection; note the position of one that waits."""
+        if grant.resumed is not None and self.sessions is not None:
+            self.sessions.take_over(connection, grant.resumed.session)
+        if isinstance(connection, EventStream):
+            self.event_streams.add(connection)
         if grant.held is not None:
             self.waiting.seated(connection, grant.held)
         else:
@@ -322,6 +348,13 @@ class Node:
 
     def gone(self, connection: Connection, reason: codes.Refusal | codes.Close) -> None:
         """Give the lease of a closed connection back, and take it out of all rooms."""
+        if isinstance(connection, EventStream):
+            self.event_streams.remove(connection)
+        if self.sessions is not None and (self.backplane or not self.admission.draining):
+            self._identities.gone(connection)
+            if self.sessions.park(connection, reason):
+                self.stats.disconnected[reason.name] += 1
+                return
         self.delivery.gone(connection)
         if self.tracker.release(connection.lease):
             self.stats.disconnected[reason.name] += 1
@@ -329,6 +362,24 @@ class Node:
         else:
             self.waiting.gone(connection, monotonic())
         self._identities.gone(connection)
+        self.engine.shared.names.pop(connection.number, None)
+
+    def _release(self, connection: Connection) -> None:
+        """Give the lease of a connection back whose client has not come back in time."""
+        self.delivery.gone(connection)
+        self.tracker.release(connection.lease)
+        self.waiting.freed()
+        self.engine.shared.names.pop(connection.number, None)
+
+    def _leases_lost(self) -> None:
+        """End all connections, and the sessions whose client is away."""
+        self.engine.each(self.connections, lambda connection: connection.end(codes.LEASE_LOST))
+        if self.sessions is not None:
+            self.sessions.end(lambda _: True)
+
+    def measured(self, connection: Connection, seconds: float) -> None:
+        """Tell who waits for the answer to a ping."""
+        self.pings.measured(connection, seconds)
 
     def failed(self, connection: Connection, error: Exception) -> None:
         """Log what the application raised."""
@@ -336,10 +387,12 @@ class Node:
 
     def tick(self, now: float) -> None:
         """Do what is due: tokens that end, positions that end, admissions, zones."""
-        self._identities.tick(now, self.engine.each)
+        self._identities.tick(now, self.engine.each, self.application.expiring)
         self.waiting.tick(now)
         self._refusal_log.tick(now)
+        self._messaging.tick(now)
         self.zones.tick(now, may_shed=not self.shutdown.begun)
+        self.membership.tick(now)
 
     def _dry_run(self, policy: str) -> None:
         self.stats.dry_run[policy] += 1

@@ -15,6 +15,7 @@ from tidegate.core.codes import UNAUTHORIZED, WAITING, Refusal, close_text, http
 from tidegate.engine.door import Grant
 from tidegate.engine.states import Admission
 from tidegate.gate.decision import Admit, Away, Held, Wait
+from tidegate.wire.events import events_head, opened_event
 from tidegate.wire.frames import encode_close
 from tidegate.wire.handshake import accept_response, http_response
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Parts",
+    "StreamTerms",
     "Terms",
     "grant",
     "http_refusal",
@@ -34,6 +36,7 @@ __all__ = [
     "refusal_parts",
     "waiting",
     "waiting_parts",
+    "with_fields",
 ]
 
 Parts: TypeAlias = tuple[int, bytes, tuple[tuple[str, str], ...]]
@@ -56,15 +59,49 @@ class Terms:
     in_band: bool
     """Whether a refusal is told by a close frame."""
     request: Request
+    since: float
+    """When the gate was asked, in Unix seconds."""
 
     def accept(self) -> bytes:
         """The response that opens the WebSocket. Nothing in it can be wrong by now."""
         return accept_response(self.key, self.subprotocol, self.extension)
 
+    @property
+    def stream_key(self) -> str | None:
+        """The key of a stream of events; None for a WebSocket."""
+        return None
+
+    def refused(self, response: bytes) -> bytes:
+        """Return the HTTP response that refuses it."""
+        return response
+
+
+@dataclass(slots=True)
+class StreamTerms(Terms):
+    """The terms of an attempt to open a stream of events; `key` is that of the stream."""
+
+    fields: bytes
+    """Header fields of each response: who may read it."""
+    retry: int
+    """Milliseconds after which a browser comes back when the stream just ends."""
+
+    def accept(self) -> bytes:
+        """The beginning of the response that is the stream, with its first event."""
+        return events_head(self.fields) + opened_event(self.key, self.retry)
+
+    @property
+    def stream_key(self) -> str | None:
+        """The key of the stream."""
+        return self.key
+
+    def refused(self, response: bytes) -> bytes:
+        """Return the HTTP response that refuses it."""
+        return with_fields(response, self.fields)
+
 
 def grant(admit: Admit, terms: Terms, wall: float) -> Grant:
     """Return what an attempt gets that was admitted."""
-    attempt, lease, unidentified = admit
+    attempt, lease, unidentified, resumed = admit
     expires_at = attempt.identity.expires_at
     return Grant(
         terms.accept(),
@@ -74,6 +111,8 @@ def grant(admit: Admit, terms: Terms, wall: float) -> Grant:
         terms.deflate,
         _UNIDENTIFIED if unidentified else _ADMITTED,
         None if expires_at is None else expires_at - wall,
+        resumed=resumed,
+        stream_key=terms.stream_key,
     )
 
 
@@ -83,7 +122,8 @@ def refusal(reject: Reject, terms: Terms) -> bytes:
     if terms.in_band:
         return in_band_refusal(reason, retry_after, terms.key, terms.subprotocol)
     # Retry-After is in whole seconds (RFC 9110, section 10.2.3).
-    return http_refusal(reason, None if retry_after is None else ceil(retry_after), limit)
+    seconds = None if retry_after is None else ceil(retry_after)
+    return terms.refused(http_refusal(reason, seconds, limit))
 
 
 def in_band_refusal(
@@ -103,21 +143,18 @@ def waiting(wait: Wait, terms: Terms) -> Grant | bytes:
         who = attempt.identity
         return Grant(
             terms.accept(),
-            Lease.unheld(attempt.address, who.user, who.tier, who.priority),
+            Lease.unheld(attempt.address, who.user, who.tier, who.priority, who.claims),
             attempt.path,
             terms.subprotocol,
             terms.deflate,
             Admission.WAITING,
             held=position,
+            stream_key=terms.stream_key,
         )
     # Who can send the ticket gets it. A page cannot set headers, and reads only a close frame.
     if terms.in_band and terms.attempt.origin is not None:
         return in_band_refusal(WAITING, position.retry_after, terms.key, terms.subprotocol)
-    return _sent_away(position)
-
-
-def _sent_away(away: Away) -> bytes:
-    return http_response(*waiting_parts(away))
+    return terms.refused(http_response(*waiting_parts(position)))
 
 
 def waiting_parts(away: Away) -> Parts:
@@ -128,6 +165,12 @@ def waiting_parts(away: Away) -> Parts:
         ("X-Queue-Position", str(away.position)),
     )
     return WAITING.status, http_body(WAITING, away.retry_after), headers
+
+
+def with_fields(response: bytes, fields: bytes) -> bytes:
+    """Return a response with more header fields, each of which ends its line."""
+    end = response.index(b"\r\n\r\n") + 2
+    return response[:end] + fields + response[end:]
 
 
 def refusal_headers(

@@ -7,9 +7,9 @@ import contextlib
 import logging
 import signal
 import threading
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from tidegate.core.codes import DRAINED, SHUTDOWN
 from tidegate.node.drain import Drain
@@ -22,8 +22,10 @@ if TYPE_CHECKING:
     from tidegate.engine.connection import Connection
     from tidegate.engine.engine import Engine
     from tidegate.node.delivery import Delivery
+    from tidegate.node.fleet_leases import FleetLeases
+    from tidegate.node.telemetry.traces import Traces
 
-__all__ = ["Shutdown", "on_signals"]
+__all__ = ["Ending", "Shutdown", "on_signals"]
 
 _log = logging.getLogger("tidegate")
 
@@ -35,7 +37,11 @@ _DEADLY: Final = (
 
 
 class Shutdown:
-    """Ends one node, once, however often it is asked to."""
+    """Ends one node, once, however often it is asked to.
+
+    Args:
+        leave: tells the other nodes that this one ends.
+    """
 
     def __init__(
         self,
@@ -44,6 +50,9 @@ class Shutdown:
         admission: Admission,
         delivery: Delivery,
         application: Application[Connection],
+        traces: Traces | None,
+        leases: FleetLeases | None,
+        leave: Callable[[], Awaitable[None]],
     ) -> None:
         self.drain: Drain | None = None
         """The drain that is under way or over, if there is one."""
@@ -52,6 +61,9 @@ class Shutdown:
         self._admission = admission
         self._delivery = delivery
         self._application = application
+        self._traces = traces
+        self._leases = leases
+        self._leave = leave
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = False
         self._begun = asyncio.Event()
@@ -94,7 +106,12 @@ class Shutdown:
             timeout = self._settings.server.shutdown_timeout
         try:
             await self._engine.stop(reason, timeout, finish)
+            await self._leave()
             await self._delivery.stop()
+            if self._leases is not None:
+                await self._leases.stop()
+            if self._traces is not None:
+                await self._traces.close()
         finally:
             self._stopped.set()
 
@@ -102,14 +119,19 @@ class Shutdown:
         """Begin what `stop` does, and return at once."""
         self._begin(self.stop())
 
-    def begin_drain(self, window: float | None = None) -> Drain:
+    def begin_drain(self, window: float | None = None, pass_on: bool | None = None) -> Drain:
         """Begin a drain over ``window`` seconds, and return at once; one under way just goes on.
 
         Attempts are refused from now on, unless another process will accept from the same sockets:
         then those that were accepted are still let in, and the others are left to that process.
+
+        Args:
+            pass_on: whether another process will; None where that is so of sockets that were
+                passed.
         """
         self._begun.set()
-        if not self._engine.passes_on:
+        passes_on = self._engine.passes_on if pass_on is None else pass_on
+        if not passes_on:
             self._admission.draining = True
         if self.drain is None:
             if window is None:
@@ -117,7 +139,7 @@ class Shutdown:
             grace = self._settings.server.close_timeout
             self.drain = Drain(self._engine, window, grace, self._application.leaving)
             _log.info("draining", extra={"connections": self.drain.total, "window": window})
-            self._begin(self._drain(self.drain))
+            self._begin(self._drain(self.drain, passes_on))
         return self.drain
 
     def on_sigterm(self) -> None:
@@ -139,9 +161,9 @@ class Shutdown:
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         self._tasks.append(asyncio.get_running_loop().create_task(work))
 
-    async def _drain(self, drain: Drain) -> None:
+    async def _drain(self, drain: Drain, passes_on: bool) -> None:
         try:
-            if self._engine.passes_on:
+            if passes_on:
                 await self._engine.pass_on()
                 self._admission.draining = True
                 drain.count_again()
@@ -154,8 +176,25 @@ class Shutdown:
             await self._stop(DRAINED, 0.0, self._settings.server.shutdown_timeout)
 
 
+class Ending(Protocol):
+    """What a signal ends: a node, or all workers of a supervisor."""
+
+    @property
+    def begun(self) -> bool:
+        """Whether a drain or a stop has begun."""
+
+    async def wait_until_begun(self) -> None:
+        """Wait until a drain or a stop has begun."""
+
+    def on_sigterm(self) -> None:
+        """Begin what SIGTERM asks for."""
+
+    def begin_stop(self) -> None:
+        """Begin to stop, and return at once."""
+
+
 @contextlib.contextmanager
-def on_signals(shutdown: Shutdown, reload: Callable[[], None] | None = None) -> Iterator[None]:
+def on_signals(shutdown: Ending, reload: Callable[[], None] | None = None) -> Iterator[None]:
     """While the context lasts, SIGTERM drains (or stops) and SIGINT stops.
 
     The next signal of either ends the process at once. Signals come to the main thread only, so in

@@ -21,7 +21,7 @@ from tidegate.errors import ConfigError
 
 if TYPE_CHECKING:
     from tidegate.core.settings import Settings
-    from tidegate.node.shutdown import Shutdown
+    from tidegate.node.shutdown import Ending
 
 __all__ = ["Notifier", "Passed", "passed_sockets", "reloading", "reporting"]
 
@@ -151,18 +151,25 @@ class Notifier:
 
 @contextlib.asynccontextmanager
 async def reporting(
-    environment: Mapping[str, str], shutdown: Shutdown, status: Callable[[], str]
+    environment: Mapping[str, str],
+    shutdown: Ending,
+    status: Callable[[], str],
+    answers: Callable[[], bool] = lambda: True,
 ) -> AsyncIterator[None]:
     """Report that the service is ready, and as long as the context lasts how it is.
 
     The watchdog hears from the event loop: when that stands still, the supervisor finds out.
+
+    Args:
+        answers: whether what the service consists of answers; while it does not, the watchdog
+            hears nothing.
     """
     notifier = Notifier(environment)
     if not notifier.wanted:
         yield
         return
     notifier.send("READY=1", f"STATUS={status()}")
-    work = asyncio.create_task(_report(notifier, shutdown, status))
+    work = asyncio.create_task(_report(notifier, shutdown, status, answers))
     try:
         yield
     finally:
@@ -186,11 +193,13 @@ def reloading(environment: Mapping[str, str]) -> Iterator[None]:
         notifier.close()
 
 
-async def _report(notifier: Notifier, shutdown: Shutdown, status: Callable[[], str]) -> None:
+async def _report(
+    notifier: Notifier, shutdown: Ending, status: Callable[[], str], answers: Callable[[], bool]
+) -> None:
     ending = False
     while True:
         lines = [f"STATUS={status()}"]
-        if notifier.watchdog is not None:
+        if notifier.watchdog is not None and answers():
             lines.append("WATCHDOG=1")
         if shutdown.begun:
             # A drain may take longer than TimeoutStopSec=, as long as it goes on.

@@ -21,7 +21,7 @@ __all__ = ["WaitingConnections"]
 
 
 class WaitingConnections:
-    """What `gate.waiting` tells the connections of one node (`gate.waiting.Host`)."""
+    """What `gate.waiting` tells the connections of one node (`gate.waiting_host.Host`)."""
 
     def __init__(
         self, engine: Engine, application: Application[Connection], identities: Identities

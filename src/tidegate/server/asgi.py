@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from tidegate.asgi.importing import import_application
@@ -22,9 +22,11 @@ from tidegate.server.runtime import run as run_node
 
 if TYPE_CHECKING:
     from tidegate.asgi.types import AsgiApp
+    from tidegate.engine.endpoints import Endpoint
     from tidegate.server.config import Loaded
+    from tidegate.server.runtime import Supervised
 
-__all__ = ["Options", "run", "serve_application"]
+__all__ = ["Options", "run", "run_supervised", "serve_application", "supervise_application"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,6 +123,51 @@ def serve_application(
     _run(app, settings, options, passed, again, banner.origin(loaded))
 
 
+def supervise_application(
+    app: str, loaded: Loaded, load: Callable[[], Loaded], options: Options
+) -> None:
+    """Run an application in several workers, or as `serve_application` where one is enough.
+
+    Raises:
+        ConfigError: a setting is wrong, or there is no such application.
+        StartError: it cannot listen.
+        TidegateError: no worker has started.
+    """
+    from tidegate.server.supervisor.cores import workers_of
+
+    if workers_of(loaded.settings.server.workers) == 1:
+        serve_application(app, loaded, load, options)
+        return
+    from tidegate.server.supervisor.running import supervise
+    from tidegate.server.supervisor.values import Program
+
+    passed = _passed(options)
+    # The workers get their sockets from the supervisor.
+    program = Program(app, asdict(replace(options, descriptor=None)))
+    supervise(loaded, load, program, passed)
+
+
+def run_supervised(
+    app: str,
+    settings: Settings,
+    options: Options,
+    passed: Sequence[Endpoint],
+    supervised: Supervised,
+) -> None:
+    """Run an application as a worker.
+
+    Args:
+        passed: sockets to listen on.
+        supervised: the supervisor whose worker this is.
+
+    Raises:
+        ConfigError: a setting is wrong, or there is no such application.
+        StartError: it cannot listen.
+        TidegateError: the application did not start.
+    """
+    _run(app, settings, options, Passed(passed), None, banner.Origin(), supervised)
+
+
 def _run(
     app: AsgiApp | str,
     settings: Settings,
@@ -128,6 +175,7 @@ def _run(
     passed: Passed,
     load: Callable[[], Settings] | None,
     origin: banner.Origin,
+    supervised: Supervised | None = None,
 ) -> None:
     name = app if isinstance(app, str) else getattr(app, "__name__", type(app).__name__)
     server = AsgiServer(
@@ -138,12 +186,14 @@ def _run(
         access_log=options.access_log,
         http={"timeout_keep_alive": options.keep_alive},
         passed=passed.public,
+        worker=None if supervised is None else supervised.number,
     )
     access = logging.getLogger("uvicorn.access")
     before = access.level
     access.setLevel(logging.INFO if options.access_log else logging.WARNING)
     try:
-        run_node(server.node, passed.admin, load, origin, _Running(name, server))
+        application = _Running(name, server)
+        run_node(server.node, passed.admin, load, origin, application, supervised=supervised)
     finally:
         access.setLevel(before)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from tidegate.addresses import authority, unix_path
 from tidegate.core.settings import Settings, Tier
 from tidegate.server.config_text import in_force
+from tidegate.wire.formats import FORMATS, PROTOBUF_V1
 
 if TYPE_CHECKING:
     from tidegate.server.config import Loaded
@@ -21,6 +22,7 @@ def facts(
     addresses: Iterable[tuple[str, int]],
     admin: Iterable[tuple[str, int]],
     application: str | None = None,
+    agents: Iterable[tuple[str, int]] = (),
 ) -> dict[str, str]:
     """Names and values, in the order in which they are shown.
 
@@ -28,6 +30,7 @@ def facts(
         addresses: host and port of every listener.
         admin: the same of the admin API; empty without one.
         application: the name of the ASGI application that is served, None without one.
+        agents: host and port of every listener for HAProxy's agent-check.
     """
     secure = "s" if settings.tls.certificate is not None else ""
     public = list(addresses)
@@ -35,11 +38,21 @@ def facts(
     if application is None:
         told = {
             "websocket": _urls(f"ws{secure}", public, settings.server.path),
+            "protocols": _protocols(),
             "health": f"{_urls(f'http{secure}', public, '/health')}, /ready",
         }
     else:
         told = {"serves": f"{application} on {_urls(f'http{secure}', public, '')}"}
     told["admin"] = f"{operators}, /stats, /connections" if operators else "off"
+    if operators and settings.admin.dashboard:
+        told["dashboard"] = _urls("http", admin, "/")
+        if application is None:
+            told["try"] = _urls("http", admin, "/try")
+    asked = ", ".join(
+        host if unix_path(host) is not None else authority(host, port) for host, port in agents
+    )
+    if asked:
+        told["agent"] = f"{asked}, for HAProxy"
     told["limits"] = _limits(settings)
     if settings.tiers:
         told["tiers"] = "; ".join(_tier(name, tier) for name, tier in settings.tiers.items())
@@ -60,6 +73,12 @@ def origin(loaded: Loaded) -> Origin:
     if loaded.injected:
         told["ignored"] = f"{', '.join(loaded.injected)} (of Kubernetes or Docker)"
     return Origin(told, loaded.sources)
+
+
+def _protocols() -> str:
+    known = ", ".join(FORMATS)
+    missing = f"; {PROTOBUF_V1} needs tidegate[protobuf]"
+    return known if PROTOBUF_V1 in FORMATS else known + missing
 
 
 def _limits(settings: Settings) -> str:
@@ -89,6 +108,7 @@ def _clients(settings: Settings) -> str:
         return "anonymous; tokens are not accepted"
     algorithms = [] if auth.secret is None and auth.public_key is None else [*auth.algorithms]
     algorithms += [key.algorithm for key in auth.keys]
+    algorithms += [name for issuer in auth.issuers for name in issuer.algorithms]
     tokens = f"with a token ({', '.join(dict.fromkeys(algorithms))})"
     return f"{tokens}, or anonymous" if auth.anonymous else f"{tokens} only"
 

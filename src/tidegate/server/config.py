@@ -24,6 +24,7 @@ from tidegate.core.settings.fields import Setting, SettingError, SettingErrors
 from tidegate.errors import ConfigError
 from tidegate.server.environment import (
     CONFIG_VARIABLE,
+    NO_SETTINGS,
     PREFIX,
     is_injected,
     nearest,
@@ -144,7 +145,7 @@ class _Layers:
         if environment.get("PORT", "").strip():
             self._put("server.port", environment["PORT"], "PORT")
         for variable in sorted(environment):
-            if not variable.startswith(PREFIX) or variable == CONFIG_VARIABLE:
+            if not variable.startswith(PREFIX) or variable in NO_SETTINGS:
                 continue
             text = environment[variable]
             if is_injected(variable, text):

@@ -17,7 +17,10 @@ from tidegate.core.settings.fields import Setting
 
 __all__ = [
     "CONFIG_VARIABLE",
+    "NO_SETTINGS",
     "PREFIX",
+    "TOKEN_VARIABLE",
+    "URL_VARIABLE",
     "environment_name",
     "is_injected",
     "nearest",
@@ -27,6 +30,12 @@ __all__ = [
 ]
 
 CONFIG_VARIABLE: Final = "TIDEGATE_CONFIG"
+URL_VARIABLE: Final = "TIDEGATE_URL"
+"""Where `tidegate listen` and `tidegate say` connect."""
+TOKEN_VARIABLE: Final = "TIDEGATE_TOKEN"  # noqa: S105 - a name, not a secret
+"""The token that they show."""
+NO_SETTINGS: Final = frozenset({CONFIG_VARIABLE, URL_VARIABLE, TOKEN_VARIABLE})
+"""Variables of ours that are no settings."""
 """The environment variable that names the file, where the command line names none."""
 
 PREFIX: Final = "TIDEGATE_"

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["Guard", "is_operator"]
 
 _OPEN_PATHS: Final = ("/health", "/ready")
-_LOGIN_PATHS: Final = ("/", "/login", "/static/style.css")
+_LOGIN_PATHS: Final = ("/", "/try", "/login", "/static/style.css")
 _SAFE_METHODS: Final = ("GET", "HEAD", "OPTIONS", "TRACE")  # RFC 9110, section 9.2.1
 _OPERATOR: Final = "operator"
 

@@ -16,6 +16,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator, MutableMapping
+from functools import partial
 from typing import Any, Final, TextIO
 
 import structlog
@@ -37,7 +38,9 @@ _PLAIN = re.compile(r"[^\s\"=]+")
 
 @contextlib.contextmanager
 def running(
-    settings: LogSettings, write: Callable[[bytes], object] | None = None
+    settings: LogSettings,
+    write: Callable[[bytes], object] | None = None,
+    worker: int | None = None,
 ) -> Iterator[LogWriter]:
     """Write the log records of this process, while the context lasts.
 
@@ -45,6 +48,7 @@ def running(
 
     Args:
         write: writes one line, in a thread; the default writes to standard error.
+        worker: its number, which is in every line; None for what is no worker.
     """
     shared: list[Any] = [
         structlog.stdlib.add_log_level,
@@ -52,6 +56,8 @@ def running(
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
     ]
+    if worker is not None:
+        shared.append(partial(_of_worker, worker))
     renderer: Any = render_text
     if settings.format == "json":
         renderer = structlog.processors.JSONRenderer()
@@ -84,22 +90,33 @@ def running(
 def _installed(writer: LogWriter, level: int) -> Iterator[None]:
     """Let a handler have everything from a level on, and put back what there was."""
     root, uvicorn = logging.getLogger(), logging.getLogger("uvicorn")
-    before = root.handlers[:], root.level, uvicorn.level
+    requests = logging.getLogger("httpx2")
+    before = root.handlers[:], root.level, uvicorn.level, requests.level
     hooks = threading.excepthook, sys.unraisablehook, warnings.showwarning
     root.handlers[:] = [writer]
     root.setLevel(level)
     # Start and stop of the admin listener are part of ours; only its troubles are news.
     uvicorn.setLevel(max(level, logging.WARNING))
+    # Each request for keys or of a webhook is no news either.
+    requests.setLevel(max(level, logging.WARNING))
     threading.excepthook, sys.unraisablehook = _thread_failed, _unraisable
     warnings.showwarning = _warned
     try:
         yield
     finally:
         threading.excepthook, sys.unraisablehook, warnings.showwarning = hooks
-        root.handlers[:], root_level, uvicorn_level = before
+        root.handlers[:], root_level, uvicorn_level, requests_level = before
         root.setLevel(root_level)
         uvicorn.setLevel(uvicorn_level)
+        requests.setLevel(requests_level)
         structlog.reset_defaults()
+
+
+def _of_worker(
+    number: int, _logger: object, _name: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    event["worker"] = number
+    return event
 
 
 def _thread_failed(failed: threading.ExceptHookArgs) -> None:

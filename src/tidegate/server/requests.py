@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
-from msgspec.inspect import FloatType, IntType, StrType, UnionType, type_info
+from msgspec.inspect import FloatType, IntType, LiteralType, StrType, UnionType, type_info
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
@@ -16,10 +17,15 @@ if TYPE_CHECKING:
     from starlette.datastructures import QueryParams
     from starlette.requests import Request
 
-__all__ = ["MAX_BODY", "read_body", "read_query"]
+__all__ = ["MAX_BODY", "decode_body", "field_of", "read_body", "read_query", "receive_body"]
 
 MAX_BODY: Final = 64 * 1024
 """The largest body of a request, in bytes."""
+
+_FIELD: Final = re.compile(
+    r"^([A-Za-z_][\w.-]*)(?: = .*)?: | - at `\$\.?([^`]+)`|(?:unknown|required) field `([^`]+)`",
+    re.DOTALL,
+)
 
 _Q = TypeVar("_Q", bound=msgspec.Struct)
 _B = TypeVar("_B")
@@ -41,15 +47,26 @@ def read_query(params: QueryParams, into: type[_Q]) -> _Q:
         if field.name in found:
             raise _wrong(f"{name}: given twice")
         found[field.name] = _parsed(name, text, type_info(field.type))
+    for name, field in fields.items():
+        if field.required and field.name not in found:
+            raise _wrong(f"{name}: is missing")
     return into(**found)
 
 
 async def read_body(request: Request, into: type[_B]) -> _B:
-    """Read a JSON body into a type.
+    """Read a JSON body of at most `MAX_BODY` bytes into a type.
 
     Raises:
-        HTTPException: it is not said to be JSON (415), is larger than `MAX_BODY` (413), or is not
-            what it must be (400).
+        HTTPException: as `receive_body` and `decode_body` say.
+    """
+    return decode_body(await receive_body(request, MAX_BODY), into)
+
+
+async def receive_body(request: Request, most: int) -> bytes:
+    """Receive a JSON body of at most `most` bytes.
+
+    Raises:
+        HTTPException: it is not said to be JSON (415), or is larger (413).
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
@@ -60,17 +77,35 @@ async def read_body(request: Request, into: type[_B]) -> _B:
     try:
         async for piece in request.stream():
             body += piece
-            if len(body) > MAX_BODY:
+            if len(body) > most:
                 raise HTTPException(
                     HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-                    f"the body is larger than {MAX_BODY:,} bytes",
+                    f"the body is larger than {most:,} bytes",
                 )
     except ClientDisconnect:
         raise _wrong("the body: it ended too early") from None
+    return bytes(body)
+
+
+def decode_body(body: bytes, into: type[_B], name: str = "the body") -> _B:
+    """Decode a JSON body, or a part of it with another `name`, into a type.
+
+    Raises:
+        HTTPException: it is not what it must be (400).
+    """
     try:
         return msgspec.json.decode(body, type=into)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise _wrong(f"the body: {error}") from None
+        raise _wrong(f"{name}: {error}") from None
+
+
+def field_of(text: str) -> str | None:
+    """Return the part of a request that a text says is wrong; None where it names none.
+
+    The texts are those of this module, of settings and of msgspec.
+    """
+    found = _FIELD.search(text)
+    return None if found is None else next(filter(None, found.groups()))
 
 
 def _parsed(name: str, text: str, kind: msgspec.inspect.Type) -> int | float | str:
@@ -86,6 +121,11 @@ def _parsed(name: str, text: str, kind: msgspec.inspect.Type) -> int | float | s
             return float(text)
         except ValueError:
             raise _wrong(f"{name}: {shown(text)} is not a number") from None
+    if isinstance(kind, LiteralType):
+        if text in kind.values:
+            return text
+        allowed = ", ".join(map(str, kind.values))
+        raise _wrong(f"{name}: {shown(text)} must be one of {allowed}")
     assert isinstance(kind, StrType)
     return text
 

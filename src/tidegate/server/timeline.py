@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from time import time
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import psutil
 from msgspec import Struct
 
 from tidegate.node.control import Sample
 
-if TYPE_CHECKING:
-    from tidegate.node.control import Control
-
-__all__ = ["Moment", "Moments", "Timeline"]
+__all__ = ["Moment", "Moments", "Timeline", "own_memory"]
 
 _SECONDS: Final = 600
 _PERIOD: Final = 1.0
+_PROCESS: Final = psutil.Process()
+
+
+def own_memory() -> int:
+    """Return the bytes of memory that this process has."""
+    memory: int = _PROCESS.memory_info().rss
+    return memory
 
 
 class Moment(Struct, frozen=True, rename="camel"):
@@ -36,11 +41,18 @@ class Moments(Struct, frozen=True, rename="camel"):
 
 
 class Timeline:
-    """Keeps samples of a node."""
+    """Keeps samples of a node, or of several workers together.
 
-    def __init__(self, control: Control) -> None:
-        self._control = control
-        self._process = psutil.Process()
+    Args:
+        sample: takes one.
+        memory: returns the bytes of memory in use; those of this process by default.
+    """
+
+    def __init__(
+        self, sample: Callable[[], Sample], memory: Callable[[], int] | None = None
+    ) -> None:
+        self._sample = sample
+        self._memory = memory or own_memory
         self._moments: deque[Moment] = deque(maxlen=_SECONDS)
 
     async def run(self) -> None:
@@ -51,8 +63,7 @@ class Timeline:
 
     def take(self) -> None:
         """Take a sample now."""
-        memory = self._process.memory_info().rss
-        self._moments.append(Moment(round(time(), 3), memory, self._control.sample()))
+        self._moments.append(Moment(round(time(), 3), self._memory(), self._sample()))
 
     def since(self, at: float) -> Moments:
         """Return what is kept from after a time (Unix seconds)."""

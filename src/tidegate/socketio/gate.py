@@ -77,6 +77,7 @@ def guard(
     connections: int | None = None,
     per_ip: int | None = None,
     per_user: int | None = None,
+    backplane: str | None = None,
 ) -> Gate:
     """Put the gate in front of a Socket.IO server.
 
@@ -92,6 +93,8 @@ def guard(
         connections: the most connections, in place of `limits.connections`.
         per_ip: the most connections of one address, in place of `limits.per_ip`.
         per_user: the most connections of one user, in place of `limits.per_user`.
+        backplane: a URL of Valkey or Redis that all processes share, in place of `backplane.url`:
+            their limits hold together then.
 
     Returns:
         The gate, with its counts and `drain`.
@@ -109,11 +112,11 @@ def guard(
     if isinstance(getattr(sio.eio.handlers["connect"], "__self__", None), Gate):
         raise UsageError("this Socket.IO server is guarded already")
     if gate is not None:
-        if settings is not None or (connections, per_ip, per_user) != (None, None, None):
+        if settings is not None or (connections, per_ip, per_user, backplane) != (None,) * 4:
             raise UsageError("give either gate=, which has its settings, or settings and limits")
     else:
         limits = {"connections": connections, "per_ip": per_ip, "per_user": per_user}
-        gate = LocalGate(settings_of(settings, **limits))
+        gate = LocalGate(settings_of(settings, backplane, **limits))
     if not polling:
         if "websocket" not in sio.eio.transports:
             raise UsageError("this Socket.IO server has transports=['polling']: give polling=True")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-__all__ = ["Count", "Kernel", "Port", "Row", "Sample", "Server"]
+__all__ = ["Count", "Kernel", "Node", "Port", "Row", "Sample", "Server"]
 
 
 class Count(Struct, frozen=True, rename="camel"):
@@ -25,6 +25,21 @@ class Row(Struct, frozen=True, rename="camel"):
     buffered: int
     """Bytes that it has not taken yet."""
     rooms: tuple[str, ...] = ()
+
+
+class Node(Struct, frozen=True, rename="camel"):
+    """One node of the fleet, as it says of itself."""
+
+    id: str
+    host: str
+    worker: int | None
+    """Its number among the workers of its supervisor."""
+    state: str
+    zone: str
+    connections: int
+    capacity: int
+    rate: float
+    """Connections that it accepts a second."""
 
 
 class Server(Struct, frozen=True, rename="camel", kw_only=True):
@@ -84,6 +99,8 @@ class Server(Struct, frozen=True, rename="camel", kw_only=True):
     listed: int
     """Connections that addresses, users and rows were taken from."""
     listed_all: bool
+    nodes: list[Node]
+    """Of the fleet; one where it is alone."""
 
 
 class Port(Struct, frozen=True, rename="camel"):

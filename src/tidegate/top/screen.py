@@ -10,7 +10,7 @@ from rich.cells import set_cell_size
 from rich.text import Text
 
 from tidegate.text import clean, duration, size
-from tidegate.top.sample import Count, Kernel, Port, Row, Sample, Server
+from tidegate.top.sample import Count, Kernel, Node, Port, Row, Sample, Server
 from tidegate.top.session import Session
 
 __all__ = ["draw"]
@@ -55,6 +55,8 @@ def draw(
     lines: list[Text] = []
     if sample.server is not None:
         lines += _server(sample.server)
+        if len(sample.server.nodes) > 1:
+            lines += _nodes(sample.server.nodes, width, height and max(1, height // 5))
     room = _Room.of(height and height - len(lines) - _LIST - 1)
     if sample.kernel is not None:
         lines += _kernel(sample.kernel, width, room, alone=sample.server is None)
@@ -100,6 +102,39 @@ def _server(server: Server) -> Iterator[Text]:
     yield Text(f"Descriptors {used}  memory {memory}  CPU {_processor(server)}")
     if server.tls_median is not None:
         yield Text(f"TLS handshake p50 {_time(server.tls_median)}  p99 {_time(server.tls_slowest)}")
+
+
+def _nodes(nodes: Sequence[Node], width: int, most: int | None) -> Iterator[Text]:
+    here = [node for node in nodes if node.state != "gone"]
+    connections, capacity = (
+        sum(node.connections for node in here),
+        sum(node.capacity for node in here),
+    )
+    yield Text()
+    yield Text.assemble(
+        ("FLEET ", "bold"),
+        f"{len(here)} nodes, {connections:,} of {capacity:,} connections, "
+        f"{_rate(sum(node.rate for node in here))} new",
+    )
+    widths = (13, max(8, width - 58), -5, 11, 11, -10, -8)
+    yield _line(("NODE", "HOST", "NR", " STATE", " ZONE", "CONN", "NEW"), widths, "bold")
+    for node in nodes[:most]:
+        style = "red" if node.state == "gone" else ""
+        yield _line(_node(node), widths, style)
+    if most is not None and len(nodes) > most:
+        yield Text(f"and {len(nodes) - most} more nodes", style="dim")
+
+
+def _node(node: Node) -> tuple[str, ...]:
+    return (
+        node.id,
+        clean(node.host),
+        "-" if node.worker is None else str(node.worker),
+        f" {node.state}",
+        f" {node.zone}",
+        f"{node.connections:,}",
+        _rate(node.rate),
+    )
 
 
 def _processor(server: Server) -> str:

@@ -1,4 +1,4 @@
-"""Our server, by its admin API: `/stats`, `/metrics` and the pages of `/connections`."""
+"""Our server, by its admin API: `/stats`, `/metrics`, `/nodes` and the pages of `/connections`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 import msgspec
 
 from tidegate.errors import TidegateError
-from tidegate.top.sample import Count, Row, Server
+from tidegate.top.sample import Count, Node, Row, Server
 
 __all__ = ["ServerWatch", "quantile"]
 
@@ -110,6 +110,7 @@ class ServerWatch:
             rows=_sorted(rows, sort)[:_ROWS],
             listed=len(rows),
             listed_all=complete,
+            nodes=msgspec.convert(self._ask("/nodes")["nodes"], list[Node]),
         )
 
     def forget_pages(self) -> None:

@@ -13,10 +13,14 @@ from tidegate.wire.messages import ClientMessage, MessageId, ServerMessage
 __all__ = [
     "JSON_V1",
     "NEUTRAL_V1",
+    "NOT_EXACT",
+    "SESSION_PREFIX",
     "TOKEN_PREFIX",
     "MessageError",
     "decode_client",
+    "describe",
     "encode_server",
+    "read_id",
 ]
 
 JSON_V1: Final = "tidegate.v1.json"
@@ -33,11 +37,20 @@ TOKEN_PREFIX: Final = "tidegate.token."  # noqa: S105 - a name, not a secret
 """A browser cannot set headers, so it offers its token as a subprotocol with this prefix."""
 
 
+SESSION_PREFIX: Final = "tidegate.session."
+"""The session that a client wants to resume comes in the same way."""
+
+
+NOT_EXACT: Final = 2**53
+"""JavaScript holds integers below it exactly."""
+
+
 class MessageError(PeerError):
     """A client's message cannot be understood. Answer it with an `error` and carry on.
 
-    `code` is `invalid_json`, `unknown_type` or `invalid_field`. `message` says what is wrong
-    without repeating anything that the peer sent. `id` is the message's own, where readable.
+    `code` is `unknown_type`, `invalid_field`, or `invalid_json` for what is no JSON; other formats
+    have their own. `message` says what is wrong without repeating anything that the peer sent. `id`
+    is the message's own, where readable.
     """
 
     def __init__(self, code: str, message: str, id: MessageId | UnsetType = UNSET) -> None:  # noqa: A002
@@ -61,7 +74,6 @@ _decode_id = _id_decoder.decode
 _decode_number = _json.Decoder(int | float).decode
 _decode_type = _json.Decoder(str).decode
 _encode = _json.Encoder().encode
-_NOT_EXACT: Final = 2**53  # JavaScript holds integers below exactly
 _TYPES = frozenset(
     tag for member in ClientMessage.__args__ if isinstance(tag := member.__struct_config__.tag, str)
 )
@@ -97,7 +109,7 @@ def _explain(data: str | bytes, error: Exception) -> MessageError:
         return MessageError("invalid_json", "The message is not a JSON object")
     except (MsgspecError, RecursionError) as malformed:
         return _malformed(malformed)
-    id_ = _read_id(envelope.id)
+    id_ = read_id(envelope.id)
     if not envelope.type:
         return MessageError("invalid_field", "The field `type` is missing", id_)
     try:
@@ -106,7 +118,7 @@ def _explain(data: str | bytes, error: Exception) -> MessageError:
         return MessageError("invalid_field", "The field `type` is not a string", id_)
     if type_ not in _TYPES:
         return MessageError("unknown_type", "There is no such type of message", id_)
-    return MessageError("invalid_field", _describe(error), id_)
+    return MessageError("invalid_field", describe(error), id_)
 
 
 def _malformed(error: Exception) -> MessageError:
@@ -118,7 +130,8 @@ def _malformed(error: Exception) -> MessageError:
     return MessageError("invalid_json", "The message is not valid UTF-8")
 
 
-def _describe(error: ValidationError) -> str:
+def describe(error: ValidationError) -> str:
+    """Say what is wrong with a field, by its name."""
     text = str(error)
     if text.startswith("Invalid value"):
         # The only values that msgspec quotes: a second, different `type` in one object.
@@ -128,7 +141,8 @@ def _describe(error: ValidationError) -> str:
     return f"In the field `{path[:-1]}`: {problem}" if problem else text
 
 
-def _read_id(raw: Raw) -> MessageId | UnsetType:
+def read_id(raw: Raw) -> MessageId | UnsetType:
+    """The id of a message that is wrong, where it can be told back."""
     if not raw:
         return UNSET
     try:
@@ -139,6 +153,6 @@ def _read_id(raw: Raw) -> MessageId | UnsetType:
             id_ = _decode_number(raw)
         except MsgspecError:
             return UNSET
-        if abs(id_) >= _NOT_EXACT:
+        if abs(id_) >= NOT_EXACT:
             return UNSET
     return int(id_) if isinstance(id_, float) and id_.is_integer() else id_

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from binascii import b2a_base64
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha1
 from http import HTTPStatus
@@ -32,6 +32,8 @@ __all__ = [
     "Request",
     "Upgrade",
     "accept_response",
+    "asks_to_close",
+    "body_length",
     "check_upgrade",
     "head_end",
     "http_response",
@@ -45,6 +47,7 @@ MAX_HEAD_BYTES = 16384
 MAX_HEADERS = 128
 """The most header fields in one request."""
 
+_LENGTH_DIGITS = 15
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, section 1.3
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110, section 5.6.2
 _FIELD_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
@@ -154,8 +157,10 @@ def head_end(buffer: bytes | bytearray, start: int = 0) -> int:
     return found + 4 if found >= 0 else -1
 
 
-def parse_request(data: bytes) -> Request | None:
+def parse_request(data: bytes, *, body: bool = False) -> Request | None:
     """Parse the request head at the start of `data`; None while it is incomplete.
+
+    With `body`, one may follow whose length is given; `body_length` reads that.
 
     Raises HandshakeError: 400 for anything malformed, for a request with a body and for a
     missing, repeated or invalid Host; 431 over MAX_HEAD_BYTES or MAX_HEADERS; 505 for any
@@ -202,7 +207,9 @@ def parse_request(data: bytes) -> Request | None:
         headers[name] = value
 
     if "transfer-encoding" in headers or headers.get("content-length", "0").strip("0"):
-        raise _bad_request("a request with a body is not accepted")
+        if not body:
+            raise _bad_request("a request with a body is not accepted")
+        body_length(headers)
     if minor == 0 and not headers.get("host"):
         headers["host"] = ""  # RFC 9112, section 3.2, asks it of HTTP/1.1 only
     elif _HOST.fullmatch(headers.get("host", "")) is None:
@@ -215,6 +222,18 @@ def parse_request(data: bytes) -> Request | None:
         raise _bad_request("the request target is not valid")
     path, _, query = target.decode("latin-1").partition("?")
     return Request(method, path, query, headers, data[end:], fields, minor)
+
+
+def body_length(headers: Mapping[str, str]) -> int:
+    """Return how many bytes of a body follow a request head with these fields.
+
+    Raises HandshakeError: 400 where the length is not given by one Content-Length.
+    """
+    length = headers.get("content-length", "0")
+    digits = length.isascii() and length.isdigit() and len(length) <= _LENGTH_DIGITS
+    if "transfer-encoding" in headers or not digits:
+        raise _bad_request("the body must have its length in Content-Length")
+    return int(length)
 
 
 def _wrong_version(version: bytes) -> HandshakeError:
@@ -251,6 +270,11 @@ def _names(value: str, token: str) -> bool:
 def is_upgrade(request: Request) -> bool:
     """Tell whether the request has an Upgrade header that names websocket."""
     return _names(request.headers.get("upgrade", ""), "websocket")
+
+
+def asks_to_close(request: Request) -> bool:
+    """Tell whether the request is the last one on its connection (RFC 9112, section 9.6)."""
+    return _names(request.headers.get("connection", ""), "close")
 
 
 def check_upgrade(request: Request) -> Upgrade:

@@ -38,6 +38,8 @@ class FakeServer:
         self.free = asyncio.Event()
         """While it is cleared, the client takes nothing, and `send` waits."""
         self.free.set()
+        self.waits: Callable[[Message], bool] = lambda _: True
+        """Which events wait for it."""
         self.events: asyncio.Queue[Message] = asyncio.Queue()
         self.does({"type": "websocket.connect"})
         self.task = asyncio.ensure_future(self._run(app))
@@ -46,7 +48,8 @@ class FakeServer:
         await app(self.scope, self.events.get, self._send)
 
     async def _send(self, event: Message) -> None:
-        await self.free.wait()
+        if self.waits(event):
+            await self.free.wait()
         if (error := self.refuses(event)) is not None:
             raise error
         self.sent.append(event)

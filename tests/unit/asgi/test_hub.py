@@ -17,7 +17,7 @@ from tests.support.asgi_wire import Wire
 from tidegate.asgi.hub import Hub
 from tidegate.asgi.local import LocalGate
 from tidegate.asgi.member import HubMember, engine_connection
-from tidegate.core.codes import ROOM_LIMIT, TOO_MANY_ROOMS
+from tidegate.core.codes import ROOM_LIMIT, TOO_MANY_ROOMS, TOO_MANY_USER_ROOMS
 from tidegate.core.stats import Stats
 from tidegate.node.values import encoded
 
@@ -47,6 +47,29 @@ class World:
 async def settle() -> None:
     for _ in range(10):
         await asyncio.sleep(0)
+
+
+@in_loop
+async def test_user_is_in_so_many_rooms_over_all_connections() -> None:
+    world = World(limits={"rooms_per_user": 1})
+    world.member("ann", "a")
+    second = world.member("ann", "a")
+    assert world.hub.join(second, "b") is TOO_MANY_USER_ROOMS
+    world.gate.apply({"limits": {"rooms_per_user": 2}})
+    assert world.hub.join(second, "b") is None
+
+
+@in_loop
+async def test_member_is_put_into_the_rooms_of_its_token_when_it_is_accepted() -> None:
+    world = World(limits={"per_room": 1})
+    world.member("bob", "full")
+    wire = Wire().connected()
+    member = HubMember(world.hub, wire.receive, wire.send, "ann", joins=("full", "news"))
+    assert member.rooms == ()
+    member.accepted(None)
+    assert member.rooms == ("news",)
+    member.left(1000)
+    assert len(world.hub.room("news")) == 0
 
 
 @in_loop

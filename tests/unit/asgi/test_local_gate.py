@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.support.aio import in_loop
+from tests.support.jwks import JwksServer
 from tidegate.asgi.local import LocalGate
 from tidegate.core.admission.attempt import Identity, Reject
 from tidegate.core.codes import UNAUTHORIZED
@@ -254,3 +255,22 @@ async def test_gate_samples_the_pressure_while_it_runs() -> None:
                 break
             await asyncio.sleep(0.01)
     assert gate.shedder.driver == "connections"
+
+
+@in_loop
+async def test_keys_that_have_to_be_fetched_are_waited_for() -> None:
+    with JwksServer() as issuer:
+        gate = LocalGate({"auth": issuer.auth})
+
+        async def decide(token: str) -> Decision:
+            header = ("authorization", f"Bearer {token}")
+            return await gate.decide(gate.request(scope(header)))
+
+        decisions = await asyncio.gather(*(decide(issuer.token("ann")) for _ in range(3)))
+        for decision in decisions:
+            assert isinstance(decision, Admit)
+            assert decision.attempt.identity.user == "ann"
+        gate.revoke("ann")
+        assert reason(await decide(issuer.token("ann", iat=1))) == "unauthorized"
+        assert issuer.requests == 1
+        assert gate.undecided == 0

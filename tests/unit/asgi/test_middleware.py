@@ -583,6 +583,37 @@ async def test_drain_does_not_wait_for_clients_that_take_nothing(
     gate.gate.stop()
 
 
+async def sends_on(scope: Scope, receive: Receive, send: Send) -> None:
+    await accepts(scope, receive, send)
+    while True:
+        await asyncio.sleep(0)
+        await send({"type": "websocket.send", "text": "on"})
+
+
+async def sends_until_the_client_is_gone(scope: Scope, receive: Receive, send: Send) -> None:
+    with contextlib.suppress(OSError):
+        await sends_on(scope, receive, send)
+
+
+@pytest.mark.parametrize("app", [sends_on, sends_until_the_client_is_gone])
+@in_loop
+async def test_application_that_ends_during_our_close_does_not_go_before_it(app: Any) -> None:
+    gate = GateMiddleware(app, {})
+    server = FakeServer(gate)
+    await server.settles()
+    server.waits = lambda event: event["type"] == "websocket.close"
+    server.free.clear()
+    closing = asyncio.ensure_future(gate.drain(0.0))
+    await server.settles()
+    assert not server.task.done()
+    server.free.set()
+    await closing
+    await server.ends()
+    assert server.sent[-1]["code"] == 1012
+    assert gate.gate.tracker.open == 0
+    gate.gate.stop()
+
+
 @in_loop
 async def test_server_that_sends_no_code_of_the_protocol_gets_one_of_libraries() -> None:
     def refuses(event: Message) -> Exception | None:

@@ -28,6 +28,16 @@ class Node:
         self.delivered.append(message)
         return 3
 
+    def deliver_to_all(self, message: Publication) -> int:
+        self.delivered.append(message)
+        return 7
+
+    def missed_directs(self) -> None:
+        raise AssertionError
+
+    def missed(self, room: str) -> None:
+        self.delivered.append(room)
+
 
 @pytest.fixture
 def node() -> Node:
@@ -53,6 +63,13 @@ def test_publish_in_the_same_turn_delivers_and_tells_how_it_went(
         broker.publish(publication, answers.append)
     assert node.delivered == publications
     assert answers == [fault, fault]
+
+
+def test_to_all_in_the_same_turn_delivers_and_tells_to_how_many(broker: Broker, node: Node) -> None:
+    answers: list[int] = []
+    message = Publication("", b"1")
+    broker.to_all(message, answers.append)
+    assert (node.delivered, answers) == ([message], [7])
 
 
 def test_send_in_the_same_turn_delivers_and_tells_to_how_many(broker: Broker, node: Node) -> None:

@@ -135,3 +135,16 @@ def test_the_texts_are_compact() -> None:
     assert http_body(codes.UNAUTHORIZED, None) == (
         b'{"error":"unauthorized","message":"A valid token is needed","retryAfter":null}'
     )
+
+
+def test_usual_delays_are_those_that_released_clients_have() -> None:
+    assert {code: delay for code, delay in codes.USUAL_DELAYS.items() if delay is not None} == {
+        1001: 5,
+        1011: 5,
+        1012: 5,
+        1013: 5,
+        4002: 10,
+        4008: 5,
+        4009: 5,
+        4010: 1,
+    }

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from tests.support.deploying import NODES, SECRETS, plan
-from tidegate.deploy import Node, parse_node
+from tidegate.deploy import Node, parse_node, parse_nodes
 from tidegate.deploy.plan import variable
 from tidegate.engine.descriptors import Shares
 from tidegate.errors import UsageError
@@ -20,6 +20,9 @@ from tidegate.server.environment import environment_name, setting_of
         ("[::1]:9000", Node("::1", 9000), "[::1]:9000"),
         ("[::1]", Node("::1", 8000), "[::1]:8000"),
         ("2001:db8::5", Node("2001:db8::5", 8000), "[2001:db8::5]:8000"),
+        ("a=10.0.0.5:9000", Node("10.0.0.5", 9000, "a"), "10.0.0.5:9000"),
+        ("node-1=node-1", Node("node-1", 8000, "node-1"), "node-1:8000"),
+        ("b=[::1]", Node("::1", 8000, "b"), "[::1]:8000"),
     ],
 )
 def test_a_node_is_read_in_every_spelling(text: str, node: Node, shown: str) -> None:
@@ -42,11 +45,25 @@ def test_a_node_is_read_in_every_spelling(text: str, node: Node, shown: str) -> 
         "http://a:1",
         "a:²",
         "@x@",
+        "=a:1",
+        "a b=a:1",
+        "a;=a:1",
+        "a=b=c:1",
+        "a=",
     ],
 )
 def test_what_is_no_node_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="--node"):
         parse_node(text, 8000)
+
+
+def test_nodes_have_routes_all_or_none_and_each_its_own() -> None:
+    assert parse_nodes(["a=x:1", "b=y:2"], 8000) == (Node("x", 1, "a"), Node("y", 2, "b"))
+    assert parse_nodes(["x:1", "x:1"], 8000) == (Node("x", 1),) * 2
+    with pytest.raises(UsageError, match="all nodes a route"):
+        parse_nodes(["a=x:1", "y:2"], 8000)
+    with pytest.raises(UsageError, match="different"):
+        parse_nodes(["a=x:1", "A=y:2"], 8000)
 
 
 @pytest.mark.parametrize("connections", [0, 1, 100, 832, 10_000, 57_280, 100_000, 1_000_000])

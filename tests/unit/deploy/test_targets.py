@@ -65,7 +65,7 @@ def test_the_image_has_the_extras_that_the_server_needs() -> None:
     for text in ((ROOT / "Dockerfile").read_text(), files("docker", plan())["Dockerfile"]):
         extras = re.search(r"install --no-cache-dir '[^\[]*\[([\w,]+)\]", text)
         assert extras
-        assert {"serve", "crypto"} == set(extras[1].split(","))
+        assert {"serve", "crypto", "workers"} == set(extras[1].split(","))
         assert set(extras[1].split(",")) <= set(project["optional-dependencies"])
 
 
@@ -109,6 +109,11 @@ def test_the_two_processes_have_admin_ports_of_their_own(
         ("haproxy", {}, ["proxies.trusted is empty", "server.host is loopback"]),
         ("haproxy", {"server": {"host": "unix:/run/t"}}, ["server.host is loopback"]),
         (
+            "haproxy",
+            {**SETTINGS["trusted proxies"], "agent_check": {"enabled": True}},
+            ["server.host is loopback", "agent_check.host is loopback"],
+        ),
+        (
             "nginx",
             {"proxies": {"trusted": ["10.0.0.0/8"]}, "server": {"host": "0.0.0.0"}},
             ["refuse"],
@@ -126,6 +131,30 @@ def test_what_somebody_must_make_right_is_said(
     found = [text for text in (note(plan(settings)) for note in TARGETS[target].notes) if text]
     assert len(found) == len(said)
     assert all(part in text for part, text in zip(said, found, strict=True))
+
+
+def test_what_nodes_with_routes_need_is_said() -> None:
+    nodes = (Node("10.0.0.5", 8000, "a"), Node("::1", 8000, "b"))
+    settings = {"server": {"host": "0.0.0.0", "refuse": "http"}}
+    proxies = {"trusted": ["10.0.0.0/8"], "protocol": True}
+    said = "set server.route on each node: a on 10.0.0.5:8000, b on [::1]:8000"
+    for target, more in (("haproxy", 0), ("nginx", 1)):
+        own = plan({**settings, "proxies": proxies}, nodes=nodes)
+        found = [text for text in (note(own) for note in TARGETS[target].notes) if text]
+        assert found[0] == said
+        assert len(found) == 1 + more
+
+
+def test_routes_are_in_the_files_of_proxies_and_nowhere_without_them() -> None:
+    nodes = (Node("10.0.0.5", 8000, "a"), Node("10.0.0.6", 8000, "include"))
+    haproxy = files("haproxy", plan(nodes=nodes))["haproxy.cfg"]
+    assert "use-server %[url_param(route)]" in haproxy
+    assert haproxy.count("server include 10.0.0.6:8000") == 2
+    nginx = files("nginx", plan(nodes=nodes))["nginx.conf"]
+    assert "proxy_pass http://$tidegate_node;" in nginx
+    assert "\\include tidegate_include;" in nginx
+    for target in ("haproxy", "nginx"):
+        assert "route" not in "".join(files(target, plan()).values())
 
 
 def test_nodes_on_this_machine_need_no_other_address() -> None:
@@ -231,6 +260,105 @@ def test_settings_reach_a_container_as_they_are() -> None:
     assert again.limits == loaded.limits
     assert again.tiers == loaded.tiers
     assert again.proxies.trusted == ("172.30.97.0/24",)
+    assert again.backplane.url == "redis://valkey:6379"
+
+
+def test_nodes_in_compose_share_a_valkey_and_have_routes() -> None:
+    compose = yaml.safe_load(files("docker", plan())["compose.yml"])
+    services = compose["services"]
+    for name in ("tidegate-1", "tidegate-2"):
+        own = services[name]
+        assert own["environment"]["TIDEGATE_SERVER_ROUTE"] == name
+        assert own["environment"]["TIDEGATE_BACKPLANE_URL"] == "redis://valkey:6379"
+        assert "back" in own["networks"]
+    first, second = services["tidegate-1"], services["tidegate-2"]
+    assert {**first, "environment": 0} == {**second, "environment": 0}
+    # Nobody but the nodes reaches it.
+    assert services["valkey"]["networks"] == ["back"]
+    assert [name for name, own in services.items() if "back" in own["networks"]] == [
+        "tidegate-1",
+        "tidegate-2",
+        "valkey",
+    ]
+    assert compose["networks"]["back"] == {"internal": True}
+
+
+def test_a_backplane_of_ones_own_takes_the_place_of_the_valkey() -> None:
+    written = files("docker", plan(SETTINGS["a backplane"]))
+    compose = yaml.safe_load(written["compose.yml"])
+    assert "valkey" not in compose["services"]
+    assert "valkey" not in compose["volumes"]
+    assert "back" not in compose["networks"]
+    environment = compose["services"]["tidegate-2"]["environment"]
+    assert environment["TIDEGATE_BACKPLANE_URL"] == "${TIDEGATE_BACKPLANE_URL:?see .env.example}"
+    assert "TIDEGATE_BACKPLANE_URL=\n" in written[".env.example"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "kept"),
+    [
+        ({}, True),
+        ({"backplane": {"url": "redis://10.0.0.9"}}, False),
+        ({"backplane": {"url": "redis://10.0.0.9"}, "fleet": {"limits": False}}, True),
+        # What is posted must reach its stream.
+        ({"backplane": {"url": "redis://10.0.0.9"}, "server": {"sse": "/sse"}}, True),
+        # It carries messages and no limits.
+        ({"backplane": {"url": "nats://10.0.0.9:4222"}}, True),
+    ],
+)
+def test_haproxy_keeps_addresses_on_one_node_where_limits_need_it(
+    settings: dict[str, Any], kept: bool
+) -> None:
+    text = files("haproxy", plan(settings))["haproxy.cfg"]
+    assert ("stick on src" in text) is kept
+    assert "stick on src" not in files("docker", plan())["haproxy.cfg"]
+
+
+@pytest.mark.parametrize(
+    ("url", "ports"),
+    [
+        (None, [6379]),
+        ("redis://:hush@10.0.0.9", [6379]),
+        ("rediss://ann:hush@valkey.example:6380/1", [6380]),
+        ("redis+sentinel://a:26379,b:26380/primary", [6379, 26379, 26380]),
+        ("redis+sentinel://a,b/primary", [6379, 26379]),
+        ("redis://[fd00::1]:7000", [7000]),
+        ("redis://[fd00::1]", [6379]),
+    ],
+)
+def test_pods_reach_the_backplane_and_nothing_else(url: str | None, ports: list[int]) -> None:
+    own = plan({} if url is None else {"backplane": {"url": url}})
+    resources = list(yaml.safe_load_all(files("kubernetes", own)["kubernetes.yaml"]))
+    (policy,) = (one for one in resources if one["kind"] == "NetworkPolicy")
+    (rule,) = policy["spec"]["egress"]
+    assert rule["ports"] == [
+        {"port": 53, "protocol": "UDP"},
+        {"port": 53},
+        *({"port": port} for port in ports),
+    ]
+    (deployment,) = (one for one in resources if one["kind"] == "Deployment")
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    (taken,) = (own for own in container["env"] if own["name"] == "TIDEGATE_BACKPLANE_URL")
+    reference = taken["valueFrom"]["secretKeyRef"]
+    assert reference["key"] == "backplane-url"
+    assert reference.get("optional", False) is (url is None)
+
+
+def test_workers_count_in_all_that_is_of_a_node() -> None:
+    one, four = plan({"limits": {"connections": 5000}}), plan(SETTINGS["workers"])
+    assert (four.limit, four.connections, four.all_connections) == (5000, 20_000, 40_000)
+    assert four.descriptors == one.descriptors
+    assert four.memory >= 4 * one.memory
+    assert four.holding(9999).settings.limits.connections == 2500
+    resources = list(yaml.safe_load_all(files("kubernetes", four)["kubernetes.yaml"]))
+    (deployment,) = (own for own in resources if own["kind"] == "Deployment")
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    assert container["resources"]["requests"]["cpu"] == "4"
+    assert yaml.safe_load(files("docker", four)["compose.yml"])["services"]["tidegate-1"][
+        "tmpfs"
+    ] == ["/tmp"]
+    # One for each core: files are not for one machine.
+    assert plan({"server": {"workers": 0}}).connections == 10_000
 
 
 # The dashboard and the alerts.

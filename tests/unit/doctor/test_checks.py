@@ -11,6 +11,7 @@ from tidegate.core.settings import Settings
 from tidegate.doctor.checks import CHECKS, examine
 from tidegate.doctor.checks.descriptors import fitting, needed
 from tidegate.doctor.facts import (
+    Backplane,
     Conntrack,
     Facts,
     Group,
@@ -52,6 +53,27 @@ def proxy(**changes: Any) -> Through:
         "longest_silence": 30.0,
     }
     return Through(url=URL, **{**usual, **changes})
+
+
+def between(**changes: Any) -> Backplane:
+    """Nothing is wrong with it."""
+    usual = {
+        "server": "valkey",
+        "version": "9.1.2",
+        "role": "master",
+        "memory": 100 * MIB,
+        "memory_used": 5 * MIB,
+        "policy": "noeviction",
+        "appends": True,
+        "saves": False,
+        "round_trip": 0.0002,
+    }
+    return Backplane(url="redis://valkey:6379", **{**usual, **changes})
+
+
+def test_a_backplane_that_is_all_right_has_no_finding() -> None:
+    found = examine(machine("debian", backplane=between()), Load(10_000))
+    assert "backplane" not in "".join(found)
 
 
 def test_a_proxy_that_does_all_right_has_no_finding() -> None:
@@ -214,6 +236,22 @@ def test_a_proxy_that_does_all_right_has_no_finding() -> None:
         ("through-heads", WARNING, {"through": proxy(largest_head=4000, refused_head=8192)}, {}),
         ("through-heads", None, {"through": proxy(refused_head=16_000)}, {}),
         ("through-certificate", WARNING, {"through": proxy(certificate_days=13.0)}, {}),
+        # Between the nodes.
+        ("backplane-reach", ERROR, {"backplane": between(error="refused")}, {}),
+        ("backplane-reach", ERROR, {"backplane": between(role="slave")}, {}),
+        ("backplane-version", ERROR, {"backplane": between(server="redis", version="6.0.16")}, {}),
+        ("backplane-version", None, {"backplane": between(server="redis", version="6.2.0")}, {}),
+        ("backplane-version", None, {"backplane": between(server="redis", version="?")}, {}),
+        ("backplane-eviction", WARNING, {"backplane": between(policy="allkeys-lru")}, {}),
+        ("backplane-eviction", None, {"backplane": between(policy="")}, {}),
+        ("backplane-memory", NOTE, {"backplane": between(memory=None)}, {}),
+        ("backplane-memory", ERROR, {"backplane": between(memory_used=95 * MIB)}, {}),
+        ("backplane-memory", None, {"backplane": between(memory=None, error="refused")}, {}),
+        ("backplane-persistence", NOTE, {"backplane": between(appends=False)}, {}),
+        ("backplane-persistence", None, {"backplane": between(appends=False, replicas=1)}, {}),
+        ("backplane-persistence", None, {"backplane": between(appends=False, saves=None)}, {}),
+        ("backplane-latency", WARNING, {"backplane": between(round_trip=0.06)}, {}),
+        ("backplane-latency", None, {"backplane": between(round_trip=None)}, {}),
         ("through-certificate", None, {"through": proxy(certificate_days=15.0)}, {}),
     ],
 )

@@ -120,7 +120,10 @@ def test_bytes_that_nobody_can_give_back_are_not_asked_for_again() -> None:
 def test_a_frame_of_a_room_is_counted_once_for_all_who_keep_it() -> None:
     world = World()
     frame = RoomFrames.of([b"x" * 100])
-    boxes = [Outbox(MIB, lambda: None, "disconnect", Counter(), world.buffers) for _ in range(3)]
+    boxes = [
+        Outbox(MIB, lambda: None, "disconnect", Counter(), world.buffers, lambda _: None)
+        for _ in range(3)
+    ]
     assert world.buffers.bytes == 0  # nobody keeps it yet
     for box in boxes:
         box.begin(b"0123456789", 4)
@@ -155,7 +158,7 @@ def test_whatever_happens_to_an_outbox_all_of_it_is_counted(
     policy: str, of_room: bool, said: list[tuple[str, int | None]]
 ) -> None:
     buffers = Buffers(MIB, lambda work: None, lambda ended: None)
-    box = Outbox(3000, lambda: None, policy, Counter(), buffers)
+    box = Outbox(3000, lambda: None, policy, Counter(), buffers, lambda _: None)
     box.begin(RoomFrames.of([b"b" * 90]) if of_room else b"b" * 90, 30)
     for do, size in said:
         if do == "flush":

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import socket
 import stat
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -69,6 +71,17 @@ def test_listen_takes_every_address_once_at_one_port(
         for host in expected:
             reach(host, port)
         assert not any(endpoint.sock.getblocking() for endpoint in opened)
+
+
+def test_a_server_that_speaks_first_takes_connections_at_once() -> None:
+    with listening("127.0.0.1") as (endpoint,):
+        endpoint.accept_at_once()
+        with socket.create_connection(endpoint.address):
+            ready, _, _ = select.select([endpoint.sock], [], [], 30)
+            assert ready
+            if sys.platform == "linux":
+                deferred = endpoint.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT)
+                assert deferred == 0
 
 
 @needs_ipv6

@@ -42,7 +42,7 @@ def unbounded() -> Buffers:
 
 
 def outbox(first: bytes, sent: int = 0, max_bytes: int = BIG) -> Outbox:
-    box = Outbox(max_bytes, never, "disconnect", Counter(), unbounded())
+    box = Outbox(max_bytes, never, "disconnect", Counter(), unbounded(), lambda _: None)
     box.begin(first, sent)
     return box
 
@@ -115,7 +115,9 @@ def test_an_error_of_the_socket_comes_out() -> None:
 )
 def test_the_bound(first: bytes, sizes: list[int], over: bool) -> None:
     calls: list[int] = []
-    box = Outbox(10, lambda: calls.append(box.size), "disconnect", Counter(), unbounded())
+    box = Outbox(
+        10, lambda: calls.append(box.size), "disconnect", Counter(), unbounded(), lambda _: None
+    )
     box.begin(first, 0)
     for size in sizes:
         assert box.send(bytes(size)) == size
@@ -124,7 +126,9 @@ def test_the_bound(first: bytes, sizes: list[int], over: bool) -> None:
 
 def test_it_overflows_once_and_keeps_nothing_from_then_on() -> None:
     calls: list[None] = []
-    box = Outbox(10, lambda: calls.append(None), "disconnect", Counter(), unbounded())
+    box = Outbox(
+        10, lambda: calls.append(None), "disconnect", Counter(), unbounded(), lambda _: None
+    )
     box.begin(b"12345678", 0)
     for size in (3, 3, 1):
         assert box.send(bytes(size)) == size
@@ -305,7 +309,14 @@ def test_everything_arrives_once_in_order_and_whole(
 @settings(max_examples=60, deadline=None)
 def test_never_more_waits_than_the_bound(sizes: list[int], bound: int) -> None:
     overflows: list[int] = []
-    box = Outbox(bound, lambda: overflows.append(len(kept)), "disconnect", Counter(), unbounded())
+    box = Outbox(
+        bound,
+        lambda: overflows.append(len(kept)),
+        "disconnect",
+        Counter(),
+        unbounded(),
+        lambda _: None,
+    )
     kept: list[bytes] = []
     for number, size in enumerate(sizes):
         data = bytes([number]) * size

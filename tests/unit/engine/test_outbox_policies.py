@@ -37,7 +37,9 @@ class Box(Outbox):
         self.overflows = 0
         self.dropped: Counter[str] = Counter()
         self.counted = Buffers(1 << 40, lambda work: None, lambda ended: None)
-        super().__init__(max_bytes, self.overflowed, policy, self.dropped, self.counted)
+        super().__init__(
+            max_bytes, self.overflowed, policy, self.dropped, self.counted, lambda _: None
+        )
         self.begin(b"00", 1)
 
     def overflowed(self) -> None:
@@ -100,6 +102,16 @@ def test_every_message_of_what_is_dropped_is_counted() -> None:
     box = Box("drop_newest", max_bytes=5)
     box.send(RoomFrames.of([b"aa", b"bb", b"cc"]))
     assert box.dropped["drop_newest"] == 3
+
+
+@pytest.mark.parametrize("policy", ["drop_oldest", "drop_newest"])
+def test_the_rooms_of_what_is_dropped_are_known(policy: str) -> None:
+    box = Box(policy, max_bytes=7)
+    box.send(RoomFrames.of([b"xxx"], "a"))
+    box.send(RoomFrames.of([b"xxx"], "b"))
+    assert box.gaps is None
+    box.send(RoomFrames.of([b"xxx"], "c"))
+    assert box.gaps == ({"a"} if policy == "drop_oldest" else {"c"})
 
 
 def test_what_was_taken_makes_room_for_a_room() -> None:

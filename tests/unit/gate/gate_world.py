@@ -97,6 +97,7 @@ class World:
         *,
         identifier: Identifier | None = None,
         holds_waiting: bool = True,
+        fleet: Any = None,
         **sections: Mapping[str, object],
     ) -> None:
         auth = {"secret": SECRET, **sections.pop("auth", {})}
@@ -105,7 +106,7 @@ class World:
         )
         self.now = START
         self.stats = Stats()
-        self.tracker = ConnectionTracker(self.settings.limits, self.settings.tiers)
+        self.tracker = ConnectionTracker(self.settings.limits, self.settings.tiers, fleet)
         self.tried: list[str] = []
         self.shedder = LoadShedder(self.settings, START)
         self.admission = Admission(
@@ -115,7 +116,7 @@ class World:
         self.later: list[tuple[float, Callable[[], None]]] = []
         self.admitted: list[Client] = []
         self.waiting: WaitingClients[Client] = WaitingClients(
-            self.settings, self.admission, self.tracker, self.stats, self, lambda: self.now
+            self.settings, self.admission, self.tracker, self.stats, self, lambda: self.now, fleet
         )
         self.names = Names()
         self.refusals = Refusals(self.stats)
@@ -127,6 +128,7 @@ class World:
             identifier or self.names,
             self.refusals,
             holds_waiting=holds_waiting,
+            fleet=fleet,
         )
 
     # What the waiting clients' host does.

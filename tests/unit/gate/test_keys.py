@@ -16,8 +16,8 @@ from tests.unit.gate.gate_world import SECRET, WALL
 from tidegate.core.admission.attempt import Identity
 from tidegate.core.settings import AuthKey, AuthSettings
 from tidegate.errors import ConfigError, UsageError
-from tidegate.gate.keys import load_keys
-from tidegate.gate.tokens import Authenticator, Unauthorized, check_token, create_token
+from tidegate.gate.issuers import load
+from tidegate.gate.tokens import Authenticator, Unauthorized, create_token
 
 NEW, OLD, PLAIN = (letter * 64 for letter in "nop")
 EC_KEY = ec.generate_private_key(ec.SECP256R1())
@@ -115,7 +115,7 @@ def test_a_key_is_rotated_in_three_steps_and_each_accepts_its_tokens() -> None:
     authenticator = Authenticator(AuthSettings(keys=(old,)))
     for keys, allowed in [((old,), [True, False]), ((new, old), [True, True]), ((new,), [0, 1])]:
         auth = AuthSettings(keys=keys)
-        authenticator.apply(auth, load_keys(auth))
+        authenticator.apply(auth, load(auth))
         assert [not accepted(auth, token) for token in tokens] == allowed
         for token, good in zip(tokens, allowed, strict=True):
             if good:
@@ -125,7 +125,7 @@ def test_a_key_is_rotated_in_three_steps_and_each_accepts_its_tokens() -> None:
 def test_apply_takes_over_issuer_audience_and_leeway() -> None:
     authenticator = Authenticator(AuthSettings(secret=SECRET))
     auth = AuthSettings(secret=SECRET, issuer="me", audience="us", leeway=60.0)
-    authenticator.apply(auth, load_keys(auth))
+    authenticator.apply(auth, load(auth))
     with pytest.raises(Unauthorized):
         authenticator.identify(jwt.encode({"sub": "ann"}, SECRET))
     claims = {"sub": "ann", "iss": "me", "aud": "us", "exp": int(WALL) - 30}
@@ -145,7 +145,7 @@ def test_apply_takes_over_issuer_audience_and_leeway() -> None:
 )
 def test_a_wrong_key_of_a_list_is_a_wrong_setting(key: Callable[[], AuthKey], said: str) -> None:
     with pytest.raises(ConfigError, match=f"^auth.keys: {said}"):
-        load_keys(AuthSettings(keys=(KEYS[0], key())))
+        load(AuthSettings(keys=(KEYS[0], key())))
 
 
 def created(auth: AuthSettings, kid: str | None = None) -> str:
@@ -170,7 +170,7 @@ def test_a_created_token_says_its_key_and_is_accepted(
     token = created(auth, kid)
     found = jwt.get_unverified_header(token)
     assert (found["alg"], found.get("kid")) == head
-    assert check_token(auth, token)["sub"] == "a"
+    assert Authenticator(auth).check(token).claims["sub"] == "a"
 
 
 @pytest.mark.parametrize(

@@ -21,13 +21,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.gate.gate_world import SECRET, WALL
-from tidegate.core.admission.attempt import Identity
+from tidegate.core.admission.attempt import Claims, Identity
 from tidegate.core.settings import AuthSettings
 from tidegate.errors import ConfigError, PeerError, UsageError
 from tidegate.gate.tokens import (
     Authenticator,
     Unauthorized,
-    check_token,
     create_token,
     token_of,
 )
@@ -66,6 +65,18 @@ def refusal(auth: AuthSettings, token: str) -> tuple[str, str]:
         ({"sub": "ann", "priority": 0}, Identity("ann")),
         ({"sub": "ann", "priority": 100}, Identity("ann", priority=100)),
         ({"sub": "ann", "priority": 5.0}, Identity("ann", priority=5)),
+        (
+            {"sub": "ann", "rooms": ["chat:*"], "join": ["a", "b", "a"], "operator": True},
+            Identity("ann", claims=Claims(("chat:*",), ("a", "b"), None, True)),
+        ),
+        (
+            {"sub": "ann", "info": {"name": "Ånn"}},
+            Identity("ann", claims=Claims(info='{"name":"Ånn"}'.encode())),
+        ),
+        (
+            {"sub": "ann", "rooms": [], "join": None, "info": {}, "operator": False},
+            Identity("ann"),
+        ),
         ({"sub": "ann", "exp": int(WALL) + 60}, Identity("ann", expires_at=int(WALL) + 60.0)),
         ({"sub": "ann", "nbf": int(WALL) - 1}, Identity("ann")),
         # A time of issue in the future and an audience that nobody asked for refuse nobody.
@@ -105,6 +116,16 @@ def test_identify_a_tier_of_the_settings_shares_its_name() -> None:
         ({"sub": "ann", "priority": True}, "token not valid", "the priority"),
         ({"sub": "ann", "priority": "5"}, "token not valid", "the priority"),
         ({"sub": "ann", "priority": None}, "token not valid", "the priority"),
+        ({"sub": "ann", "rooms": "chat"}, "token not valid", "rooms must be a list"),
+        ({"sub": "ann", "rooms": ["a"] * 101}, "token not valid", "rooms must be a list"),
+        ({"sub": "ann", "rooms": [1]}, "token not valid", "rooms must hold texts"),
+        ({"sub": "ann", "join": {"a": 1}}, "token not valid", "join must be a list"),
+        ({"sub": "ann", "join": ["a\n"]}, "token not valid", "join must hold texts"),
+        ({"sub": "ann", "join": ["a" * 129]}, "token not valid", "join must hold texts"),
+        ({"sub": "ann", "info": ["ann"]}, "token not valid", "info must be an object"),
+        ({"sub": "ann", "info": {"a": "x" * 1020}}, "token not valid", "info must be an object"),
+        ({"sub": "ann", "info": {"a": "\ud800"}}, "token not valid", "info must be an object"),
+        ({"sub": "ann", "operator": 1}, "token not valid", "operator must be"),
         ({"sub": "ann", "exp": int(WALL) - 1}, "token expired", "its end (exp) is in the past"),
         ({"sub": "ann", "exp": True}, "token expired", "its end (exp) is in the past"),
         ({"sub": "ann", "exp": "soon"}, "token not valid", "malformed"),
@@ -353,7 +374,7 @@ def test_a_created_token_is_accepted_and_holds_what_was_asked_for() -> None:
     )
     assert jwt.get_unverified_header(token)["alg"] == "HS512"
     expiry = int(WALL) + 90
-    assert check_token(auth, token) == {
+    assert Authenticator(auth).check(token).claims == {
         "sub": "ann",
         "tier": "free",
         "priority": 7,
@@ -367,13 +388,22 @@ def test_a_created_token_is_accepted_and_holds_what_was_asked_for() -> None:
 
 def test_a_created_token_says_no_more_than_it_must() -> None:
     token = create_token(AUTH, user="a", tier=None, priority=0, lifetime_seconds=60.5, now=WALL)
-    assert set(check_token(AUTH, token)) == {"sub", "iat", "exp"}
+    assert set(Authenticator(AUTH).check(token).claims) == {"sub", "iat", "exp"}
+
+
+def test_a_created_token_holds_claims_about_rooms() -> None:
+    more = {"rooms": ["chat:*"], "join": ["a"], "info": {"n": 1}, "operator": True}
+    token = create_token(
+        AUTH, user="a", tier=None, priority=0, lifetime_seconds=60, now=WALL, more=more
+    )
+    claims = Authenticator(AUTH).identify(token).claims
+    assert claims == Claims(("chat:*",), ("a",), b'{"n":1}', True)
 
 
 def test_a_created_token_expires() -> None:
     token = create_token(AUTH, user="a", tier=None, priority=0, lifetime_seconds=60, now=WALL - 61)
     with pytest.raises(Unauthorized, match="token expired"):
-        check_token(AUTH, token)
+        Authenticator(AUTH).check(token)
 
 
 @pytest.mark.parametrize(
@@ -384,6 +414,8 @@ def test_a_created_token_expires() -> None:
         (AUTH, {"tier": ""}, "tier"),
         (AUTH, {"priority": 101}, "priority"),
         (AUTH, {"priority": -1}, "priority"),
+        (AUTH, {"more": {"rooms": ["\n"]}}, "rooms must hold"),
+        (AUTH, {"more": {"rooms": ["r" * 128] * 60}}, "8192 are the most"),
         (AUTH, {"lifetime_seconds": 1e300}, "exp"),
         (AuthSettings(), {}, "auth.secret is not set"),
         (AuthSettings(algorithms=("ES256",), public_key="key.pem"), {}, "private key"),

@@ -12,8 +12,9 @@ import pytest
 
 from tests.support import SECRET_DETAIL
 from tests.support.clients import Client, run_guarded, until
+from tests.support.jwks import JwksServer
 from tests.support.raw import Response
-from tidegate import Identity, Refused, Request, Server, UsageError, refuse
+from tidegate import Connection, Identity, Refused, Request, Server, UsageError, claims, refuse
 from tidegate.core.codes import (
     DECISION_TIMEOUT,
     INTERNAL_ERROR,
@@ -320,6 +321,65 @@ def test_token_identity_is_what_the_token_says() -> None:
     run_guarded(main())
 
 
+def test_claim_join_puts_a_connection_into_rooms_before_on_connect_is_called(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def main() -> None:
+        server = Server(SETTINGS, per_room=1)
+        seen: list[tuple[str, ...]] = []
+
+        @server.identify
+        def who(request: Request) -> Identity:
+            return Identity("ann", claims=claims(join=["news", "lobby"]))
+
+        @server.on_connect
+        def connect(connection: Connection, request: Request) -> None:
+            seen.append(tuple(connection.rooms))
+            if len(seen) == 2:
+                server.room("lobby").send("hello")
+
+        async with server:
+            first, _ = await knock(server)
+            second, _ = await knock(server)
+            await until(lambda: len(seen) == 2)
+            assert seen == [("news", "lobby"), ()]
+            assert await first.text() == "hello"
+            second.leave()
+
+    run_guarded(main())
+    assert "is not in a room of its token: room_full" in caplog.text
+
+
+def test_token_identity_whose_keys_are_fetched_lets_the_client_come_back() -> None:
+    async def main(issuer: JwksServer) -> None:
+        server = Server({**SETTINGS, "auth": issuer.auth})
+
+        @server.identify
+        def who(request: Request) -> Identity:
+            return server.token_identity(request)
+
+        async with server:
+            headers = [("Authorization", f"Bearer {issuer.token()}")]
+            _, response = await knock(server, headers=headers)
+            assert (response.status, response.headers["retry-after"]) == (503, "1")
+            assert reason(response) == "keys_unavailable"
+
+            async def is_in() -> bool:
+                client, response = await knock(server, headers=headers)
+                client.leave()
+                return response.status == 101
+
+            async with asyncio.timeout(20):
+                while not await is_in():
+                    await asyncio.sleep(0.05)
+            assert await server.revoke("ann") >= 0
+            assert not await is_in()
+        assert issuer.requests == 1
+
+    with JwksServer() as issuer:
+        run_guarded(main(issuer))
+
+
 # What is checked at once.
 
 
@@ -336,8 +396,8 @@ def test_function_that_could_not_be_called_is_refused(wrong: Any) -> None:
         Server(SETTINGS).identify(wrong)
 
 
-@pytest.mark.parametrize("name", ["nobody", "normal", "room_limit", ""])
-def test_refuse_takes_names_of_refusals_only(name: str) -> None:
+@pytest.mark.parametrize("name", ["nobody", "normal", ""])
+def test_refuse_takes_names_of_refusals_and_errors_only(name: str) -> None:
     with pytest.raises(UsageError, match="reason must be one of server_limit, "):
         refuse(name)
 

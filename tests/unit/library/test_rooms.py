@@ -91,6 +91,20 @@ def test_room_gets_what_is_sent_to_it() -> None:
     play(scene)
 
 
+def test_what_the_server_sends_is_counted_as_the_librarys() -> None:
+    async def scene(world: World) -> None:
+        client, connection = await world.client("ann")
+        connection.join("a")
+        server = world.server
+        server.room("a").send("to a room")
+        server.user("ann").send("to a user")
+        server.broadcast("to all")
+        assert len(await world.heard(client, 3)) == 3
+        assert +server._node.stats.published == {"library": 3}
+
+    play(scene)
+
+
 def test_room_knows_its_members_and_users() -> None:
     async def scene(world: World) -> None:
         _, ann = await world.client("ann")

@@ -67,6 +67,7 @@ def test_server_shows_only_what_a_user_uses() -> None:
     handlers |= {"on_connect", "on_message", "on_close", "on_leaving", "on_zone_change"}
     known = {"addresses", "connections", "draining", "ready", "settings", "stats"}
     messages = {"broadcast", "broadcast_json", "call_soon", "room", "rooms", "user", "users"}
+    messages.add("revoke")
     assert public(Server) == set(dir(Server())) == life | handlers | known | messages
 
 

@@ -7,8 +7,9 @@ from typing import Any
 
 from tests.support.clients import Client, until
 from tests.support.tokens import SECRET, bearer
+from tidegate.core.messaging.history import History
 from tidegate.core.messaging.rooms import Rooms
-from tidegate.core.settings import Settings
+from tidegate.core.settings import RoomsSettings, Settings
 from tidegate.engine.states import Admission
 from tidegate.node.control import Control
 from tidegate.node.native.application import NativeApplication
@@ -103,6 +104,7 @@ class Peer:
         self.user = user
         self.tier = tier
         self.address = address
+        self.transport = "websocket"
         self.rooms = rooms
         self.closed = closed
         self.admission = Admission.WAITING if waits else Admission.ADMITTED
@@ -129,6 +131,10 @@ def control_of(peers: list[Peer]) -> Control:
         for room in named:
             assert rooms.join(peer, room) is None
     node: Any = SimpleNamespace(
-        engine=SimpleNamespace(connections=lambda: iter(peers)), rooms=rooms
+        engine=SimpleNamespace(connections=lambda: iter(peers)),
+        rooms=rooms,
+        history=History(RoomsSettings(), "node"),
+        sessions=None,
+        backplane=None,
     )
     return Control(node)

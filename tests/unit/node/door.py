@@ -25,6 +25,7 @@ from tidegate.gate.refusals import Refusals
 from tidegate.gate.tokens import Authenticator, create_token
 from tidegate.gate.waiting import WaitingClients
 from tidegate.node.door import GateDoor
+from tidegate.node.event_streams import EventStreams
 from tidegate.wire.codecs import JSON_V1, TOKEN_PREFIX
 from tidegate.wire.frames import CLOSE
 from tidegate.wire.handshake import Request, accept_response, parse_request
@@ -104,6 +105,7 @@ class Door:
         http: Callable[[Request], bytes | None] | None = None,
         identifier: Identifier | None = None,
         holds_waiting: bool = True,
+        make: Callable[..., GateDoor] = GateDoor,
         **sections: Mapping[str, object],
     ) -> None:
         auth = {"secret": SECRET, **sections.pop("auth", {})}
@@ -132,7 +134,9 @@ class Door:
             holds_waiting=holds_waiting,
         )
         self.gate = gate
-        self.door = GateDoor(self.settings, gate, self.refusals, Speaker(subprotocols, http))
+        self.streams = EventStreams("n", self.stats.posts)
+        speaker = Speaker(subprotocols, http)
+        self.door = make(self.settings, gate, self.refusals, speaker, self.streams)
 
     def schedule(self, seconds: float, work: Callable[[], None], /) -> None:
         """Nothing happens by itself here."""

@@ -56,6 +56,7 @@ def test_connections_shows_what_is_known_of_each() -> None:
         user="alice",
         tier="free",
         address="2001:db8::1",
+        transport="websocket",
         rooms=("a", "b"),
         room_count=2,
         age=row.age,
@@ -249,6 +250,40 @@ def test_disconnect_leaves_out_what_ends_on_the_way() -> None:
     run(main())
 
 
+@pytest.mark.parametrize(
+    ("how", "code", "text"),
+    [
+        ({"may_return": True}, 4009, '{"error":"disconnected","retryAfter":5,"detail":"moved"}'),
+        ({"code": 4321}, 4321, "moved"),
+        ({"code": 1000}, 1000, "moved"),
+    ],
+)
+def test_disconnect_says_whether_clients_may_come_back(
+    how: dict[str, Any], code: int, text: str
+) -> None:
+    async def main() -> None:
+        async with World() as world:
+            ann = await world.open("ann")
+            done = await world.control.disconnect(Selector(user="ann"), "moved", **how)
+            assert done == Disconnected(1)
+            assert await ann.closed() == (code, text)
+            await world.until_open(0)
+            counted = "disconnected" if "may_return" in how else "kicked"
+            assert world.control.snapshot().disconnections[counted] == 1
+
+    run_guarded(main())
+
+
+@pytest.mark.parametrize(
+    "how", [{"code": 1006}, {"code": 1012}, {"code": 2999}, {"code": 5000}, {"code": -1}]
+)
+def test_disconnect_with_a_code_of_others_is_refused(how: dict[str, Any]) -> None:
+    both: list[dict[str, Any]] = [{}, {"may_return": True}]
+    for more in both:
+        with pytest.raises(UsageError, match="code: must be 1000 or 3000 to 4999"):
+            run(control_of([]).disconnect(Selector(user="ann"), **how, **more))
+
+
 def test_disconnect_closes_with_the_reason_and_not_to_come_back() -> None:
     async def main() -> None:
         async with World() as world:
@@ -271,7 +306,7 @@ def test_disconnect_ends_a_client_that_waits() -> None:
         async with World(limits={"connections": 1}, waiting_room={"enabled": True}) as world:
             await world.open("ann")
             bob = await world.knock("bob")
-            await until(lambda: len(world.node.waiting) == 1)
+            await until(lambda: sum(1 for _ in world.node.connections) == 2)
             assert await world.control.disconnect(Selector(user="bob")) == Disconnected(1)
             assert (await bob.response()).status == 101
             while (frame := await bob.frame()).opcode != 8:

@@ -235,7 +235,7 @@ def test_send_to_a_connection_that_ends_another_tells_that_no_more(node: FakeNod
                 other.open = False
                 node.delivery.gone(other)
 
-    run(node.delivery.start(node.encode, tell))
+    run(node.delivery.start(node.encode, node.encode_delta, tell))
     node.delivery.send(Direct("ann", b"hello"), node.answers.append)
     assert (len(node.told), node.answers) == (1, [1])
     assert len(node.users.of_user("ann")) == 1

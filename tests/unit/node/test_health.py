@@ -15,9 +15,10 @@ class Node:
     version: str = "1.2.3"
     uptime: float = 12.34567
     ready: tuple[bool, str] = (True, "")
+    down: tuple[str, ...] = ()
 
     def status(self) -> Status:
-        return Status(self.version, self.uptime, *self.ready, ())
+        return Status(self.version, self.uptime, *self.ready, (), self.down)
 
 
 def ask(
@@ -48,6 +49,12 @@ def test_ready_of_a_ready_node_is_200() -> None:
     status, _, body = ask("/ready")
     assert status == 200
     assert json.loads(body) == {"ready": True}
+
+
+def test_a_node_without_its_backplane_is_ready_and_says_so() -> None:
+    status, _, body = ask("/ready", node=Node(down=("backplane",)))
+    assert status == 200
+    assert json.loads(body) == {"ready": True, "down": ["backplane"]}
 
 
 @pytest.mark.parametrize("reason", ["draining", "server_limit"])

@@ -62,6 +62,8 @@ class World:
     def __init__(self, **sections: dict[str, Any]) -> None:
         self.settings = Settings.from_mapping(sections)
         self.now = START
+        self.told: list[tuple[Any, float]] = []
+        """Connections that were told that their token ends, and in how many seconds."""
         self.tracker = ConnectionTracker(self.settings.limits, self.settings.tiers)
         self.users: Users[Any] = Users()
         self.tokens = Tokens()
@@ -88,11 +90,19 @@ class World:
         """Give a connection the token of a user that ends in so many seconds."""
         expires_at = None if expires_in is None else WALL + self.now - START + expires_in
         self.tokens.known[user] = Identity(user, expires_at=expires_at)
-        return self.identities.identify(connection, user)
+        return self.take(connection, user)
+
+    def take(self, connection: Any, token: str) -> Reject | None:
+        told: list[Reject | None] = []
+        self.identities.identify(connection, token, told.append)
+        (rejection,) = told
+        return rejection
 
     def pass_time(self, seconds: float) -> None:
         self.now += seconds
-        self.identities.tick(self.now, at_once)
+        self.identities.tick(
+            self.now, at_once, lambda connection, seconds: self.told.append((connection, seconds))
+        )
 
 
 @pytest.fixture
@@ -124,6 +134,72 @@ def test_connection_with_a_token_ends_when_that_does(
     assert connection.ends == []
     world.pass_time(after)
     assert connection.ends == ends
+
+
+@pytest.mark.parametrize(
+    ("notice", "expires_in", "told_at"),
+    [
+        (30, 3600, 3570),
+        (30, 60, 30),
+        (30, 50, 25),  # half of what is left
+        (30, 0.4, 0.2),
+        (0, 3600, None),
+        (30, 0, None),
+        (30, -5, None),
+        (30, None, None),
+    ],
+)
+def test_client_is_told_once_before_its_token_ends(
+    monkeypatch: pytest.MonkeyPatch, notice: float, expires_in: float | None, told_at: float | None
+) -> None:
+    world = World(auth={"expiry_notice": notice})
+    monkeypatch.setattr(module, "monotonic", lambda: world.now)
+    connection = world.open(Identity("ann"), expires_in=expires_in)
+    if told_at is not None and expires_in is not None:
+        world.pass_time(told_at - 0.01)
+        assert world.told == []
+        world.pass_time(0.02)
+        ((told, seconds),) = world.told
+        assert told is connection
+        assert seconds == pytest.approx(expires_in - told_at - 0.01)
+        world.pass_time(expires_in - told_at - 0.02)
+        assert connection.ends == []
+        world.pass_time(0.02)
+        assert connection.ends == [TOKEN_EXPIRED]
+        assert len(world.told) == 1
+    else:
+        world.pass_time(1e9)
+        assert world.told == []
+        assert connection.ends == ([] if expires_in is None else [TOKEN_EXPIRED])
+
+
+def test_client_with_a_newer_token_is_told_again_and_ends_with_that(world: World) -> None:
+    connection = world.open(Identity("ann"), expires_in=100)
+    world.pass_time(70)
+    assert [seconds for _, seconds in world.told] == [30]
+    world.tokens.known["newer"] = Identity("ann", expires_at=WALL + 70 + 200)
+    assert world.identities.extend(connection, "newer") is None
+    world.pass_time(169)
+    assert len(world.told) == 1
+    world.pass_time(1)
+    assert [seconds for _, seconds in world.told] == [30, 30]
+    assert connection.ends == []
+    world.pass_time(30)
+    assert connection.ends == [TOKEN_EXPIRED]
+
+
+def test_connection_that_has_ended_is_told_nothing(world: World) -> None:
+    for expires_in in (100, 40):
+        world.identities.gone(world.open(Identity("ann"), expires_in=expires_in))
+    world.pass_time(1e9)
+    assert world.told == []
+
+
+def test_after_a_pause_in_which_a_token_has_ended_its_client_is_told_and_ends(world: World) -> None:
+    connection = world.open(Identity("ann"), expires_in=100)
+    world.pass_time(500)
+    assert world.told == [(connection, 0.0)]
+    assert connection.ends == [TOKEN_EXPIRED]
 
 
 @pytest.mark.parametrize(("after", "ends"), [(4.9, []), (5, [AUTH_TIMEOUT])])
@@ -206,7 +282,7 @@ def test_identify_with_a_bad_token_changes_nothing_and_says_why(
     world: World, admission: Admission
 ) -> None:
     connection = world.open(admission=admission)
-    reject = world.identities.identify(connection, "nonsense")
+    reject = world.take(connection, "nonsense")
     assert reject is not None
     assert reject.reason is UNAUTHORIZED
     assert reject.retry_after is None

@@ -602,7 +602,7 @@ def test_attempts_that_the_pace_holds_back_for_too_long_are_refused() -> None:
 
 def test_books_balance_after_every_kind_of_end_at_once() -> None:
     async def main() -> None:
-        async with World(server={"handshake_timeout": 0.3}) as world:
+        async with World(server={"handshake_timeout": 2}) as world:
             ends: list[Callable[[Client, Promise], None]] = [
                 lambda client, promise: promise.keep(Identity("ann")),
                 lambda client, promise: promise.keep(UNAUTHORIZED),

@@ -87,6 +87,7 @@ def test_apply_of_a_part_of_settings_that_are_valid_together_is_valid() -> None:
     [
         ({"limits": {"connections": 5}}, lambda node: node.tracker.limit),
         ({"limits": {"rooms_per_connection": 5}}, lambda node: node.rooms.per_connection),
+        ({"limits": {"rooms_per_user": 5}}, lambda node: node.rooms._per_user),
         ({"server": {"close_timeout": 5}}, lambda node: node.engine.shared.close_timeout),
         ({"server": {"handshake_timeout": 5}}, lambda node: node.engine.shared.handshake_timeout),
         ({"heartbeat": {"timeout": 5}}, lambda node: node.engine.shared.heartbeat_timeout),
@@ -172,3 +173,14 @@ def test_apply_of_another_heartbeat_pings_open_connections_at_it() -> None:
             assert (await client.frame()).opcode == 9
 
     run_guarded(main())
+
+
+def test_apply_of_room_rules_puts_them_in_force_at_once() -> None:
+    node = idle_node()
+    assert node.access.may_join("staff", "ann", None)
+    closed = {"pattern": "staff", "join": "nobody"}
+    live, restart = node.apply({"rooms": {"rules": [closed]}})
+    assert (live, restart) == (["rooms.rules"], [])
+    assert not node.access.may_join("staff", "ann", None)
+    node.apply({"rooms": {"rules": []}})
+    assert node.access.may_join("staff", "ann", None)

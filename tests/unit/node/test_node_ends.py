@@ -32,7 +32,7 @@ class Peer:
     """As much of a connection as the node sees of one that ends."""
 
     def __init__(self, lease: Lease) -> None:
-        self.id = "n-1"
+        self.id, self.number = "n-1", 1
         self.lease = lease
         self.admission = Admission.ADMITTED
         self.rooms: tuple[str, ...] = ()

@@ -79,7 +79,13 @@ class World:
             self.admission,  # type: ignore[arg-type]
             SimpleNamespace(stop=self.stop_broker),  # type: ignore[arg-type]
             SimpleNamespace(leaving=lambda connection, delay: connection.told.append(delay)),  # type: ignore[arg-type]
+            None,
+            None,
+            self.leave,
         )
+
+    async def leave(self) -> None:
+        assert not self.broker_stops, "the broker was stopped before it was told"
 
     async def stop_broker(self) -> None:
         assert self.engine.stops, "the broker was stopped before the engine"

@@ -41,7 +41,11 @@ def ask(
         asked = control or node.control  # type: ignore[union-attr]
         settings = Settings.from_mapping({"admin": {"token": token}, "server": {"hosts": hosts}})
         app = admin_app(
-            asked, settings, lambda: (3, 0), Timeline(asked), {"limits.per_ip": "a.toml:3"}
+            asked,
+            settings,
+            lambda: (3, *(0,) * 6),
+            Timeline(asked.sample),
+            {"limits.per_ip": "a.toml:3"},
         )
         try:
             transport = httpx.ASGITransport(app)

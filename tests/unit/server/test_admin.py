@@ -85,7 +85,14 @@ def test_health_and_ready_are_mirrored() -> None:
     try:
         healthy = ask("/health", control).json()
         assert healthy.pop("stats").keys() == to_builtins(node.control.snapshot()).keys()
-        assert healthy == {"status": "ok", "version": "1.2.3", "uptime": 4.0}
+        assert healthy == {
+            "status": "ok",
+            "version": "1.2.3",
+            "uptime": 4.0,
+            "ready": True,
+            "reason": "",
+            "down": [],
+        }
         ready = ask("/ready", control)
         assert (ready.status_code, ready.json()) == (200, {"ready": True})
         control.said = Status("1.2.3", 4.0, False, "draining", ())
@@ -97,6 +104,23 @@ def test_health_and_ready_are_mirrored() -> None:
 
 def test_connections_of_none_is_an_empty_page() -> None:
     assert ask("/connections").json() == {"connections": [], "next": None}
+
+
+def test_explain_room_says_what_a_client_may_do() -> None:
+    answer = ask("/explain/room?room=lobby&user=ann&claim=chat:*").json()
+    assert (answer["room"], answer["user"]) == ("lobby", "ann")
+    assert [(step["name"], step["passed"]) for step in answer["steps"]] == [
+        ("join", True),
+        ("publish", True),
+        ("presence", False),
+        ("history", False),
+        ("members", True),
+        ("user_members", True),
+        ("user_rooms", True),
+        ("publish_rate", True),
+    ]
+    assert answer["steps"][0]["detail"].startswith("no rule matches, so join is anyone")
+    assert ask("/explain/room").status_code == 400
 
 
 def test_explain_shows_the_decision_and_its_steps() -> None:
@@ -286,7 +310,7 @@ def test_health_tells_others_no_more_than_that(
 
 def test_health_tells_the_operator_more() -> None:
     told = ask("/health", token=TOKEN, headers={"Authorization": f"Bearer {TOKEN}"}).json()
-    assert told.keys() == {"status", "version", "uptime", "stats"}
+    assert told.keys() == {"status", "version", "uptime", "ready", "reason", "down", "stats"}
 
 
 @pytest.mark.parametrize(
@@ -361,7 +385,7 @@ def test_pages_of_other_sites_may_change_nothing(
         def drain(self, window: float | None = None) -> Any:
             calls.append("drain")
 
-        async def disconnect(self, selector: Any, detail: str = "") -> Any:
+        async def disconnect(self, selector: Any, *_: Any, **__: Any) -> Any:
             calls.append("disconnect")
 
         def apply(self, changes: Any) -> Any:

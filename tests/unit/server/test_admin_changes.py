@@ -187,45 +187,55 @@ class Ending(Control):
     """Control that notes what is to be ended."""
 
     def __init__(self) -> None:
-        self.ended: list[tuple[Selector, str]] = []
+        self.ended: list[tuple[Selector, str, bool, int | None]] = []
 
-    async def disconnect(self, selector: Selector, detail: str = "") -> Disconnected:
-        self.ended.append((selector, detail))
+    async def disconnect(
+        self,
+        selector: Selector,
+        detail: str = "",
+        *,
+        may_return: bool = False,
+        code: int | None = None,
+    ) -> Disconnected:
+        self.ended.append((selector, detail, may_return, code))
         return Disconnected(3)
 
 
 @pytest.mark.parametrize(
-    ("body", "selector", "detail"),
+    ("body", "selector", "how"),
     [
-        ({"id": "n-1"}, Selector(id="n-1"), ""),
-        ({"user": "ann", "detail": "spam"}, Selector(user="ann"), "spam"),
-        ({"ip": "::ffff:192.0.2.1"}, Selector(ip="192.0.2.1"), ""),
-        ({"room": "lobby", "user": "ann"}, Selector(room="lobby", user="ann"), ""),
+        ({"id": "n-1"}, Selector(id="n-1"), ("", False, None)),
+        ({"user": "ann", "detail": "spam"}, Selector(user="ann"), ("spam", False, None)),
+        ({"ip": "::ffff:192.0.2.1"}, Selector(ip="192.0.2.1"), ("", False, None)),
+        ({"room": "lobby", "user": "ann"}, Selector(room="lobby", user="ann"), ("", False, None)),
+        ({"user": "ann", "mayReturn": True}, Selector(user="ann"), ("", True, None)),
+        ({"user": "ann", "code": 4321}, Selector(user="ann"), ("", False, 4321)),
     ],
 )
 def test_disconnect_ends_what_the_body_selects(
-    body: dict[str, str], selector: Selector, detail: str
+    body: dict[str, Any], selector: Selector, how: tuple[str, bool, int | None]
 ) -> None:
     control = Ending()
     answer = ask("/disconnect", control, "POST", json=body)
     assert (answer.status_code, answer.json()) == (200, {"count": 3})
-    assert control.ended == [(selector, detail)]
+    assert control.ended == [(selector, *how)]
 
 
 @pytest.mark.parametrize(
-    ("body", "said"),
+    ("body", "said", "field"),
     [
-        ({}, "give one of id, user, ip and room at least"),
-        ({"detail": "spam"}, "give one of id, user, ip and room at least"),
-        ({"id": None}, "give one of id, user, ip and room at least"),
-        ({"usr": "ann"}, "the body: Object contains unknown field `usr`"),
-        ({"user": 5}, "the body: Expected `str | null`, got `int` - at `$.user`"),
-        ({"ip": "alice"}, 'ip: "alice" is neither an IP address nor a network'),
-        ([], "the body: Expected `object`, got `array`"),
+        ({}, "give one of id, user, ip and room at least", None),
+        ({"detail": "spam"}, "give one of id, user, ip and room at least", None),
+        ({"id": None}, "give one of id, user, ip and room at least", None),
+        ({"usr": "ann"}, "the body: Object contains unknown field `usr`", "usr"),
+        ({"user": 5}, "the body: Expected `str | null`, got `int` - at `$.user`", "user"),
+        ({"ip": "alice"}, 'ip: "alice" is neither an IP address nor a network', "ip"),
+        ([], "the body: Expected `object`, got `array`", None),
     ],
 )
-def test_a_wrong_selector_ends_nothing(body: Any, said: str) -> None:
+def test_a_wrong_selector_ends_nothing(body: Any, said: str, field: str | None) -> None:
     control = Ending()
     answer = ask("/disconnect", control, "POST", json=body)
-    assert (answer.status_code, answer.json()) == (400, {"error": said})
+    expected = {"error": said} if field is None else {"error": said, "field": field}
+    assert (answer.status_code, answer.json()) == (400, expected)
     assert control.ended == []

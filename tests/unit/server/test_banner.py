@@ -19,12 +19,21 @@ def told(*addresses: tuple[str, int], **sections: Any) -> dict[str, str]:
 def test_the_defaults() -> None:
     assert told() == {
         "websocket": "ws://127.0.0.1:8000/ws",
+        "protocols": "tidegate.v1.json, tidegate.v1.msgpack, tidegate.v1.proto",
         "health": "http://127.0.0.1:8000/health, /ready",
         "admin": "http://127.0.0.1:8001/metrics, /stats, /connections",
+        "dashboard": "http://127.0.0.1:8001/",
+        "try": "http://127.0.0.1:8001/try",
         "limits": "10,000 connections, 2,000 new ones a second, 100 per IP, 10 per user, "
         "10,000 per room, 100 rooms per connection",
         "clients": "anonymous; tokens are not accepted",
     }
+
+
+def test_where_haproxy_asks() -> None:
+    agents = [("::1", 8002), ("unix:/run/agent", 0)]
+    told = facts(Settings(), [("127.0.0.1", 8000)], ADMIN, None, agents)
+    assert told["agent"] == "[::1]:8002, unix:/run/agent, for HAProxy"
 
 
 @pytest.mark.parametrize(

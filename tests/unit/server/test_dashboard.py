@@ -16,6 +16,7 @@ from tidegate.core.settings import Settings
 from tidegate.server.admin import admin_app
 from tidegate.server.dashboard.pages import FILES
 from tidegate.server.dashboard.sessions import COOKIE, Sessions
+from tidegate.server.dashboard.trying import allowed_source, public_url
 from tidegate.server.timeline import Timeline
 
 SAME_SITE = {"Sec-Fetch-Site": "same-origin"}
@@ -27,7 +28,7 @@ def with_client(test: Callable[[httpx.AsyncClient], Any], token: str | None = TO
     async def run() -> None:
         node = node_of()
         settings = Settings.from_mapping({"admin": {"token": token}})
-        app = admin_app(node.control, settings, lambda: (0, 0), Timeline(node.control))
+        app = admin_app(node.control, settings, lambda: (0,) * 7, Timeline(node.control.sample))
         try:
             transport = httpx.ASGITransport(app)
             async with httpx.AsyncClient(transport=transport, base_url=LOCAL) as client:
@@ -127,6 +128,49 @@ def test_every_file_is_served_and_asks_for_nothing_outside() -> None:
         assert ask(f"/static/{name}").status_code == 404, name
 
 
+def test_page_to_try_it_may_ask_the_public_listener_and_nobody_else() -> None:
+    answer = ask("/try")
+    assert answer.status_code == 200
+    policy = answer.headers["Content-Security-Policy"].split("; ")
+    # The node of this test listens nowhere.
+    assert "connect-src 'self'" in policy
+    assert 'name="public-url" content=""' in answer.text
+    assert "PUBLIC_URL" not in answer.text
+
+
+def test_page_to_try_it_asks_for_the_login() -> None:
+    async def test(client: httpx.AsyncClient) -> None:
+        assert 'action="/login"' in (await client.get("/try")).text
+        assert (await client.get("/static/try.js")).status_code == 401
+        await client.post("/login", data={"token": TOKEN}, headers=SAME_SITE)
+        assert "try.js" in (await client.get("/try")).text
+
+    with_client(test)
+
+
+@pytest.mark.parametrize(
+    ("addresses", "host", "url", "source"),
+    [
+        ([("127.0.0.1", 80)], "localhost:1", "ws://127.0.0.1:80/ws", "ws://127.0.0.1:80"),
+        ([("0.0.0.0", 80)], "a.example:1", "ws://a.example:80/ws", "ws://a.example:80"),
+        ([("::", 80)], "[::1]:1", "ws://[::1]:80/ws", "ws://*:80"),
+        ([("", 80)], "a; script-src *", "ws://127.0.0.1:80/ws", "ws://127.0.0.1:80"),
+        ([("unix:/s", 0), ("::1", 80)], "localhost", "ws://[::1]:80/ws", "ws://*:80"),
+    ],
+)
+def test_public_url_is_that_of_a_listener_and_no_policy_can_be_written_into_it(
+    addresses: list[tuple[str, int]], host: str, url: str, source: str
+) -> None:
+    assert public_url(Settings(), addresses, host) == url
+    assert allowed_source(url) == source
+
+
+def test_public_url_of_tls_and_of_a_unix_socket() -> None:
+    tls = Settings.from_mapping({"tls": {"certificate": "a.pem", "key": "b.pem"}})
+    assert public_url(tls, [("127.0.0.1", 443)], "localhost") == "wss://127.0.0.1:443/ws"
+    assert public_url(Settings(), [("unix:/run/t.sock", 0)], "localhost") == ""
+
+
 def test_licence_of_what_is_vendored_is_beside_it() -> None:
     from importlib.resources import files
 
@@ -195,7 +239,7 @@ def test_settings_say_where_they_come_from() -> None:
 async def test_timeline_has_what_happened_between_two_samples() -> None:
     node = node_of()
     try:
-        timeline = Timeline(node.control)
+        timeline = Timeline(node.control.sample)
         timeline.take()
         node.stats.accepted += 5
         node.stats.loop_lag.observe(0.003)

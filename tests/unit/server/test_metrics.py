@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -10,12 +11,14 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
+from tidegate.backplane.traffic import Traffic
 from tidegate.core.admission.breaker import CircuitBreaker
 from tidegate.core.admission.shedding import Zone
 from tidegate.core.admission.tracker import ConnectionTracker
 from tidegate.core.codes import REASONS, Close, Refusal
-from tidegate.core.settings import Settings
-from tidegate.core.stats import Stats
+from tidegate.core.messaging.history import History
+from tidegate.core.settings import RoomsSettings, Settings
+from tidegate.core.stats import Histogram, Ingested, Stats
 from tidegate.node.control import METRICS, Control, figures
 from tidegate.server.metrics import PROCESS_COUNTERS, MetricsCollector
 
@@ -39,13 +42,43 @@ NAMES = {
     "websocket_addresses": "",
     "websocket_users": "",
     "websocket_rooms": "",
+    "websocket_room_refusals_total": "reason",
     "websocket_slow_connections": "",
     "websocket_outbox_bytes": "",
     "websocket_buffers_bytes": "",
     "websocket_messages_received_total": "type",
+    "websocket_published_total": "source",
     "websocket_messages_sent_total": "",
     "websocket_messages_limited_total": "action",
     "websocket_messages_dropped_total": "policy",
+    "websocket_deltas_sent_total": "",
+    "websocket_delta_saved_bytes_total": "",
+    "websocket_hooks_total": "outcome",
+    "websocket_fleet_connections": "",
+    "websocket_fleet_limits_hold": "",
+    "websocket_fleet_leases_total": "result",
+    "websocket_event_streams": "",
+    "websocket_posts_total": "result",
+    "websocket_sessions_waiting": "",
+    "websocket_sessions_total": "outcome",
+    "websocket_fleet_orders_total": "outcome",
+    "websocket_history_bytes": "",
+    "websocket_history_rooms": "",
+    "websocket_history_lost_total": "",
+    "websocket_ingest_records_total": "source",
+    "websocket_ingest_bytes_total": "source",
+    "websocket_ingest_skipped_total": "source",
+    "websocket_ingest_retries_total": "source",
+    "websocket_ingest_failures_total": "source",
+    "websocket_ingest_in_flight": "source",
+    "websocket_ingest_lag_records": "source",
+    "websocket_backplane_up": "",
+    "websocket_backplane_latency_seconds": "",
+    "websocket_backplane_errors_total": "error",
+    "websocket_backplane_reconnects_total": "",
+    "websocket_backplane_messages_total": "direction",
+    "websocket_backplane_bytes_total": "direction",
+    "websocket_backplane_subscriptions": "",
     "websocket_message_size_bytes": "direction",
     "websocket_bytes_total": "direction",
     "websocket_heartbeat_latency_seconds": "",
@@ -57,6 +90,14 @@ NAMES = {
     "websocket_pressure": "signal",
     "websocket_zone_changes_total": "zone",
 }
+
+
+class RoomsOfThree:
+    def __init__(self) -> None:
+        self.refused = Counter(room_limit=2)
+
+    def __len__(self) -> int:
+        return 3
 
 
 class WaitingRoom:
@@ -75,16 +116,23 @@ def node() -> Any:
         stats=Stats(),
         tracker=ConnectionTracker(settings.limits, settings.tiers),
         settings=settings,
-        rooms=["a", "b", "c"],
+        rooms=RoomsOfThree(),
+        room_rates=SimpleNamespace(refused=4),
+        sessions=None,
+        leases=SimpleNamespace(total=30, up=True),
+        event_streams=(),
+        history=History(RoomsSettings(), "n"),
         engine=SimpleNamespace(opening=2, buffered=4096, kept=5000, slow=3),
         waiting=WaitingRoom(),
         admission=SimpleNamespace(breaker=CircuitBreaker(settings.breaker)),
         shedder=SimpleNamespace(zone=Zone.CRITICAL, pressures={"cpu": 0.9, "memory": 0.1}),
+        backplane=SimpleNamespace(up=True, subscriptions=2, traffic=Traffic()),
+        membership=SimpleNamespace(latencies=Histogram((0.001, 0.01))),
     )
 
 
 def collector(node: Any) -> MetricsCollector:
-    found = MetricsCollector(Control(node), lambda: (6, 7))
+    found = MetricsCollector(Control(node), lambda: (6, 7, *(0,) * 5))
     found.measure()
     return found
 
@@ -104,6 +152,7 @@ def test_the_names_and_labels() -> None:
 
 
 def test_what_is_exposed_is_what_is_described(node: Any) -> None:
+    node.stats.ingest["orders"] = Ingested()
     text = generate_latest(collector(node)).decode()
     suffix = {"counter": "", "gauge": "", "histogram": "_bucket"}
     samples = {
@@ -140,6 +189,7 @@ def test_the_values(node: Any) -> None:
     for code in (1001, 1005, 1014, 3001, 3999, 4008, 4321, 4321):
         stats.close_codes[code] += 1
     stats.native_messages["join"] = 2
+    stats.published["client"] += 5
     stats.outgoing.others.observe_many(500, 4)
     stats.outgoing.small[5] += 3
     stats.incoming.other_bytes, stats.outgoing.other_bytes = 100, 179
@@ -182,10 +232,14 @@ def test_the_values(node: Any) -> None:
         "websocket_addresses": 1,
         "websocket_users": 0,
         "websocket_rooms": 3,
+        "websocket_room_refusals_total{room_limit}": 2,
+        "websocket_room_refusals_total{room_rate}": 4,
         "websocket_slow_connections": 3,
         "websocket_outbox_bytes": 4096,
         "websocket_buffers_bytes": 5000,
         "websocket_messages_received_total{join}": 2,
+        "websocket_published_total{client}": 5,
+        "websocket_published_total{api}": 0,
         "websocket_messages_sent_total": 7,
         "websocket_bytes_total{received}": 100,
         "websocket_bytes_total{sent}": 200,

@@ -4,14 +4,27 @@ from __future__ import annotations
 
 from typing import Any
 
-from tidegate.top.sample import Count, Kernel, Port, Row, Sample, Server
+from tidegate.top.sample import Count, Kernel, Node, Port, Row, Sample, Server
 
-__all__ = ["KERNEL", "row", "sample", "server"]
+__all__ = ["KERNEL", "node", "row", "sample", "server"]
 
 
 def row(number: int = 1, **changes: Any) -> Row:
     usual = {"user": "ann", "address": "203.0.113.7", "age": 60.0, "idle": 1.0, "buffered": 0}
     return Row(id=f"ceabda6b-{number:x}", **{**usual, **changes})
+
+
+def node(name: str, **changes: Any) -> Node:
+    usual: dict[str, Any] = {
+        "host": "a.internal",
+        "worker": None,
+        "state": "serving",
+        "zone": "normal",
+        "connections": 1200,
+        "capacity": 10_000,
+        "rate": 12.5,
+    }
+    return Node(id=name, **{**usual, **changes})
 
 
 def server(**changes: Any) -> Server:
@@ -54,6 +67,7 @@ def server(**changes: Any) -> Server:
         "rows": [row(1, buffered=2048), row(2, user=None, address="2001:db8::1")],
         "listed": 9871,
         "listed_all": True,
+        "nodes": [node("ceabda6b")],
     }
     return Server(**{**usual, **changes})
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from rich.cells import cell_len
 
-from tests.unit.top.samples import row, sample, server
+from tests.unit.top.samples import node, row, sample, server
 from tidegate.top.sample import Count, Sample
 from tidegate.top.screen import draw
 from tidegate.top.session import Session
@@ -39,6 +39,24 @@ def test_a_server_on_60_columns() -> None:
         "ceabda6b-1   ann        203.0.113.7    60 s     1 s    2 KiB",
         "ceabda6b-2   -          2001:db8::1    60 s     1 s      0 B",
     ]
+
+
+def test_a_fleet_has_its_nodes() -> None:
+    nodes = [
+        node("ceabda6b", worker=1),
+        node("1f00aa21", host="b.internal", zone="critical", state="draining"),
+        node("77e10c4f", host="c.internal", state="gone"),
+    ]
+    lines = drawn(sample(server=server(nodes=nodes)), 72)
+    first = lines.index("FLEET 2 nodes, 2,400 of 20,000 connections, 25/s new")
+    assert lines[first + 1 : first + 5] == [
+        "NODE         HOST            NR  STATE      ZONE           CONN     NEW",
+        "ceabda6b     a.internal       1  serving    normal        1,200    12/s",
+        "1f00aa21     b.internal       -  draining   critical      1,200    12/s",
+        "77e10c4f     c.internal       -  gone       normal        1,200    12/s",
+    ]
+    few = draw(sample(server=server(nodes=nodes * 9)), 72, Session(), 20)
+    assert "and 23 more nodes" in [line.plain for line in few]
 
 
 @pytest.mark.parametrize("width", [40, 60, 80, 200])

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
+from tests.unit.top.samples import node
 from tidegate.errors import TidegateError
 from tidegate.top.server import ServerWatch, quantile
 
@@ -71,6 +73,8 @@ class Api:
         self.asked.append(path)
         if path == "/stats":
             return STATS
+        if path == "/nodes":
+            return {"nodes": [msgspec.to_builtins(node("n"))]}
         number = int(path.rpartition("after=")[2].partition("&")[0])
         more = number + 1 < len(self.pages)
         return {"connections": self.pages[number], "next": number + 1 if more else None}
@@ -135,7 +139,7 @@ def test_pages_are_bounded_and_not_asked_for_each_time() -> None:
     watch.read()
     assert len([path for path in api.asked if path.startswith("/connections")]) == 10
     watch.read({"user": "ann"})
-    assert "user=ann" in api.asked[-1]
+    assert any("user=ann" in path for path in api.asked)
     watch.forget_pages()
     watch.read({"user": "ann"})
     assert len([path for path in api.asked if path.startswith("/connections")]) == 30

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import UNSET, Raw
+from msgspec.structs import fields
 
 from tidegate.errors import PeerError
 from tidegate.wire.codecs import MessageError, decode_client, encode_server
@@ -25,8 +26,10 @@ from tidegate.wire.messages import (
     ConnectionSettings,
     DirectMessage,
     Error,
+    HealthPing,
     Join,
     Leave,
+    Position,
     RoomMessage,
     SendToRoom,
     SendToUser,
@@ -40,12 +43,14 @@ LONG_ID = '{"type":"join","room":"a","id":"' + "x" * 65 + '"}'
 
 
 def plain(message: ClientMessage) -> dict[str, Any]:
-    """The fields as plain values, without those that are not set."""
-    values = {name: getattr(message, name) for name in message.__struct_fields__}
+    """The fields as plain values, without those that have their default."""
+    values = {
+        known.name: (known.default, getattr(message, known.name)) for known in fields(message)
+    }
     return {
         name: bytes(value) if isinstance(value, Raw) else value
-        for name, value in values.items()
-        if value is not UNSET
+        for name, (default, value) in values.items()
+        if value is not UNSET and value != default
     }
 
 
@@ -64,7 +69,7 @@ def plain(message: ClientMessage) -> dict[str, Any]:
         (
             '{"type":"room_message","room":"a","data":null}',
             SendToRoom,
-            {"room": "a", "data": b"null", "echo": True},
+            {"room": "a", "data": b"null"},
         ),
         (
             '{"id":1,"echo":false,"data":{"a" : 1},"room":"a","type":"room_message"}',
@@ -76,6 +81,13 @@ def plain(message: ClientMessage) -> dict[str, Any]:
             SendToUser,
             {"user": "ann", "data": b'[1e400, -0, "\\u00e9"]'},
         ),
+        (
+            '{"type":"join","room":"a","presence":true,"history":2.0,'
+            '"since":{"epoch":"x","offset":7e0}}',
+            Join,
+            {"room": "a", "presence": True, "history": 2, "since": Position("x", 7)},
+        ),
+        ('{"type":"health_ping","id":1}', HealthPing, {"id": 1}),
         ('{"type":"auth","token":"a.b.c"}', Authenticate, {"token": "a.b.c"}),
         # Keys of a later version are ignored, whatever they hold.
         ('{"type":"join","room":"a","new":[{}]}', Join, {"room": "a"}),

@@ -222,6 +222,7 @@ def test_a_bomb_does_not_go_off() -> None:
 
 
 @pytest.mark.parametrize("end", ["", ";", "=", '"', "\x00"])
+@pytest.mark.alone
 @pytest.mark.parametrize(
     "part", [" ", "a", "a;", "a; ", "a,", f"{PMD}; a,", '; a="b"', ";   a = b"]
 )

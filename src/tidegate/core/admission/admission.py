@@ -34,6 +34,7 @@ from tidegate.core.admission.waiting_room import WaitingRoom
 from tidegate.core.codes import (
     BREAKER,
     DRAINING,
+    FLEET_LIMIT,
     RATE_LIMITED,
     SERVER_LIMIT,
     SHEDDING,
@@ -147,17 +148,22 @@ class Admission:
 
     # The steps.
 
-    def precheck(self, address: str, now: float, *, ticket: bool = False) -> Reject | None:
+    def precheck(
+        self, address: str, now: float, *, ticket: bool = False, counted: bool = False
+    ) -> Reject | None:
         """The steps that need no identity; None when the attempt may go on to authentication.
 
         `now` is in monotonic seconds. An attempt with a `ticket` has been through the last two
         steps already, and a slot may be kept for it that counts for its address; if the ticket
-        turns out to be worth nothing, ask `arrive`.
+        turns out to be worth nothing, ask `arrive`. One that resumes a session is `counted` for its
+        address already.
         """
         if self.draining:
             return self._send_away()
         if self.out_of_rotation(now):
             return Reject(BREAKER, self.breaker.retry_after(now))
+        if counted:
+            return self._pace(address, now)
         return None if ticket else self.arrive(address, now)
 
     def _send_away(self) -> Reject:
@@ -217,6 +223,17 @@ class Admission:
             if decision.reason not in (SERVER_LIMIT, SHEDDING):
                 return decision
         return room.rejection(attempt) or _WAITING
+
+    def fleet_refused(self, attempt: Attempt, reject: Reject, now: float) -> Reject:
+        """What becomes of an attempt that the fleet refuses, when its lease here is released.
+
+        A fleet that is full is waited for like a server that is.
+        """
+        if reject.reason is not FLEET_LIMIT:
+            return reject
+        if self._room is None:
+            return self._no_room(reject, now)
+        return self._room.rejection(attempt) or _WAITING
 
     def _decide(self, attempt: Attempt, now: float) -> Lease | Reject:
         """The steps for an attempt that has no others to wait behind."""

@@ -8,7 +8,22 @@ from typing import Final, NamedTuple, final
 
 from tidegate.core.codes import Refusal
 
-__all__ = ["ANONYMOUS", "Attempt", "Identity", "Lease", "Reject", "Step"]
+__all__ = ["ANONYMOUS", "Attempt", "Claims", "Identity", "Lease", "Reject", "Step"]
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """What a token says about rooms and presence, beside who its user is.
+
+    `rooms` are patterns of rooms that it may join where their rule asks the token, `join` are the
+    rooms that the server joins it to, `info` is what others see of it (JSON, None for nothing),
+    `operator` is whether it may send to everybody.
+    """
+
+    rooms: tuple[str, ...] = ()
+    join: tuple[str, ...] = ()
+    info: bytes | None = None
+    operator: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,13 +31,14 @@ class Identity:
     """Who a connection belongs to, as its token says.
 
     `expires_at` is in Unix seconds, None for never. A `tier` that the settings do not name counts
-    as no tier.
+    as no tier. `claims` is None where the token has none of those.
     """
 
     user: str | None = None
     tier: str | None = None
     priority: int = 0
     expires_at: float | None = None
+    claims: Claims | None = None
 
 
 ANONYMOUS: Final = Identity()
@@ -35,22 +51,39 @@ class Lease:
 
     Give it back with `ConnectionTracker.release` when the connection ends, whatever the cause.
     `user` and `tier` are what the lease is counted under, None for not at all; `priority` is that
-    of the identity. `address` is the same string object in all leases of an IPv4 address.
+    of the identity, and so are `claims`. `address` is the same string object in all leases of an
+    IPv4 address. `fleet` are the counts of the fleet that the lease is in, by name.
     """
 
-    __slots__ = ("address", "held", "priority", "tier", "user")
+    __slots__ = ("address", "claims", "fleet", "held", "priority", "tier", "user")
 
-    def __init__(self, address: str, user: str | None, tier: str | None, priority: int = 0) -> None:
+    def __init__(
+        self,
+        address: str,
+        user: str | None,
+        tier: str | None,
+        priority: int = 0,
+        claims: Claims | None = None,
+    ) -> None:
         self.address = address
         self.user = user
         self.tier = tier
         self.priority = priority
+        self.claims = claims
         self.held = True
+        self.fleet: tuple[str, ...] = ()
 
     @classmethod
-    def unheld(cls, address: str, user: str | None, tier: str | None, priority: int = 0) -> Lease:
+    def unheld(
+        cls,
+        address: str,
+        user: str | None,
+        tier: str | None,
+        priority: int = 0,
+        claims: Claims | None = None,
+    ) -> Lease:
         """Make one that holds no capacity, for a connection that waits to be admitted."""
-        lease = cls(address, user, tier, priority)
+        lease = cls(address, user, tier, priority, claims)
         lease.held = False
         return lease
 

@@ -14,7 +14,7 @@ back in time.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Hashable, Iterator
+from collections.abc import Container, Hashable, Iterator
 from math import inf
 from typing import Final, Generic, NamedTuple, TypeVar
 
@@ -145,19 +145,29 @@ class Positions(Generic[K]):
             self._rate.pause(now)
         return True
 
-    def next(self) -> K | None:
-        """The key at the head, to which the next free capacity belongs; None when none waits."""
-        head = self._order.first()
-        return None if head is None else head[3]
+    def next(self, but: Container[K] = ()) -> K | None:
+        """The first key that is not one of `but`; None when none waits.
+
+        The next free capacity belongs to it. It looks at all of `but` that come before.
+        """
+        if not but:
+            head = self._order.first()
+            return None if head is None else head[3]
+        return next((key for _, _, _, key in self._order if key not in but), None)
 
     def promote(self, now: float) -> K | None:
         """Take the head out, because there is capacity for it; None when none waits."""
-        head = self._order.first()
-        if head is None:
-            return None
+        key = self.next()
+        if key is not None:
+            self.take(key, now)
+        return key
+
+    def take(self, key: K, now: float) -> bool:
+        """Take a key out, because there is capacity for it; False when it has no position."""
+        if key not in self._held:
+            return False
         self._rate.count(now)
-        self.leave(head[3], now)
-        return head[3]
+        return self.leave(key, now)
 
     def expired(self, now: float) -> Iterator[K]:
         """Take out and yield those that have ended by `now`, one by one, the first to end first."""

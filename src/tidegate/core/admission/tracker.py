@@ -18,54 +18,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from threading import Lock
-from typing import Final, final
 
 from tidegate.addresses import network
 from tidegate.core.admission.attempt import ANONYMOUS, Identity, Lease, Reject, Step
-from tidegate.core.codes import IP_LIMIT, SERVER_LIMIT, TIER_LIMIT, USER_LIMIT, Refusal
+from tidegate.core.admission.counts import FAR, Shared, TierCount, limit_reached
+from tidegate.core.admission.fleet import FleetCounts
+from tidegate.core.codes import IP_LIMIT, SERVER_LIMIT, USER_LIMIT
 from tidegate.core.settings import LimitsSettings, Tier
 
 __all__ = ["ConnectionTracker"]
-
-# A limit that is only tried out is far away; `explain` says what it would refuse.
-_FAR: Final = 1 << 62
-
-
-@final
-class _Shared:
-    """An address with several connections: their number, and the string that all leases share.
-
-    Of an IPv6 network the string is shared by none: each lease has the address itself.
-    """
-
-    __slots__ = ("address", "count")
-
-    def __init__(self, address: str) -> None:
-        self.address = address
-        self.count = 2
-
-
-class _TierCount:
-    """The count of one tier beside its limits."""
-
-    __slots__ = ("full", "limit", "nominal", "open", "per_user", "reserve", "tier", "user_full")
-
-    def __init__(self, tier: Tier, limits: LimitsSettings) -> None:
-        self.open = 0
-        self.apply(tier, limits)
-
-    def apply(self, tier: Tier, limits: LimitsSettings) -> None:
-        """Take over other limits; the count stays."""
-        limit = limits.connections if tier.connections is None else tier.connections
-        per_user = limits.per_user if tier.per_user is None else tier.per_user
-        self.tier = tier
-        self.nominal = (limit, per_user)
-        self.limit = _FAR if limits.is_dry("tiers") else limit
-        self.per_user = _FAR if limits.is_dry("per_user") else per_user
-        # Binary fractions fall just short of the whole: 0.29 * 100 is 28.999999999999996.
-        self.reserve = int(tier.reserved * limits.connections + 1e-6)
-        self.full = _full(TIER_LIMIT, limit)
-        self.user_full = _full(USER_LIMIT, per_user)
 
 
 class ConnectionTracker:
@@ -73,18 +34,29 @@ class ConnectionTracker:
 
     Limits that are only tried out (`limits.dry_run`) admit every attempt; `explain` says what they
     would have refused.
+
+    Args:
+        limits: the limits of this process.
+        tiers: those of the tiers.
+        fleet: is told what becomes of leases that it has counted too.
     """
 
-    def __init__(self, limits: LimitsSettings, tiers: Mapping[str, Tier]) -> None:
+    def __init__(
+        self,
+        limits: LimitsSettings,
+        tiers: Mapping[str, Tier],
+        fleet: FleetCounts | None = None,
+    ) -> None:
+        self._fleet = fleet
         self._lock = Lock()
-        self._tiers = {name: _TierCount(tier, limits) for name, tier in tiers.items()}
+        self._tiers = {name: TierCount(tier, limits) for name, tier in tiers.items()}
         self._prefix = limits.ipv6_prefix
         # By address, and IPv6 by network: the key itself while it has one connection, else what
         # they share. Every connection comes with a string of its own; so those of one address keep
         # only one of them.
         # (`sys.intern` would do the same, but CPython 3.12.0 to 3.12.6 never frees what it is
         # given.)
-        self._ips: dict[str, str | _Shared] = {}
+        self._ips: dict[str, str | Shared] = {}
         self._users: dict[str, int] = {}
         self._open = 0
         self._peak = 0
@@ -103,18 +75,18 @@ class ConnectionTracker:
             dry = limits.is_dry("connections")
             self._limit = limits.connections
             self._nominal = limits
-            self._per_ip = _FAR if limits.is_dry("per_ip") else limits.per_ip
-            self._per_user = _FAR if limits.is_dry("per_user") else limits.per_user
+            self._per_ip = FAR if limits.is_dry("per_ip") else limits.per_ip
+            self._per_user = FAR if limits.is_dry("per_user") else limits.per_user
             self._nominal_pool = self._limit - sum(count.reserve for count in counts)
-            self._pool = _FAR if dry else self._nominal_pool
-            self._most = _FAR if dry else self._limit
+            self._pool = FAR if dry else self._nominal_pool
+            self._most = FAR if dry else self._limit
             without_tier = self._open - sum(count.open for count in counts)
             beyond = sum(max(0, count.open - count.reserve) for count in counts)
             self._pool_used = without_tier + beyond
             # A storm of refusals must not make a value for each.
-            self._server_full = _full(SERVER_LIMIT, self._limit)
-            self._ip_full = _full(IP_LIMIT, limits.per_ip)
-            self._user_full = _full(USER_LIMIT, limits.per_user)
+            self._server_full = limit_reached(SERVER_LIMIT, self._limit)
+            self._ip_full = limit_reached(IP_LIMIT, limits.per_ip)
+            self._user_full = limit_reached(USER_LIMIT, limits.per_user)
 
     def acquire(self, address: str, identity: Identity = ANONYMOUS) -> Lease | Reject:
         """Count a connection everywhere, or nowhere and say which limit was reached. HOT.
@@ -136,7 +108,7 @@ class ConnectionTracker:
             present = ips.get(key)
             if present is None:
                 here = 0
-            elif type(present) is _Shared:
+            elif type(present) is Shared:
                 here = present.count
                 if key is address:
                     address = present.address
@@ -155,14 +127,15 @@ class ConnectionTracker:
                 self._count(user, tier)
             if present is None:
                 ips[key] = key
-            elif type(present) is _Shared:
+            elif type(present) is Shared:
                 present.count = here + 1
             else:
-                ips[present] = _Shared(present)
+                ips[present] = Shared(present)
             self._open = opened = self._open + 1
             if opened > self._peak:
                 self._peak = opened
-        return Lease(address, user, None if tier is None else name, identity.priority)
+        name = None if tier is None else name
+        return Lease(address, user, name, identity.priority, identity.claims)
 
     def identify(self, lease: Lease, identity: Identity) -> Reject | None:
         """Move a connection that authenticates late to the counts of its user and tier.
@@ -196,6 +169,7 @@ class ConnectionTracker:
                 lease.user = user
                 lease.tier = name
             lease.priority = identity.priority
+            lease.claims = identity.claims
         return None
 
     def release(self, lease: Lease) -> bool:
@@ -211,7 +185,7 @@ class ConnectionTracker:
             ips = self._ips
             key = network(address, self._prefix) if ":" in address else address
             present = ips[key]
-            if type(present) is _Shared and present.count > 1:
+            if type(present) is Shared and present.count > 1:
                 present.count -= 1
             else:
                 del ips[key]
@@ -222,7 +196,25 @@ class ConnectionTracker:
                 self._pool_used -= 1
             else:
                 self._uncount(user, None if name is None else self._tiers[name])
+        if lease.fleet and self._fleet is not None:
+            names, lease.fleet = lease.fleet, ()
+            self._fleet.released(names)
         return True
+
+    def replace(self, lease: Lease, address: str, identity: Identity) -> Lease | Reject:
+        """Release a lease and acquire another one for the same client, with nobody in between.
+
+        A rejection means that a limit of the new one is reached; the old one is released too.
+        """
+        names, lease.fleet = lease.fleet, ()
+        self.release(lease)
+        new = self.acquire(address, identity)
+        if names and self._fleet is not None:
+            if isinstance(new, Reject):
+                self._fleet.released(names)
+            else:
+                self._fleet.replaced(names, new)
+        return new
 
     def ip_rejection(self, address: str) -> Reject | None:
         """Return a rejection if this address is at its limit: a cheap look before authentication.
@@ -281,7 +273,7 @@ class ConnectionTracker:
         )
 
     def _identity_full(
-        self, user: str | None, tier: _TierCount | None, more: int = 0
+        self, user: str | None, tier: TierCount | None, more: int = 0
     ) -> Reject | None:
         if user is not None:
             count = self._users.get(user, 0) + more
@@ -292,7 +284,7 @@ class ConnectionTracker:
                 return tier.user_full
         return tier.full if tier is not None and tier.open >= tier.limit else None
 
-    def _count(self, user: str | None, tier: _TierCount | None) -> None:
+    def _count(self, user: str | None, tier: TierCount | None) -> None:
         if user is not None:
             self._users[user] = self._users.get(user, 0) + 1
         if tier is None:
@@ -301,7 +293,7 @@ class ConnectionTracker:
             self._pool_used += tier.open >= tier.reserve
             tier.open += 1
 
-    def _uncount(self, user: str | None, tier: _TierCount | None) -> None:
+    def _uncount(self, user: str | None, tier: TierCount | None) -> None:
         if user is not None:
             left = self._users[user] - 1
             if left:
@@ -347,7 +339,7 @@ class ConnectionTracker:
     def ip_count(self, address: str) -> int:
         """Connections from this address; those from all of its network if it is IPv6."""
         present = self._ips.get(network(address, self._prefix))
-        if type(present) is _Shared:
+        if type(present) is Shared:
             return present.count
         return 0 if present is None else 1
 
@@ -364,10 +356,6 @@ class ConnectionTracker:
         """The users that hold a lease now; a copy."""
         with self._lock:
             return list(self._users)
-
-
-def _full(reason: Refusal, limit: int) -> Reject:
-    return Reject(reason, reason.retry_after, limit)
 
 
 def _step(name: str, whose: str, count: int, limit: int) -> Step:

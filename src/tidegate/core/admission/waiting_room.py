@@ -24,7 +24,7 @@ __all__ = ["Promotion", "WaitingRoom"]
 
 
 class Promotion(NamedTuple):
-    """The head has left: with a lease, or refused because of a limit of its own."""
+    """What the first gets that waits: a lease, or a refusal because of a limit of its own."""
 
     key: Hashable
     attempt: Attempt
@@ -43,6 +43,7 @@ class WaitingRoom:
         "_attempts",
         "_chance",
         "_dry",
+        "_offered",
         "_pacer",
         "_positions",
         "_prefix",
@@ -69,6 +70,7 @@ class WaitingRoom:
         self._prefix = settings.limits.ipv6_prefix
         self._dry = settings.limits.is_dry("shedding")
         self._attempts: dict[Hashable, Attempt] = {}
+        self._offered: set[Hashable] = set()
         self._addresses: Counter[str | None] = Counter()
         self._users: Counter[str | None] = Counter()
         self._tiers: Counter[str | None] = Counter()
@@ -121,7 +123,18 @@ class WaitingRoom:
 
         Call it until it returns None, whenever capacity becomes free and a few times a second.
         """
-        key = self._positions.next()
+        promotion = self.offer(now)
+        if promotion is not None and type(promotion.outcome) is Lease:
+            self.accept(promotion.key, now)
+        return promotion
+
+    def offer(self, now: float) -> Promotion | None:
+        """Take a lease for the first that has none, and let it keep its position; None for none.
+
+        `accept` or `withdraw` ends that, unless the key has left before. One that is refused for a
+        limit of its own has left already.
+        """
+        key = self._positions.next(self._offered)
         if key is None or self.wait_for_room(now):
             return None
         attempt = self._attempts[key]
@@ -134,11 +147,21 @@ class WaitingRoom:
                 return None
             self.leave(key, now)
         else:
-            self._positions.promote(now)
-            self._forget(key)
+            self._offered.add(key)
             if self._pacer is not None:
                 self._pacer.admitted(now)
         return Promotion(key, attempt, outcome)
+
+    def accept(self, key: Hashable, now: float) -> bool:
+        """End the position of one that has taken its lease; False when it has left before."""
+        if not self._positions.take(key, now):
+            return False
+        self._forget(key)
+        return True
+
+    def withdraw(self, key: Hashable) -> None:
+        """Offer nothing to this key for now: it keeps its position."""
+        self._offered.discard(key)
 
     def wait_for_room(self, now: float) -> float:
         """Return the seconds until the pace allows the head to be admitted; 0.0 for now."""
@@ -185,6 +208,7 @@ class WaitingRoom:
         return len(self._attempts)
 
     def _forget(self, key: Hashable) -> None:
+        self._offered.discard(key)
         self._count(self._attempts.pop(key), -1)
 
     def _count(self, attempt: Attempt, change: int) -> None:

@@ -1,14 +1,22 @@
-"""Rooms and their members, within the limits of rooms and of connections."""
+"""Rooms and their members, within the limits of rooms, of connections and of users."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Hashable, Iterator
 from threading import Lock
-from typing import Generic, Protocol, TypeVar
+from typing import Final, Generic, NamedTuple, Protocol, TypeVar
 
-from tidegate.core.codes import ROOM_LIMIT, TOO_MANY_ROOMS, Fault
+from tidegate.core.codes import (
+    ROOM_LIMIT,
+    ROOM_USER_LIMIT,
+    TOO_MANY_ROOMS,
+    TOO_MANY_USER_ROOMS,
+    Fault,
+)
+from tidegate.core.messaging.rules import Rules
 
-__all__ = ["Member", "Rooms"]
+__all__ = ["Count", "Member", "Rooms"]
 
 
 class Member(Hashable, Protocol):
@@ -18,6 +26,15 @@ class Member(Hashable, Protocol):
 
 
 M = TypeVar("M", bound=Member)
+
+_FAULTS: Final = (ROOM_LIMIT, TOO_MANY_ROOMS, TOO_MANY_USER_ROOMS, ROOM_USER_LIMIT)
+
+
+class Count(NamedTuple):
+    """What counts in a limit, and the limit; None for no limit."""
+
+    now: int
+    most: int | None
 
 
 class _Room(dict[M, None]):
@@ -36,15 +53,37 @@ class _Room(dict[M, None]):
 class Rooms(Generic[M]):
     """The rooms of one node. Safe from any thread; a room without members is forgotten.
 
-    `per_room` is the most members of a room, `rooms_per_connection` the most rooms of a member.
+    Args:
+        per_room: the most members of a room whose rule has no `members`.
+        rooms_per_connection: the most rooms of a member.
+        rules: those of the rooms.
+        rooms_per_user: the most rooms of all members of a user together; None for no limit.
     """
 
-    __slots__ = ("_lock", "_per_connection", "_per_room", "_rooms")
+    __slots__ = (
+        "_lock",
+        "_per_connection",
+        "_per_room",
+        "_per_user",
+        "_rooms",
+        "_rules",
+        "refused",
+    )
 
-    def __init__(self, per_room: int, rooms_per_connection: int) -> None:
+    def __init__(
+        self,
+        per_room: int,
+        rooms_per_connection: int,
+        rules: Rules | None = None,
+        rooms_per_user: int | None = None,
+    ) -> None:
+        self._rules = Rules() if rules is None else rules
         self._lock = Lock()
         self._per_room = per_room
         self._per_connection = rooms_per_connection
+        self._per_user = rooms_per_user
+        self.refused: Counter[str] = Counter({fault.name: 0 for fault in _FAULTS})
+        """How many joins were refused, by the name of the reason."""
         self._rooms: dict[str, _Room[M]] = {}
 
     @property
@@ -52,26 +91,40 @@ class Rooms(Generic[M]):
         """The most rooms that a member may be in."""
         return self._per_connection
 
-    def apply(self, per_room: int, rooms_per_connection: int) -> None:
+    def apply(
+        self, per_room: int, rooms_per_connection: int, rooms_per_user: int | None = None
+    ) -> None:
         """Take over other limits, for the joins from now on. No member has to leave a room."""
         with self._lock:
             self._per_room = per_room
             self._per_connection = rooms_per_connection
+            self._per_user = rooms_per_user
 
-    def join(self, member: M, room: str) -> Fault | None:
+    def join(self, member: M, room: str, devices: Collection[M] = ()) -> Fault | None:
         """Put a member into a room and return None, or return why it cannot join.
 
         Joining twice is fine and counts once.
+
+        Args:
+            devices: all members of the same user, this one included; none without a user, who has
+                no limits then. What a user has is counted over them when it is asked for, so that
+                there is no second count that could differ.
         """
         with self._lock:
             present = self._rooms.get(room)
             if present is not None and member in present:
                 return None
             joined = member.rooms
+            fault: Fault | None
             if len(joined) >= self._per_connection:
-                return TOO_MANY_ROOMS
-            if (0 if present is None else len(present)) >= self._per_room:
-                return ROOM_LIMIT
+                fault = TOO_MANY_ROOMS
+            elif (0 if present is None else len(present)) >= self._most(room):
+                fault = ROOM_LIMIT
+            else:
+                fault = self._of_user(room, devices)
+            if fault is not None:
+                self.refused[fault.name] += 1
+                return fault
             if present is None:
                 present = self._rooms[room] = _Room(room)
             present[member] = None
@@ -98,6 +151,16 @@ class Rooms(Generic[M]):
             member.rooms = ()
         return joined
 
+    def replace(self, member: M, other: M) -> None:
+        """Give the memberships of one member to another, which is in no room yet."""
+        with self._lock:
+            for room in member.rooms:
+                present = self._rooms[room]
+                del present[member]
+                present[other] = None
+            other.rooms = member.rooms
+            member.rooms = ()
+
     def members(self, room: str) -> Collection[M]:
         """Return the members of a room in the order in which they joined; empty without any.
 
@@ -109,6 +172,23 @@ class Rooms(Generic[M]):
         """How many members a room has."""
         return len(self._rooms.get(room, ()))
 
+    def counts(self, room: str, devices: Collection[M] = ()) -> tuple[Count, Count, Count]:
+        """Return what counts in the limits that a join to a room has to keep.
+
+        They are the members of the room, those that are of the user, and the user's other rooms: a
+        room that the user is in already is no further one.
+
+        Args:
+            devices: all members of the user that asks.
+        """
+        with self._lock:
+            rooms, inside = self._taken(room, devices)
+            return (
+                Count(self.count(room), self._most(room)),
+                Count(inside, self._most_of_user(room)),
+                Count(len(rooms - {room}), self._per_user),
+            )
+
     def __iter__(self) -> Iterator[str]:
         """Yield the names of the rooms: of a copy, so the loop over it may join and leave."""
         return iter(tuple(self._rooms))
@@ -116,6 +196,34 @@ class Rooms(Generic[M]):
     def __len__(self) -> int:
         """How many rooms there are."""
         return len(self._rooms)
+
+    def _most(self, room: str) -> int:
+        if self._rules.some:
+            most = self._rules.of(room).members
+            if most is not None:
+                return most
+        return self._per_room
+
+    def _most_of_user(self, room: str) -> int | None:
+        return self._rules.of(room).members_per_user if self._rules.some else None
+
+    def _of_user(self, room: str, devices: Collection[M]) -> Fault | None:
+        """Why a user may not be in a room, or not with another connection."""
+        most = self._most_of_user(room)
+        if not devices or (most is None and self._per_user is None):
+            return None
+        rooms, inside = self._taken(room, devices)
+        if most is not None and inside >= most:
+            return ROOM_USER_LIMIT
+        if self._per_user is not None and room not in rooms and len(rooms) >= self._per_user:
+            return TOO_MANY_USER_ROOMS
+        return None
+
+    def _taken(self, room: str, devices: Collection[M]) -> tuple[set[str], int]:
+        """The rooms that these members are in, and how many of them are in one room."""
+        present = self._rooms.get(room, ())
+        rooms = {name for member in devices for name in member.rooms}
+        return rooms, sum(member in present for member in devices)
 
     def _remove(self, member: M, room: str, present: _Room[M]) -> None:
         del present[member]

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar
 
-from tidegate.core.settings.fields import Section, setting, shown
-
-__all__ = ["ALGORITHMS", "AnonymousSettings", "AuthKey", "AuthSettings"]
-
-# RFC 7518 3.2: a key of the same size as the hash output or larger must be used.
-_SECRET_BYTES: Final = {"HS256": 32, "HS384": 48, "HS512": 64}
-ALGORITHMS: Final = (
-    *_SECRET_BYTES,
-    *("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"),
-    *("ES256", "ES384", "ES512", "EdDSA"),
+from tidegate.core.settings.auth_keys import (
+    ALGORITHMS,
+    SECRET_BYTES,
+    AuthKey,
+    check_secret,
+    public_key_setting,
+    secret_setting,
 )
-"""The token algorithms that can be allowed (RFC 7518, RFC 8037); "none" is not among them."""
+from tidegate.core.settings.fields import Section, setting, shown
+from tidegate.core.settings.issuers import AuthIssuer
+
+__all__ = ["AnonymousSettings", "AuthSettings"]
 
 
 def _rooms(doc: str) -> Any:
@@ -41,53 +41,6 @@ class AnonymousSettings(Section):
     direct: bool = setting(False, "Whether they may write to users.", live=True)
 
 
-def _secret() -> Any:
-    return setting(
-        None,
-        "Key of HS256, HS384 and HS512: at least 32, 48 or 64 bytes.",
-        secret=True,
-        live=True,
-    )
-
-
-def _public_key() -> Any:
-    return setting(
-        None,
-        "Public key of the other algorithms: PEM text, or the path of a PEM file.",
-        pattern=r"[^\x00]+",
-        wording="PEM text, or the path of a PEM file",
-        live=True,
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class AuthKey(Section):
-    """One key of `auth.keys`, with its own algorithm."""
-
-    section: ClassVar[str] = "auth.keys"
-    kid: str | None = setting(
-        None,
-        "Its name in the head of tokens (RFC 7515 4.1.4). A key without one is tried for tokens "
-        "that name no key of the list.",
-        live=True,
-    )
-    algorithm: str = setting(
-        "", "The one algorithm that it is for; must be given.", choices=ALGORITHMS, live=True
-    )
-    secret: str | None = _secret()
-    public_key: str | None = _public_key()
-
-    def _check(self) -> None:
-        shared = self.algorithm in _SECRET_BYTES
-        wanted, other = ("secret", "public_key") if shared else ("public_key", "secret")
-        if getattr(self, other) is not None:
-            raise self.error(other, f"must not be set for {self.algorithm}")
-        if getattr(self, wanted) is None:
-            raise self.error(wanted, f"must be set for {self.algorithm}")
-        if self.secret is not None:
-            _check_secret(self, self.secret, self.algorithm)
-
-
 @dataclass(frozen=True, slots=True)
 class AuthSettings(Section):
     """Who may connect. Tokens are accepted when there is a secret, a public key or a list."""
@@ -100,8 +53,8 @@ class AuthSettings(Section):
         choices=ALGORITHMS,
         live=True,
     )
-    secret: str | None = _secret()
-    public_key: str | None = _public_key()
+    secret: str | None = secret_setting()
+    public_key: str | None = public_key_setting()
     keys: tuple[AuthKey, ...] = setting(
         (),
         "More keys that tokens may be signed with, so that a new one can come before an old one "
@@ -112,6 +65,21 @@ class AuthSettings(Section):
     )
     issuer: str | None = setting(None, 'What the "iss" claim must be, when set.', live=True)
     audience: str | None = setting(None, 'What the "aud" claim must contain, when set.', live=True)
+    issuers: tuple[AuthIssuer, ...] = setting(
+        (),
+        "Other issuers of tokens, each with its own keys, audience and algorithms.",
+        wording="a section [[auth.issuers]]",
+        secret=True,
+        live=True,
+    )
+    revocation_ttl: float = setting(
+        86_400.0,
+        "How long the tokens of a user stay revoked: at least as long as the longest is valid.",
+        unit="s",
+        low=60,
+        high=31_536_000,
+        live=True,
+    )
     query_token: bool = setting(
         False, "Whether a token may come in the query, where logs of proxies show it."
     )
@@ -124,6 +92,14 @@ class AuthSettings(Section):
         high=3600,
         live=True,
     )
+    expiry_notice: float = setting(
+        30.0,
+        "Time before a token ends at which its client is told; half of what is left, if less. 0: "
+        "not at all.",
+        unit="s",
+        low=0,
+        high=3600,
+    )
     leeway: float = setting(
         0.0, "Difference between clocks that is tolerated.", unit="s", low=0, high=300, live=True
     )
@@ -131,7 +107,7 @@ class AuthSettings(Section):
     def _check(self) -> None:
         if not self.algorithms:
             raise self.error("algorithms", "must name at least one algorithm")
-        shared = [name for name in self.algorithms if name in _SECRET_BYTES]
+        shared = [name for name in self.algorithms if name in SECRET_BYTES]
         # RFC 8725 2.1: a verifier of both families can be made to use a public key as a secret.
         if 0 < len(shared) < len(self.algorithms):
             raise self.error("algorithms", "must not mix HS algorithms with the others")
@@ -140,25 +116,26 @@ class AuthSettings(Section):
         if not shared and self.secret is not None:
             raise self.error("algorithms", "must be HS algorithms, because auth.secret is set")
         if self.secret is not None:
-            _check_secret(self, self.secret, max(shared, key=_SECRET_BYTES.__getitem__))
+            check_secret(self, self.secret, max(shared, key=SECRET_BYTES.__getitem__))
         if not shared and self.public_key is None:
             raise self.error("algorithms", "needs auth.public_key")
         kids = [key.kid for key in self.keys if key.kid is not None]
         for kid in kids:
             if kids.count(kid) > 1:
                 raise self.error("keys", f"must not have two keys of kid {shown(kid)}")
+        names = [one.issuer for one in self.issuers]
+        if self.issuer is not None:
+            names.append(self.issuer)
+        for name in names:
+            if names.count(name) > 1:
+                raise self.error("issuers", f"must not have two of issuer {shown(name)}")
         if not (self.anonymous or self.has_keys):
-            problem = "needs auth.secret, auth.public_key or auth.keys to let anyone in"
+            problem = (
+                "needs auth.secret, auth.public_key, auth.keys or auth.issuers to let anyone in"
+            )
             raise self.error("anonymous", problem)
 
     @property
     def has_keys(self) -> bool:
         """Whether tokens are accepted."""
-        return self.secret is not None or self.public_key is not None or bool(self.keys)
-
-
-def _check_secret(section: Section, secret: str, algorithm: str) -> None:
-    """Raise SettingError for a secret that is too short for an algorithm."""
-    least = _SECRET_BYTES[algorithm]
-    if len(secret.encode()) < least:
-        raise section.error("secret", f"must be at least {least} bytes for {algorithm}")
+        return bool(self.secret or self.public_key or self.keys or self.issuers)

@@ -7,7 +7,7 @@ from typing import ClassVar, Final
 
 from tidegate.core.settings.fields import Section, setting
 
-__all__ = ["DrainSettings", "HeartbeatSettings"]
+__all__ = ["DrainSettings", "HeartbeatSettings", "RebalanceSettings"]
 
 _DAY: Final = 86_400.0
 
@@ -52,5 +52,20 @@ class DrainSettings(Section):
         unit="s",
         low=0,
         high=3600,
+        live=True,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class RebalanceSettings(Section):
+    """How the fullest nodes of a fleet move clients to the others."""
+
+    section: ClassVar[str] = "rebalance"
+    rate: float = setting(
+        0.0,
+        "Connections that a node with more than its share asks to move each second, by itself; "
+        "0 for only when `tidegate rebalance` says so.",
+        low=0,
+        high=10_000,
         live=True,
     )

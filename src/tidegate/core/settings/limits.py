@@ -45,6 +45,13 @@ class LimitsSettings(Section):
     rooms_per_connection: int = setting(
         100, "Rooms that one connection may join.", low=0, high=10_000, live=True
     )
+    rooms_per_user: int | None = setting(
+        None,
+        "Rooms that one user may be in, over all connections; no limit when left out.",
+        low=0,
+        high=_MOST,
+        live=True,
+    )
     dry_run: tuple[str, ...] = setting(
         (),
         "Policies that count and log what they would refuse, but refuse nothing.",

@@ -55,7 +55,7 @@ class MessagesSettings(Section):
     )
     joins_per_second: float = setting(
         20.0,
-        "Joins per second; a client that is back may join all its rooms at once.",
+        "Joins and requests for history per second; a client that is back may join all at once.",
         low=0,
         high=_FASTEST,
         live=True,

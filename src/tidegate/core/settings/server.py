@@ -11,7 +11,13 @@ from tidegate.core.hosts import Hosts
 from tidegate.core.origins import normal_origin
 from tidegate.core.settings.fields import Section, SettingError, setting, shown
 
-__all__ = ["AdminSettings", "ProxiesSettings", "ServerSettings", "TlsSettings"]
+__all__ = [
+    "AdminSettings",
+    "AgentCheckSettings",
+    "ProxiesSettings",
+    "ServerSettings",
+    "TlsSettings",
+]
 
 _DAY: Final = 86_400.0
 
@@ -49,6 +55,27 @@ class ServerSettings(Section):
     path: str = setting(
         "/ws",
         "Path at which WebSockets are opened; empty for any path.",
+        pattern=r"(/[!-~]*)?",
+        wording="empty, or a path that begins with / and has no spaces",
+    )
+    workers: int = setting(
+        1,
+        "Worker processes that share the port; 0 for one for each core. "
+        "With more than 1 a supervisor starts them, and each has one core.",
+        low=0,
+        high=256,
+    )
+    route: str = setting(
+        "",
+        "Name by which balancers bring a client back to this node, as `--node NAME=HOST:PORT` of "
+        "`tidegate deploy` has it. Clients see it. Empty for none.",
+        pattern=r"[A-Za-z0-9_-]{0,64}",
+        wording="empty, or up to 64 letters, digits, _ or -",
+    )
+    sse: str = setting(
+        "",
+        "Path of the fallback for networks that break WebSockets, such as `/sse`: server-sent "
+        "events, and messages by POST. Empty for none.",
         pattern=r"(/[!-~]*)?",
         wording="empty, or a path that begins with / and has no spaces",
     )
@@ -114,6 +141,8 @@ class ServerSettings(Section):
     def _check(self) -> None:
         if not self.host:
             raise self.error("host", "must have an address")
+        if self.sse and self.sse == self.path:
+            raise self.error("sse", "must be another path than server.path")
         for origin in self.origins:
             try:
                 normal_origin(origin)
@@ -151,6 +180,22 @@ class AdminSettings(Section):
                 if not is_local(host):
                     problem = f"must be set, because admin.host = {shown(host)} is not loopback"
                     raise self.error("token", problem)
+
+
+@dataclass(frozen=True, slots=True)
+class AgentCheckSettings(Section):
+    """The listener for HAProxy's agent-check: which share of new connections a node should get."""
+
+    section: ClassVar[str] = "agent_check"
+    enabled: bool = setting(
+        False, "Whether HAProxy can ask here; of use with several nodes behind it."
+    )
+    host: tuple[str, ...] = _hosts("Addresses that HAProxy asks at")
+    port: int = setting(8002, "Port that HAProxy asks at; 0 takes a free one.", low=0, high=65535)
+
+    def _check(self) -> None:
+        if not self.host:
+            raise self.error("host", "must have an address")
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from typing import Any, Final, get_type_hints
 from tidegate.addresses import unix_path
 from tidegate.core.settings.admission import BreakerSettings, PacingSettings, WaitingRoomSettings
 from tidegate.core.settings.auth import AnonymousSettings, AuthSettings
+from tidegate.core.settings.backplane import BackplaneSettings
 from tidegate.core.settings.fields import (
     Section,
     Setting,
@@ -22,7 +23,10 @@ from tidegate.core.settings.fields import (
     shown,
     unknown,
 )
-from tidegate.core.settings.lifetime import DrainSettings, HeartbeatSettings
+from tidegate.core.settings.fleet import FleetSettings
+from tidegate.core.settings.hooks import HooksSettings
+from tidegate.core.settings.ingest import IngestSettings
+from tidegate.core.settings.lifetime import DrainSettings, HeartbeatSettings, RebalanceSettings
 from tidegate.core.settings.limits import LimitsSettings, Tier
 from tidegate.core.settings.log import LogSettings
 from tidegate.core.settings.messages import (
@@ -32,12 +36,16 @@ from tidegate.core.settings.messages import (
     OutboxSettings,
 )
 from tidegate.core.settings.pressure import SheddingSettings, ZonesSettings
+from tidegate.core.settings.rooms import RoomsSettings, SessionsSettings
 from tidegate.core.settings.server import (
     AdminSettings,
+    AgentCheckSettings,
     ProxiesSettings,
     ServerSettings,
     TlsSettings,
 )
+from tidegate.core.settings.telemetry import TelemetrySettings
+from tidegate.core.settings.webhooks import WebhooksSettings
 
 __all__ = ["Settings"]
 
@@ -50,6 +58,7 @@ class Settings:
 
     server: ServerSettings = field(default_factory=ServerSettings)
     admin: AdminSettings = field(default_factory=AdminSettings)
+    agent_check: AgentCheckSettings = field(default_factory=AgentCheckSettings)
     tls: TlsSettings = field(default_factory=TlsSettings)
     limits: LimitsSettings = field(default_factory=LimitsSettings)
     tiers: Mapping[str, Tier] = field(default_factory=dict)
@@ -60,6 +69,10 @@ class Settings:
     breaker: BreakerSettings = field(default_factory=BreakerSettings)
     heartbeat: HeartbeatSettings = field(default_factory=HeartbeatSettings)
     messages: MessagesSettings = field(default_factory=MessagesSettings)
+    rooms: RoomsSettings = field(default_factory=RoomsSettings)
+    sessions: SessionsSettings = field(default_factory=SessionsSettings)
+    backplane: BackplaneSettings = field(default_factory=BackplaneSettings)
+    fleet: FleetSettings = field(default_factory=FleetSettings)
     outbox: OutboxSettings = field(default_factory=OutboxSettings)
     buffers: BuffersSettings = field(default_factory=BuffersSettings)
     deflate: DeflateSettings = field(default_factory=DeflateSettings)
@@ -67,7 +80,12 @@ class Settings:
     auth: AuthSettings = field(default_factory=AuthSettings)
     anonymous: AnonymousSettings = field(default_factory=AnonymousSettings)
     drain: DrainSettings = field(default_factory=DrainSettings)
+    rebalance: RebalanceSettings = field(default_factory=RebalanceSettings)
     log: LogSettings = field(default_factory=LogSettings)
+    telemetry: TelemetrySettings = field(default_factory=TelemetrySettings)
+    webhooks: WebhooksSettings = field(default_factory=WebhooksSettings)
+    hooks: HooksSettings = field(default_factory=HooksSettings)
+    ingest: IngestSettings = field(default_factory=IngestSettings)
 
     def __post_init__(self) -> None:
         for name in self.tiers:
@@ -81,13 +99,12 @@ class Settings:
         server, admin, proxies = self.server, self.admin, self.proxies
         if proxies.protocol and not proxies.trusted and not any(map(unix_path, server.host)):
             raise proxies.error("protocol", "needs proxies.trusted, the networks of the proxies")
-        for host in admin.host if admin.enabled else ():
-            if host not in server.host:
-                continue
-            if unix_path(host) is not None:
-                raise admin.error("host", "must not be server.host as well")
-            if admin.port and admin.port == server.port:
-                raise admin.error("port", "must not be server.port as well")
+        if admin.enabled:
+            _check_apart(admin, server)
+        if self.agent_check.enabled:
+            _check_apart(self.agent_check, server)
+            if admin.enabled:
+                _check_apart(self.agent_check, admin)
 
     @property
     def most_kept(self) -> int:
@@ -133,6 +150,19 @@ class Settings:
         """Every setting there is, by section; the section of a tier's settings is `tiers.*`."""
         for section in (*_SECTIONS.values(), Tier):
             yield from settings_of(section)
+
+
+def _check_apart(
+    one: AdminSettings | AgentCheckSettings, other: ServerSettings | AdminSettings
+) -> None:
+    """Check that two listeners have no address in common."""
+    for host in one.host:
+        if host not in other.host:
+            continue
+        if unix_path(host) is not None:
+            raise one.error("host", f"must not be {other.section}.host as well")
+        if one.port and one.port == other.port:
+            raise one.error("port", f"must not be {other.section}.port as well")
 
 
 def _tiers(values: object) -> dict[str, Tier]:

@@ -48,12 +48,22 @@ class Deadlines(Generic[T]):
 
     def take(self, now: float) -> Iterator[T]:
         """Remove and yield these one by one; those that were not asked for keep their deadline."""
+        for key, _ in self.take_times(now):
+            yield key
+
+    def take_times(self, now: float) -> Iterator[tuple[T, float]]:
+        """Do as `take` does, and yield the deadlines too."""
         while self._heap and self._heap[0][0] <= now:
             entry = heapq.heappop(self._heap)
-            key = entry[2]
+            when, _, key = entry
             if self._entries.get(key) is entry:
                 del self._entries[key]
-                yield key
+                yield key, when
+
+    def when(self, key: T) -> float | None:
+        """Return the deadline of a key, None if it has none."""
+        entry = self._entries.get(key)
+        return None if entry is None else entry[0]
 
     def next(self) -> float | None:
         """Return the earliest deadline, or None when there are none."""

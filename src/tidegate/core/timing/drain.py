@@ -57,7 +57,8 @@ class DrainSchedule:
         self._notice = self._first = min(_NOTICE, _NOTICE_SHARE * window)
         self._step = (_CLOSES * window - self._first) / total if total else 0.0
         # At a rate below one a second, there is one in some seconds.
-        self._most = math.ceil(_FASTEST * total / window) if window else total
+        # Within less than a second there may be all.
+        self._most = math.ceil(_FASTEST * total / max(1.0, window))
         self._closed = 0
         # How many became due at which moments of the last second, and all together.
         self._recent: deque[tuple[float, int]] = deque()

@@ -9,7 +9,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from tidegate.doctor.checks import descriptors, firewall, memory, processor, queues, tcp, through
+from tidegate.doctor.checks import (
+    backplane,
+    descriptors,
+    firewall,
+    memory,
+    processor,
+    queues,
+    tcp,
+    through,
+)
 from tidegate.doctor.facts import Facts
 from tidegate.doctor.findings import Check, Finding, Load
 
@@ -17,7 +26,7 @@ __all__ = ["CHECKS", "examine"]
 
 CHECKS: Final[Mapping[str, Check]] = {
     check.__name__.replace("_", "-"): check
-    for module in (descriptors, memory, queues, tcp, firewall, processor, through)
+    for module in (descriptors, memory, queues, tcp, firewall, processor, through, backplane)
     for check in module.CHECKS
 }
 """Every check by its id, in the order of the reference."""

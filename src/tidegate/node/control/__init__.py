@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from tidegate.node.control.adding import FleetStats
 from tidegate.node.control.connections import (
     ConnectionRow,
     ConnectionsPage,
@@ -15,16 +16,36 @@ from tidegate.node.control.connections import (
 from tidegate.node.control.control import Control, DrainProgress, Status
 from tidegate.node.control.explaining import (
     ExplainQuery,
+    ExplainRoomQuery,
     ExplainStep,
     Explanation,
     RefusedReason,
     RefusedRow,
+    RoomExplanation,
 )
 from tidegate.node.control.figures import METRICS, Description, Distribution, Metric
-from tidegate.node.control.rooms import RoomRow, RoomsPage, RoomsQuery
+from tidegate.node.control.moving import Moved
+from tidegate.node.control.nodes import NodeRow, NodesPage
+from tidegate.node.control.pinging import Ping, Pinged
+from tidegate.node.control.publishing import Publish, Published
+from tidegate.node.control.reading import (
+    HistoryRow,
+    Kept,
+    PresenceQuery,
+    PresenceRow,
+    PresentRow,
+    RoomHistoryQuery,
+    UserRow,
+    UsersPage,
+    UsersQuery,
+)
+from tidegate.node.control.revoking import Revoked
+from tidegate.node.control.rooms import RoomHistory, RoomRow, RoomsPage, RoomsQuery
 from tidegate.node.control.sample import Sample
 from tidegate.node.control.settings import Applied, EffectiveSetting, SettingsView
 from tidegate.node.control.snapshot import Connections, Load, Messages, Snapshot, Waiting
+from tidegate.node.control.standing import Standing
+from tidegate.node.rebalancing import Rebalanced
 
 __all__ = [
     "METRICS",
@@ -40,13 +61,32 @@ __all__ = [
     "DrainProgress",
     "EffectiveSetting",
     "ExplainQuery",
+    "ExplainRoomQuery",
     "ExplainStep",
     "Explanation",
+    "FleetStats",
+    "HistoryRow",
+    "Kept",
     "Load",
     "Messages",
     "Metric",
+    "Moved",
+    "NodeRow",
+    "NodesPage",
+    "Ping",
+    "Pinged",
+    "PresenceQuery",
+    "PresenceRow",
+    "PresentRow",
+    "Publish",
+    "Published",
+    "Rebalanced",
     "RefusedReason",
     "RefusedRow",
+    "Revoked",
+    "RoomExplanation",
+    "RoomHistory",
+    "RoomHistoryQuery",
     "RoomRow",
     "RoomsPage",
     "RoomsQuery",
@@ -54,6 +94,10 @@ __all__ = [
     "Selector",
     "SettingsView",
     "Snapshot",
+    "Standing",
     "Status",
+    "UserRow",
+    "UsersPage",
+    "UsersQuery",
     "Waiting",
 ]

@@ -5,17 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 from bisect import bisect_right
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Set
 from itertools import accumulate
 from operator import attrgetter
 from time import monotonic
 from typing import TYPE_CHECKING, Annotated, Final
 
-from msgspec import Meta, Struct, json
+from msgspec import UNSET, Meta, Struct, UnsetType, json
 from msgspec.structs import force_setattr
 
 from tidegate.addresses import UNIX_PEER, counted, matcher, parse, range_of
-from tidegate.core.codes import KICKED
+from tidegate.core.codes import KICKED, REASONS, TOKEN_REVOKED, Close
 from tidegate.core.settings.fields import shown
 from tidegate.engine.states import Admission
 from tidegate.errors import UsageError
@@ -30,9 +30,12 @@ __all__ = [
     "ConnectionsQuery",
     "Disconnected",
     "Selector",
+    "chosen",
     "counted_ip",
     "disconnect",
+    "end_revoked",
     "page",
+    "reason_of",
 ]
 
 _log = logging.getLogger("tidegate")
@@ -76,6 +79,8 @@ class ConnectionRow(Struct, frozen=True, rename="camel"):
     user: str | None
     tier: str | None
     address: str
+    transport: str
+    """`websocket`, or `sse` for one that has taken the fallback."""
     rooms: tuple[str, ...]
     """The first of them, where they have very long names."""
     room_count: int
@@ -116,17 +121,25 @@ class Selector(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
         if self.ip is not None:
             force_setattr(self, "ip", _range_text(self.ip))
 
+    def chooses(self, connection: Connection) -> bool:
+        """Whether this is one of the connections."""
+        return _is_chosen(connection, self, _comes_from(self.ip)) and (
+            self.room is None or self.room in connection.rooms
+        )
+
 
 class Disconnected(Struct, frozen=True, rename="camel"):
     """How many connections were ended."""
 
     count: int
+    complete: bool | UnsetType = UNSET
+    """Whether all nodes have said that they did it; left out where there is one node."""
 
 
 async def page(node: Parts, query: ConnectionsQuery) -> ConnectionsPage:
     """Return one page. Connections that wait to be admitted are not listed."""
     found: list[Connection] = []
-    async for connections in _find(node, query):
+    async for connections in chosen(node, query):
         found += [
             connection
             for connection in connections
@@ -146,23 +159,61 @@ async def page(node: Parts, query: ConnectionsQuery) -> ConnectionsPage:
     return ConnectionsPage(rows, rows[-1].number if len(rows) < len(found) else None)
 
 
-async def disconnect(node: Parts, selector: Selector, detail: str = "") -> Disconnected:
-    """End connections for `KICKED`, those that wait to be admitted too.
+async def disconnect(
+    node: Parts,
+    selector: Selector,
+    detail: str = "",
+    reason: Close = KICKED,
+    code: int | None = None,
+) -> Disconnected:
+    """End connections, those that wait to be admitted too.
 
     Args:
         detail: what the clients are told beside the reason.
+        reason: why they end.
+        code: is sent in place of the reason's, and `detail` alone with it.
     """
     count = 0
-    async for connections in _find(node, selector):
+    async for connections in chosen(node, selector):
         for connection in connections:
             if not connection.open:
                 continue
-            connection.end(KICKED, detail=detail)
+            if code is None:
+                connection.end(reason, detail=detail)
+            else:
+                connection.close(code, detail, reason)
             count += 1
             if count % _ENDS == 0:
                 await asyncio.sleep(0)
+    if node.sessions is not None:  # clients that are away must not come back to theirs either
+        comes_from = _comes_from(selector.ip)
+        count += node.sessions.end(lambda connection: _is_chosen(connection, selector, comes_from))
     _log.info("disconnected by the operator", extra={"connections": count})
     return Disconnected(count)
+
+
+async def end_revoked(node: Parts, users: Set[str]) -> None:
+    """End the connections of users, those that wait too, because their tokens are revoked."""
+    everyone = list(node.engine.connections())
+    for start in range(0, len(everyone), _LOOKS):
+        for connection in everyone[start : start + _LOOKS]:
+            if connection.user in users and connection.open:
+                connection.end(TOKEN_REVOKED)
+        await asyncio.sleep(0)
+    if node.sessions is not None:
+        node.sessions.end(lambda connection: connection.user in users)
+
+
+def reason_of(name: str) -> Close:
+    """Return why connections end, by its name in the table.
+
+    Raises:
+        UsageError: it has none of this name.
+    """
+    reason = REASONS.get(name)
+    if not isinstance(reason, Close):
+        raise UsageError(f"{shown(name)} is no reason for which connections end")
+    return reason
 
 
 def counted_ip(text: str) -> str:
@@ -186,20 +237,14 @@ def _range_text(text: str) -> str:
     return str(found) if "/" in text else counted(text)
 
 
-async def _find(
+async def chosen(
     node: Parts, wanted: ConnectionsQuery | Selector
 ) -> AsyncIterator[list[Connection]]:
     """Yield the connections that are wanted, with a turn of the loop after some."""
     source: Iterable[Connection] = node.engine.connections()
     if wanted.room is not None:
         source = node.rooms.members(wanted.room)
-    comes_from: Callable[[str], bool] | None = None
-    if wanted.ip == UNIX_PEER:
-        comes_from = UNIX_PEER.__eq__
-    elif wanted.ip is not None:
-        network = range_of(wanted.ip)
-        assert network is not None
-        comes_from = matcher(network)
+    comes_from = _comes_from(wanted.ip)
     # A copy, because connections come and go while the loop has its turns.
     everyone = list(source)
     for start in range(0, len(everyone), _LOOKS):
@@ -211,14 +256,32 @@ async def _find(
         await asyncio.sleep(0)
 
 
+def _comes_from(ip: str | None) -> Callable[[str], bool] | None:
+    """Return what says whether an address is of a network; None for any."""
+    if ip is None:
+        return None
+    if ip == UNIX_PEER:
+        return UNIX_PEER.__eq__
+    network = range_of(ip)
+    assert network is not None
+    return matcher(network)
+
+
 def _fits(
     connection: Connection,
     wanted: ConnectionsQuery | Selector,
     comes_from: Callable[[str], bool] | None,
 ) -> bool:
+    return not connection.closed and _is_chosen(connection, wanted, comes_from)
+
+
+def _is_chosen(
+    connection: Connection,
+    wanted: ConnectionsQuery | Selector,
+    comes_from: Callable[[str], bool] | None,
+) -> bool:
     return (
-        not connection.closed
-        and (wanted.user is None or connection.user == wanted.user)
+        (wanted.user is None or connection.user == wanted.user)
         and (comes_from is None or comes_from(connection.address))
         and (isinstance(wanted, ConnectionsQuery) or wanted.id in (None, connection.id))
     )
@@ -233,6 +296,7 @@ def _row(connection: Connection, now: float) -> ConnectionRow:
         user=connection.user,
         tier=connection.tier,
         address=connection.address,
+        transport=connection.transport,
         rooms=rooms[:fitting],
         room_count=len(rooms),
         age=round(now - connection.opened_at, 3),

@@ -7,20 +7,42 @@ Arguments and results are values, so a call means the same in-process, over a pi
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from time import time
+from typing import TYPE_CHECKING, Any, Final
 
 from msgspec import Struct, convert
 
-from tidegate.core.settings import DrainSettings
+from tidegate.core.codes import DISCONNECTED, KICKED, is_own_code
+from tidegate.core.settings import DrainSettings, RebalanceSettings
+from tidegate.core.settings.changes import merged
+from tidegate.errors import UsageError
 from tidegate.node.control import connections as listing
-from tidegate.node.control.explaining import explain, refused_reasons, refused_row
+from tidegate.node.control import moving
+from tidegate.node.control.explaining import explain, explain_room, refused_reasons, refused_row
 from tidegate.node.control.figures import read_metrics
+from tidegate.node.control.fleet import (
+    DISCONNECT,
+    PING,
+    REBALANCE,
+    SETTINGS,
+    STATS,
+    Disconnect,
+    Fleet,
+    Rebalance,
+)
+from tidegate.node.control.nodes import nodes_page
+from tidegate.node.control.publishing import publish
+from tidegate.node.control.reading import history, presence, users_page
 from tidegate.node.control.rooms import rooms_page
 from tidegate.node.control.sample import Sampler
 from tidegate.node.control.settings import Applied, settings_view
 from tidegate.node.control.snapshot import snapshot
+from tidegate.node.control.standing import standing
+from tidegate.wire.messages import MAX_USER, is_name
 
 if TYPE_CHECKING:
+    from tidegate.core.codes import Fault
+    from tidegate.node.control.adding import FleetStats
     from tidegate.node.control.connections import (
         ConnectionsPage,
         ConnectionsQuery,
@@ -29,18 +51,37 @@ if TYPE_CHECKING:
     )
     from tidegate.node.control.explaining import (
         ExplainQuery,
+        ExplainRoomQuery,
         Explanation,
         RefusedReason,
         RefusedRow,
+        RoomExplanation,
     )
     from tidegate.node.control.figures import Metric
+    from tidegate.node.control.moving import Moved
+    from tidegate.node.control.nodes import NodesPage
     from tidegate.node.control.parts import Parts
+    from tidegate.node.control.pinging import Ping, Pinged
+    from tidegate.node.control.publishing import Publish, Published, Source
+    from tidegate.node.control.reading import (
+        HistoryRow,
+        PresenceQuery,
+        PresenceRow,
+        RoomHistoryQuery,
+        UsersPage,
+        UsersQuery,
+    )
+    from tidegate.node.control.revoking import Revoked
     from tidegate.node.control.rooms import RoomsPage, RoomsQuery
     from tidegate.node.control.sample import Sample
     from tidegate.node.control.settings import SettingsView
     from tidegate.node.control.snapshot import Snapshot
+    from tidegate.node.control.standing import Standing
+    from tidegate.node.rebalancing import Rebalanced
 
 __all__ = ["Control", "DrainProgress", "Status"]
+
+_AHEAD: Final = 60.0  # seconds that the clock of who asks may be ahead
 
 
 class Status(Struct, frozen=True, rename="camel"):
@@ -55,6 +96,8 @@ class Status(Struct, frozen=True, rename="camel"):
     """Why it is not ready; empty when it is."""
     addresses: tuple[tuple[str, int], ...]
     """Host and port of every listener."""
+    down: tuple[str, ...] = ()
+    """What this node needs and cannot reach: `backplane`."""
 
 
 class DrainProgress(Struct, frozen=True, rename="camel"):
@@ -78,6 +121,22 @@ class Control:
     def __init__(self, node: Parts) -> None:
         self._node = node
         self._made: Sampler | None = None
+        self._joined: Fleet | None = None
+
+    @property
+    def _fleet(self) -> Fleet:
+        if self._joined is None:
+            backplane = self._node.backplane
+            self._joined = Fleet(
+                self._node,
+                None if backplane is None else backplane.orders,
+                None if backplane is None else backplane.revocations,
+            )
+        return self._joined
+
+    def join_fleet(self) -> None:
+        """Do what other nodes order, from when the backplane has started."""
+        _ = self._fleet
 
     @property
     def _sampler(self) -> Sampler:
@@ -91,11 +150,21 @@ class Control:
         """Return whether the node is ready, and why not."""
         node = self._node
         ready, reason = node.ready
-        return Status(node.version, node.uptime, ready, reason, tuple(node.addresses))
+        between = node.backplane
+        down = () if between is None or between.up else ("backplane",)
+        return Status(node.version, node.uptime, ready, reason, tuple(node.addresses), down)
+
+    def standing(self) -> Standing:
+        """Return which connections it has and could take, for what spreads them over nodes."""
+        return standing(self._node)
 
     def snapshot(self) -> Snapshot:
         """Return the counters, as they are now."""
         return snapshot(self._node)
+
+    async def fleet_stats(self) -> FleetStats:
+        """Return the counters of all nodes, added up; of this one where it is alone."""
+        return await self._fleet.everywhere(STATS, None)
 
     def metrics(self) -> list[Metric]:
         """Return the values of all metrics, in the order of the table `METRICS`."""
@@ -109,9 +178,25 @@ class Control:
         """Return a page of the connections that have been admitted, by number."""
         return await listing.page(self._node, query)
 
-    def rooms(self, query: RoomsQuery) -> RoomsPage:
+    async def users(self, query: UsersQuery) -> UsersPage:
+        """Return some of the users that have a connection."""
+        return await users_page(self._node, query)
+
+    async def presence(self, query: PresenceQuery) -> PresenceRow | Fault:
+        """Return who is in a room, or why that is not known."""
+        return await presence(self._node, query)
+
+    async def history(self, query: RoomHistoryQuery) -> HistoryRow | Fault:
+        """Return messages of a room, or why there are none."""
+        return await history(self._node, query)
+
+    async def rooms(self, query: RoomsQuery) -> RoomsPage:
         """Return some of the rooms that have members."""
-        return rooms_page(self._node, query)
+        return await rooms_page(self._node, query)
+
+    async def nodes(self) -> NodesPage:
+        """Return the nodes of the fleet; this one alone where there is none."""
+        return await nodes_page(self._node)
 
     def sample(self) -> Sample:
         """Return what charts show, as it is now; its lag is that since the last call."""
@@ -120,6 +205,10 @@ class Control:
     def explain(self, query: ExplainQuery) -> Explanation:
         """Return what the gate would decide about an attempt now. Nothing is taken."""
         return explain(self._node, query)
+
+    def explain_room(self, query: ExplainRoomQuery) -> RoomExplanation:
+        """Return what a client may do with a room, and which rule says so."""
+        return explain_room(self._node, query)
 
     def refusals(self) -> list[RefusedRow]:
         """Return the last refused attempts, the newest first."""
@@ -130,6 +219,21 @@ class Control:
         return refused_reasons(self._node)
 
     # What is done to it.
+
+    async def publish(self, message: Publish, source: Source = "api") -> Published | Fault:
+        """Carry a message; return what became of it, or why it was not taken.
+
+        Args:
+            source: who publishes: the server API, or a function of a `tidegate.App`.
+
+        Raises:
+            UsageError: the application of this node has no rooms.
+        """
+        return await publish(self._node, message, source)
+
+    async def ping_user(self, query: Ping) -> Pinged:
+        """Measure the way to a user and back: to the connection that answers first."""
+        return await self._fleet.everywhere(PING, query, query.timeout)
 
     def apply(self, changes: Mapping[str, Mapping[str, object]]) -> Applied:
         """Change the settings that can change while the server runs.
@@ -142,13 +246,95 @@ class Control:
         """
         return Applied(*self._node.apply(changes))
 
-    async def disconnect(self, selector: Selector, detail: str = "") -> Disconnected:
-        """End connections, those that wait to be admitted too. Their clients may not come back.
+    async def apply_everywhere(self, changes: dict[str, dict[str, Any]]) -> Applied:
+        """Change settings on all nodes of the fleet; `complete` says whether all have.
+
+        Raises:
+            SettingError: a name or a value is wrong; nothing has changed then.
+        """
+        merged(self._node.settings, changes)  # what is wrong here is not given to the others
+        return await self._fleet.everywhere(SETTINGS, changes)
+
+    async def disconnect(
+        self,
+        selector: Selector,
+        detail: str = "",
+        *,
+        may_return: bool = False,
+        code: int | None = None,
+    ) -> Disconnected:
+        """End connections, those that wait to be admitted too.
 
         Args:
             detail: what the clients are told beside the reason.
+            may_return: whether their clients may come back by themselves.
+            code: a close code of the caller's own, 1000 or 3000 to 4999; `detail` is then all that
+                the clients are told.
+
+        Raises:
+            UsageError: the code is none of these, or is given beside `may_return`.
         """
-        return await listing.disconnect(self._node, selector, detail)
+        if code is not None and (may_return or not is_own_code(code)):
+            raise UsageError("code: must be 1000 or 3000 to 4999, and not beside mayReturn")
+        reason = DISCONNECTED if may_return else KICKED
+        order = Disconnect(selector, detail, reason.name, code)
+        return await self._fleet.everywhere(DISCONNECT, order)
+
+    async def join(self, selector: Selector, room: str) -> Moved:
+        """Put connections into a room, whatever its rule says; their clients are told.
+
+        Raises:
+            UsageError: the room is no name.
+        """
+        moving.check_room(room)
+        return await self._fleet.join(selector, room)
+
+    async def leave(self, room: str, selector: Selector | None = None) -> Moved:
+        """Take connections out of a room, all of them without a selector; their clients are told.
+
+        Raises:
+            UsageError: the room is no name.
+        """
+        moving.check_room(room)
+        return await self._fleet.leave(room, selector)
+
+    async def revoke(self, user: str, before: float | None = None) -> Revoked:
+        """Accept no token of a user any more that was issued before a time; end its connections.
+
+        The clients of those may come back with a newer token. A revocation is kept for
+        `auth.revocation_ttl`: by the backplane, where there is one, else by this node until it
+        stops.
+
+        Args:
+            before: in Unix seconds; now when None.
+
+        Raises:
+            UsageError: the user is no name, the time lies ahead, or too many are revoked.
+        """
+        now = time()
+        if not is_name(user, MAX_USER):
+            raise UsageError(f"user: must have 1 to {MAX_USER} characters, none of control")
+        if before is not None and not 0 <= before <= now + _AHEAD:
+            raise UsageError("before: must be a time in Unix seconds that is not ahead")
+        before = now if before is None else before
+        return await self._fleet.revoke(user, before)
+
+    async def rebalance(self, rate: float | None = None) -> Rebalanced:
+        """Begin to move connections from the fullest nodes to the others, on all nodes.
+
+        Args:
+            rate: connections a second of each node, 0 to end it; `rebalance.rate` or 10 when None.
+
+        Raises:
+            SettingError: `rebalance.rate` may not be that.
+        """
+        if rate is not None:
+            rate = RebalanceSettings(rate=rate).rate
+        return await self._fleet.everywhere(REBALANCE, Rebalance(begin=True, rate=rate))
+
+    async def rebalanced(self) -> Rebalanced:
+        """Return how far rebalancing is, on all nodes."""
+        return await self._fleet.everywhere(REBALANCE, Rebalance(begin=False))
 
     def drain(self, window: float | None = None) -> DrainProgress:
         """Begin a drain, and return at once; one that is under way goes on.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from time import monotonic
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,11 +10,13 @@ from msgspec import Meta, Struct
 from msgspec.structs import force_setattr
 
 from tidegate.core.admission.admission import outcome
-from tidegate.core.admission.attempt import Attempt, Identity, Step
-from tidegate.core.codes import ORIGIN
+from tidegate.core.admission.attempt import Attempt, Claims, Identity, Step
+from tidegate.core.codes import FLEET_DOWN, FLEET_LIMIT, ORIGIN
+from tidegate.core.room_limits import explain_limits
 from tidegate.gate.pages import Pages
 from tidegate.gate.tokens import MAX_PRIORITY
 from tidegate.node.control.connections import counted_ip
+from tidegate.wire.messages import MAX_ROOM, MAX_USER
 
 if TYPE_CHECKING:
     from tidegate.gate.refusals import Refused
@@ -21,11 +24,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ExplainQuery",
+    "ExplainRoomQuery",
     "ExplainStep",
     "Explanation",
     "RefusedReason",
     "RefusedRow",
+    "RoomExplanation",
     "explain",
+    "explain_room",
     "refused_reasons",
     "refused_row",
 ]
@@ -71,6 +77,27 @@ class Explanation(Struct, frozen=True, rename="camel"):
     steps: list[ExplainStep]
 
 
+class ExplainRoomQuery(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+    """A room, and who asks: a user, anonymous without one.
+
+    `claim` is a pattern of the claim `rooms` of its token.
+    """
+
+    room: Annotated[str, Meta(min_length=1, max_length=MAX_ROOM)]
+    user: Annotated[str, Meta(min_length=1, max_length=MAX_USER)] | None = None
+    claim: Annotated[str, Meta(min_length=1, max_length=MAX_ROOM)] | None = None
+
+
+class RoomExplanation(Struct, frozen=True, rename="camel"):
+    """What a client may do with a room, and what the room keeps and shows."""
+
+    room: str
+    user: str | None
+    steps: list[ExplainStep]
+    """`join`, `publish`, `presence`, `history` by the rule, whose pattern is in their numbers; then
+    the limits with what counts in them: `members`, `user_members`, `user_rooms`, `publish_rate`."""
+
+
 class RefusedRow(Struct, frozen=True, rename="camel"):
     """One refused attempt. `at` is in Unix seconds, `retry_after` in seconds."""
 
@@ -106,7 +133,11 @@ def explain(node: Parts, query: ExplainQuery) -> Explanation:
     """Return what the gate would say of an attempt now. Nothing is taken."""
     identity = Identity(query.user, query.tier, query.priority)
     attempt = Attempt(query.ip, node.settings.server.path, identity)
-    steps = [_page_step(node, query), *node.admission.explain(attempt, monotonic())]
+    steps = [
+        _page_step(node, query),
+        *node.admission.explain(attempt, monotonic()),
+        *_fleet_steps(node),
+    ]
     return Explanation(
         outcome=outcome(steps),
         by=next((step.name for step in steps if not step.passed), None),
@@ -114,6 +145,22 @@ def explain(node: Parts, query: ExplainQuery) -> Explanation:
         steps=[
             ExplainStep(step.name, step.passed, step.detail, dict(step.numbers)) for step in steps
         ],
+    )
+
+
+def explain_room(node: Parts, query: ExplainRoomQuery) -> RoomExplanation:
+    """Return what a client may do with a room, by the rules as they are now."""
+    claims = None if query.claim is None else Claims(rooms=(query.claim,))
+    room, user = query.room, query.user
+    devices = () if user is None else node.users.of_user(user)
+    steps = (
+        *node.access.explain(room, user, claims),
+        *explain_limits(node.rooms, node.room_rates, node.rules, room, devices, monotonic()),
+    )
+    return RoomExplanation(
+        room,
+        user,
+        [ExplainStep(step.name, step.passed, step.detail, dict(step.numbers)) for step in steps],
     )
 
 
@@ -125,6 +172,22 @@ def _page_step(node: Parts, query: ExplainQuery) -> Step:
     problem = Pages(settings.server).problem(origin, query.host, query.ip, secure=secure)
     detail = problem or "pages of this origin may connect"
     return Step(ORIGIN.name, problem is None, detail, {"origin": origin, "host": query.host})
+
+
+def _fleet_steps(node: Parts) -> Iterator[Step]:
+    """What the fleet says, for a node that is part of one: its counts are asked for last."""
+    if node.leases is None:
+        return
+    held = "the limits of addresses, users and tiers"
+    if not node.leases.up:
+        refuses = node.settings.fleet.when_down == "refuse"
+        what = "nobody is admitted" if refuses else f"{held} hold on each node by itself"
+        yield Step(FLEET_DOWN.name, not refuses, f"the backplane cannot be reached: {what}", {})
+        return
+    most, total = node.settings.fleet.connections, node.leases.total
+    detail = f"{held} hold over all nodes; the counts above are of this node alone"
+    numbers = {"connections": total, "limit": most}
+    yield Step(FLEET_LIMIT.name, most is None or total < most, detail, numbers)
 
 
 def refused_reasons(node: Parts) -> dict[str, RefusedReason]:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from tidegate.node.control.figures import Description
 
-__all__ = ["exposition", "family"]
+__all__ = ["buckets", "exposition", "family"]
 
 _openmetrics: Callable[[Collector], bytes] = openmetrics.generate_latest
 _TEXT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -70,7 +70,7 @@ def family(description: Description, values: Mapping[str, float | Distribution])
         histograms = HistogramMetricFamily(name, text, labels=labels)
         for key, value in values.items():
             assert isinstance(value, Distribution)
-            histograms.add_metric([key] if label else [], _buckets(value), value.sum)
+            histograms.add_metric([key] if label else [], buckets(value), value.sum)
         return histograms
     family = (CounterMetricFamily if kind == "counter" else GaugeMetricFamily)(
         name, text, labels=labels
@@ -81,7 +81,7 @@ def family(description: Description, values: Mapping[str, float | Distribution])
     return family
 
 
-def _buckets(distribution: Distribution) -> list[tuple[str, float]]:
+def buckets(distribution: Distribution) -> list[tuple[str, float]]:
     """Cumulative counts by upper bound, as Prometheus has them."""
     bounds = map(floatToGoString, (*distribution.bounds, inf))
     return list(zip(bounds, map(float, accumulate(distribution.counts)), strict=True))

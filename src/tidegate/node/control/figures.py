@@ -2,62 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from time import monotonic
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias
-
-from msgspec import Struct
+from typing import TYPE_CHECKING, Final
 
 from tidegate.core.admission.breaker import State
+from tidegate.core.codes import ROOM_RATE
 from tidegate.core.stats import Histogram
+from tidegate.node.control.backplane_figures import BACKPLANE
+from tidegate.node.control.fleet_figures import FLEET
+from tidegate.node.control.ingest_figures import INGEST
+from tidegate.node.control.messaging_figures import MESSAGING
+from tidegate.node.control.metric import Description, Distribution, Metric
 from tidegate.node.pressure.descriptors import descriptors_used_ratio
 
 if TYPE_CHECKING:
+    from tidegate.node.control.metric import Number
     from tidegate.node.control.parts import Parts
 
 __all__ = ["METRICS", "Description", "Distribution", "Metric", "labelled", "read_metrics"]
 
-_Number: TypeAlias = "float | Histogram"
-
-
-class Distribution(Struct, frozen=True, rename="camel"):
-    """How many values fell into each range, and their sum.
-
-    `bounds` are the upper ends, in rising order and included in their range. `counts` has one
-    more number than there are bounds, for what lies above the last.
-    """
-
-    bounds: tuple[float, ...]
-    counts: tuple[int, ...]
-    sum: float
-
-
-class Metric(Struct, frozen=True, rename="camel"):
-    """The values of one metric by the value of its label; by `""` where it has none.
-
-    What is not known on this system has no value.
-    """
-
-    name: str
-    values: dict[str, float | Distribution]
-
-
-class Description(NamedTuple):
-    """What one metric is, and how it is read.
-
-    `label` is empty, or the name of the one label whose values are the keys that `read` returns.
-    They come from this program's own lists, never from what a peer sent. `read` returns None for
-    what is not known on this system.
-    """
-
-    name: str
-    kind: Literal["counter", "gauge", "histogram"]
-    label: str
-    text: str
-    read: Callable[[Parts], _Number | Mapping[str, _Number] | Mapping[str, int] | None]
-
-
-_LIMITS: Final = ("connections", "per_ip", "per_user", "per_room", "rooms_per_connection")
+_LIMITS: Final = (
+    *("connections", "per_ip", "per_user"),
+    *("per_room", "rooms_per_connection", "rooms_per_user"),
+)
 
 METRICS = (
     Description(
@@ -163,7 +131,11 @@ METRICS = (
         "gauge",
         "setting",
         "The limits in force, by the name of their setting in [limits].",
-        lambda node: {name: getattr(node.settings.limits, name) for name in _LIMITS},
+        lambda node: {
+            name: limit
+            for name in _LIMITS
+            if (limit := getattr(node.settings.limits, name)) is not None
+        },
     ),
     Description(
         "websocket_addresses",
@@ -187,6 +159,13 @@ METRICS = (
         lambda node: len(node.rooms),
     ),
     Description(
+        "websocket_room_refusals_total",
+        "counter",
+        "reason",
+        "Joins and messages to rooms that a limit refused; the connections stay open.",
+        lambda node: {**node.rooms.refused, ROOM_RATE.name: node.room_rates.refused},
+    ),
+    Description(
         "websocket_slow_connections",
         "gauge",
         "",
@@ -207,34 +186,10 @@ METRICS = (
         "Bytes of unfinished messages and outboxes, shared ones once; see buffers.max_bytes.",
         lambda node: node.engine.kept,
     ),
-    Description(
-        "websocket_messages_received_total",
-        "counter",
-        "type",
-        "Messages that were received.",
-        lambda node: node.stats.messages_received,
-    ),
-    Description(
-        "websocket_messages_sent_total",
-        "counter",
-        "",
-        "Messages that were sent; one for each receiver.",
-        lambda node: node.stats.outgoing.messages,
-    ),
-    Description(
-        "websocket_messages_limited_total",
-        "counter",
-        "action",
-        "Messages and joins that came too fast: refused, or reading delayed for a while.",
-        lambda node: node.stats.messages_limited,
-    ),
-    Description(
-        "websocket_messages_dropped_total",
-        "counter",
-        "policy",
-        "Messages of rooms that slow connections missed; the other members got them.",
-        lambda node: node.stats.messages_dropped,
-    ),
+    *FLEET,
+    *MESSAGING,
+    *INGEST,
+    *BACKPLANE,
     Description(
         "websocket_message_size_bytes",
         "histogram",
@@ -315,7 +270,7 @@ def read_metrics(node: Parts) -> list[Metric]:
 
 
 def labelled(
-    read: _Number | Mapping[str, _Number] | Mapping[str, int] | None,
+    read: Number | Mapping[str, Number] | Mapping[str, int] | None,
 ) -> dict[str, float | Distribution]:
     """Return what was read by the value of the label; empty where it is not known."""
     if read is None:
@@ -324,7 +279,7 @@ def labelled(
     return {label: _value(number) for label, number in by_label.items()}
 
 
-def _value(number: _Number) -> float | Distribution:
+def _value(number: Number) -> float | Distribution:
     if isinstance(number, Histogram):
         return Distribution(number.bounds, tuple(number.counts), number.sum)
     return float(number)

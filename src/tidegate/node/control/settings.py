@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 if TYPE_CHECKING:
     from tidegate.core.settings import Settings
@@ -14,7 +14,9 @@ __all__ = ["MASK", "Applied", "EffectiveSetting", "SettingsView", "settings_view
 MASK: Final = "********"
 """Stands for a secret that is set."""
 
-SettingValue: TypeAlias = bool | int | float | str | tuple[bool | int | float | str, ...] | None
+SettingValue: TypeAlias = (
+    bool | int | float | str | tuple[bool | int | float | str | dict[str, Any], ...] | None
+)
 
 
 class EffectiveSetting(Struct, frozen=True, rename="camel"):
@@ -36,6 +38,8 @@ class Applied(Struct, frozen=True, rename="camel"):
 
     applied: list[str]
     restart: list[str]
+    complete: bool | UnsetType = UNSET
+    """Whether all nodes have done the same; left out where only this one was asked."""
 
 
 def settings_view(settings: Settings) -> SettingsView:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from functools import lru_cache
+from html import escape
 from http import HTTPStatus
 from importlib.resources import files
 from math import ceil
@@ -13,11 +15,13 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from tidegate.server.dashboard.sessions import COOKIE
+from tidegate.server.dashboard.trying import allowed_source, public_url
 from tidegate.server.guard import is_operator
 
 if TYPE_CHECKING:
     from starlette.requests import Request
 
+    from tidegate.core.settings import Settings
     from tidegate.server.dashboard.sessions import Sessions
 
 __all__ = ["FILES", "Dashboard"]
@@ -29,12 +33,13 @@ _TYPES: Final = {
     "svg": "image/svg+xml",
 }
 _FOLDER: Final = files("tidegate.server.dashboard") / "static"
+# No request goes elsewhere, no page may show this one in a frame, no script is in the page.
+_POLICY: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
 _HEADERS: Final = {
-    # No request goes elsewhere, no page may show this one in a frame, no script is in the page.
-    "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
-        "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-    ),
+    "Content-Security-Policy": _POLICY,
     "Cache-Control": "no-cache",
     "Referrer-Policy": "same-origin",
     "X-Content-Type-Options": "nosniff",
@@ -59,8 +64,12 @@ def _content(name: str) -> bytes:
 
 
 def _file(name: str, status: int = HTTPStatus.OK) -> Response:
-    kind = _TYPES[name.rpartition(".")[2]]
-    return Response(_content(name), status, _HEADERS, media_type=kind)
+    return _answer(name, _content(name), status)
+
+
+def _answer(name: str, content: bytes, status: int = HTTPStatus.OK, policy: str = "") -> Response:
+    headers = {**_HEADERS, "Content-Security-Policy": policy} if policy else _HEADERS
+    return Response(content, status, headers, media_type=_TYPES[name.rpartition(".")[2]])
 
 
 class Dashboard:
@@ -68,12 +77,22 @@ class Dashboard:
 
     Args:
         sessions: who has logged in.
+        settings: of the server.
+        addresses: returns host and port of every public listener.
     """
 
-    def __init__(self, sessions: Sessions) -> None:
+    def __init__(
+        self,
+        sessions: Sessions,
+        settings: Settings,
+        addresses: Callable[[], Sequence[tuple[str, int]]],
+    ) -> None:
         self._sessions = sessions
+        self._settings = settings
+        self._addresses = addresses
         self.routes = [
             Route("/", self._home),
+            Route("/try", self._try),
             Route("/login", self._log_in, methods=["POST"]),
             Route("/logout", self._log_out, methods=["POST"]),
             Route("/static/{name:path}", self._static),
@@ -83,6 +102,15 @@ class Dashboard:
         if is_operator(request.scope):
             return _file("index.html")
         return _file("login.html")
+
+    async def _try(self, request: Request) -> Response:
+        if not is_operator(request.scope):
+            return _file("login.html")
+        url = public_url(self._settings, self._addresses(), request.headers.get("host", ""))
+        page = _content("try.html").replace(b"PUBLIC_URL", escape(url).encode())
+        # Beside the admin API this page may ask the public listener, and nobody else.
+        allowed = f"connect-src 'self' {allowed_source(url)}" if url else "connect-src 'self'"
+        return _answer("try.html", page, policy=_POLICY.replace("connect-src 'self'", allowed))
 
     async def _static(self, request: Request) -> Response:
         name = request.path_params["name"]

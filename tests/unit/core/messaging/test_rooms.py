@@ -8,8 +8,16 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from tidegate.core.codes import ROOM_LIMIT, TOO_MANY_ROOMS
+from tidegate.core.codes import (
+    ROOM_LIMIT,
+    ROOM_USER_LIMIT,
+    TOO_MANY_ROOMS,
+    TOO_MANY_USER_ROOMS,
+    Fault,
+)
 from tidegate.core.messaging.rooms import Rooms
+from tidegate.core.messaging.rules import Rules
+from tidegate.core.settings.rooms import RoomRule
 
 
 class Member:
@@ -128,7 +136,36 @@ def test_higher_limits_hold_at_once() -> None:
     assert rooms.join(first, "c") is TOO_MANY_ROOMS
 
 
+def test_a_user_is_in_so_many_rooms_over_all_connections() -> None:
+    rooms = Rooms[Member](99, 9, rooms_per_user=2)
+    phone, laptop = devices = [Member(), Member()]
+    assert [rooms.join(phone, room, devices) for room in "aab"] == [None, None, None]
+    assert rooms.join(laptop, "c", devices) is TOO_MANY_USER_ROOMS
+    assert rooms.join(laptop, "a", devices) is None  # a room that the user is in already
+    rooms.leave(phone, "a")
+    assert rooms.join(laptop, "c", devices) is TOO_MANY_USER_ROOMS
+    rooms.leave(laptop, "a")
+    assert rooms.join(laptop, "c", devices) is None
+    assert rooms.join(Member(), "d") is None  # without a user, there is no limit of a user
+    assert rooms.refused["too_many_user_rooms"] == 2
+
+
+def test_a_user_is_in_a_room_so_often() -> None:
+    rules = Rules([RoomRule(pattern="seat:*", members_per_user=2)])
+    rooms = Rooms[Member](99, 9, rules)
+    devices = [Member() for _ in range(3)]
+    assert [rooms.join(one, "seat:1", devices) for one in devices] == [None, None, ROOM_USER_LIMIT]
+    assert rooms.join(devices[2], "hall", devices) is None
+    assert rooms.join(devices[0], "seat:1", devices) is None
+    other = Member()
+    assert rooms.join(other, "seat:1", [other]) is None
+    rooms.leave_all(devices[0])
+    assert rooms.join(devices[2], "seat:1", devices) is None
+    assert rooms.refused["room_user_limit"] == 1
+
+
 PER_ROOM, PER_CONNECTION = 4, 3
+MEMBERS_OF_USERS = ((0, 1, 2), (3, 4), (5,))  # the last one has no user
 INDEXES = st.integers(0, 6)
 NAMES = st.sampled_from("abcde")
 
@@ -136,8 +173,12 @@ NAMES = st.sampled_from("abcde")
 class RoomsMachine(RuleBasedStateMachine):
     @initialize()
     def start(self) -> None:
-        self.rooms = Rooms[Member](PER_ROOM, PER_CONNECTION)
+        self.room_rules = Rules()
+        self.rooms = Rooms[Member](PER_ROOM, PER_CONNECTION, self.room_rules)
         self.per_room, self.per_connection = PER_ROOM, PER_CONNECTION
+        self.per_user: int | None = None
+        self.in_room: int | None = None
+        self.refused = 0
         self.members = [Member() for _ in range(7)]
         self.inside: set[tuple[int, str]] = set()
 
@@ -147,26 +188,47 @@ class RoomsMachine(RuleBasedStateMachine):
     def of(self, index: int) -> set[str]:
         return {room for i, room in self.inside if i == index}
 
-    @rule(per_room=st.integers(0, 6), per_connection=st.integers(0, 5))
-    def apply(self, per_room: int, per_connection: int) -> None:
+    def user(self, index: int) -> tuple[int, ...]:
+        return next((user for user in MEMBERS_OF_USERS if index in user), ())
+
+    def fault(self, index: int, name: str) -> Fault | None:
+        """Why a member may not join, counted anew."""
+        if len(self.of(index)) >= self.per_connection:
+            return TOO_MANY_ROOMS
+        if len(self.room(name)) >= self.per_room:
+            return ROOM_LIMIT
+        user = self.user(index)
+        if user and self.in_room is not None and len(self.room(name) & {*user}) >= self.in_room:
+            return ROOM_USER_LIMIT
+        rooms = {room for i, room in self.inside if i in user}
+        if user and self.per_user is not None and name not in rooms and len(rooms) >= self.per_user:
+            return TOO_MANY_USER_ROOMS
+        return None
+
+    @rule(
+        per_room=st.integers(0, 6),
+        per_connection=st.integers(0, 5),
+        per_user=st.none() | st.integers(0, 5),
+        in_room=st.none() | st.integers(0, 3),
+    )
+    def apply(
+        self, per_room: int, per_connection: int, per_user: int | None, in_room: int | None
+    ) -> None:
         self.per_room, self.per_connection = per_room, per_connection
-        self.rooms.apply(per_room, per_connection)
+        self.per_user, self.in_room = per_user, in_room
+        self.rooms.apply(per_room, per_connection, per_user)
+        self.room_rules.apply([RoomRule(members_per_user=in_room)])
         assert self.rooms.per_connection == per_connection
 
     @rule(index=INDEXES, name=NAMES)
     def join(self, index: int, name: str) -> None:
-        reason = self.rooms.join(self.members[index], name)
-        if (index, name) in self.inside:
-            assert reason is None
-        elif len(self.of(index)) >= self.per_connection:
-            assert reason is TOO_MANY_ROOMS
-        elif len(self.room(name)) >= self.per_room:
-            assert reason is ROOM_LIMIT
-        else:
-            assert reason is None
+        expected = None if (index, name) in self.inside else self.fault(index, name)
+        devices = [self.members[i] for i in self.user(index)]
+        assert self.rooms.join(self.members[index], name, devices) is expected
+        if expected is None:
             self.inside.add((index, name))
-            assert len(self.room(name)) <= self.per_room
-            assert len(self.of(index)) <= self.per_connection
+        else:
+            self.refused += 1
 
     @rule(index=INDEXES, name=NAMES)
     def leave(self, index: int, name: str) -> None:
@@ -190,6 +252,7 @@ class RoomsMachine(RuleBasedStateMachine):
             assert set(self.rooms.members(name)) == expected
             assert self.rooms.count(name) == len(expected)
         assert len(self.rooms) == len({room for _, room in self.inside})
+        assert self.rooms.refused.total() == self.refused
 
 
 TestRoomsMachine = RoomsMachine.TestCase

@@ -10,7 +10,16 @@ from hypothesis import given
 from hypothesis import settings as profile
 from hypothesis import strategies as st
 
-from tidegate.core.settings import AuthKey, Setting, SettingError, Settings, Tier
+from tidegate.core.settings import (
+    AuthIssuer,
+    AuthKey,
+    IngestSource,
+    RoomRule,
+    Setting,
+    SettingError,
+    Settings,
+    Tier,
+)
 from tidegate.core.settings.changes import differences, merged, only
 
 Changes = dict[str, dict[str, Any]]
@@ -161,9 +170,12 @@ def test_a_difference_is_found_of_every_setting(known: Setting) -> None:
     other: Any = {
         bool: not known.default,
         int: known.high,
-        float: known.high,
+        float: known.low if known.default == known.high else known.high,
         str: "x",
         AuthKey: AuthKey(algorithm="HS256", secret="k" * 32),
+        AuthIssuer: AuthIssuer("me", None, ("HS256",), None, "k" * 32),
+        IngestSource: IngestSource(url="nats://h", topics=("news",)),
+        RoomRule: RoomRule(pattern="news"),
     }[known.kind]
     if known.many:
         other = () if known.default else (other,) * max(1, known.length)
@@ -198,7 +210,10 @@ def test_only_keeps_what_is_named() -> None:
 
 
 LIVE = {
-    "limits": "connections per_ip http_per_ip per_user per_room rooms_per_connection",
+    "fleet": "connections when_down when_lost",
+    "limits": (
+        "connections per_ip http_per_ip per_user per_room rooms_per_connection rooms_per_user"
+    ),
     "tiers.*": "per_user connections reserved",
     "pacing": "rate burst",
     "waiting_room": "size max_wait",
@@ -213,12 +228,17 @@ LIVE = {
         "per_second burst bytes_per_second bytes_burst joins_per_second control_per_second "
         "abuse_after"
     ),
+    "rooms": "rules history_bytes history_rooms",
+    "sessions": "ttl max_bytes all_bytes most",
     "heartbeat": "interval timeout idle_timeout",
     "outbox": "max_bytes max_age kernel_bytes policy",
     "buffers": "max_bytes",
     "drain": "on_sigterm window",
+    "rebalance": "rate",
     "server": "origins handshake_timeout close_timeout shutdown_timeout",
-    "auth": "algorithms secret public_key keys issuer audience timeout leeway",
+    "auth": (
+        "algorithms secret public_key keys issuers issuer audience timeout leeway revocation_ttl"
+    ),
     "anonymous": "join publish direct",
 }
 

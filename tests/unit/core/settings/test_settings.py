@@ -122,6 +122,11 @@ def test_defaults() -> None:
             'admin.host = ["::1", "unix:/run/t"]: must not be server.host as well',
         ),
         (
+            {"agent_check": {"enabled": True, "port": 8001}},
+            "agent_check.port = 8001: must not be admin.port as well",
+        ),
+        ({"agent_check": {"host": []}}, "agent_check.host = []: must have an address"),
+        (
             {"server": {"path": "ws"}},
             'server.path = "ws": must be empty, or a path that begins with / and has no spaces',
         ),
@@ -204,8 +209,8 @@ def test_defaults() -> None:
         ),
         (
             {"auth": {"anonymous": False}},
-            "auth.anonymous = false: needs auth.secret, auth.public_key or auth.keys to let anyone"
-            " in",
+            "auth.anonymous = false: needs auth.secret, auth.public_key, auth.keys or auth.issuers"
+            " to let anyone in",
         ),
     ],
 )
@@ -222,7 +227,10 @@ def test_errors_name_the_setting_its_value_and_what_is_allowed(data: Any, text: 
         ),
         ({"tiers": {"pro": {"reserve": 1}}}, "did you mean tiers.pro.reserved"),
         ({"lmits": {}}, "lmits: there is no such section; did you mean limits?"),
-        ({"xyz": {}}, "xyz: there is no such section; there are server, admin, tls, limits"),
+        (
+            {"xyz": {}},
+            "xyz: there is no such section; there are server, admin, agent_check, tls, limits",
+        ),
         (
             {"drain": {"zzz": 1}},
             "drain.zzz: there is no such setting; there are drain.on_sigterm, drain.window",
@@ -424,6 +432,77 @@ def test_a_long_value_is_cut() -> None:
     assert len(text) < 200
 
 
+ISSUER = {"issuer": "https://a.example", "algorithms": ["RS256"], "jwks": "https://a.example/keys"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"issuer": ""}, "must be given"),
+        ({"algorithms": []}, "at least one algorithm"),
+        ({"algorithms": ["none"]}, "one of"),
+        ({"algorithms": ["RS256", "HS256"]}, "must not mix"),
+        ({"algorithms": ["HS256"]}, "needs secret"),
+        ({"jwks": None}, "needs jwks or public_key"),
+        ({"public_key": "key.pem"}, "nothing else beside it"),
+        ({"secret": "s" * 32}, "nothing else beside it"),
+        ({"algorithms": ["HS256"], "jwks": None, "secret": "short"}, "at least 32 bytes"),
+        ({"jwks": "http://a.example/keys"}, "a URL of https, or of http on this machine"),
+        ({"jwks": "ftp://a.example/keys"}, "a URL of https"),
+        ({"jwks": "https:///keys"}, "a URL of https"),
+        ({"jwks": "https://a.example:99999/keys"}, "a URL of https"),
+        ({"jwks": "https://me:pass@a.example/keys"}, "must not hold a name or a password"),
+        ({"jwks": "https://a.example/keys#one"}, 'behind "#"'),
+    ],
+)
+def test_an_issuer_that_is_wrong_is_refused(changes: dict[str, Any], problem: str) -> None:
+    text = refused({"auth": {"issuers": [{**ISSUER, **changes}]}})
+    assert text.startswith("auth.issuers: number 1: ")
+    assert problem in text
+
+
+def test_issuers_have_names_of_their_own() -> None:
+    assert "must not have two of issuer" in refused({"auth": {"issuers": [ISSUER, ISSUER]}})
+    own = {"secret": "s" * 32, "issuer": ISSUER["issuer"], "issuers": [ISSUER]}
+    assert "must not have two of issuer" in refused({"auth": own})
+
+
+@pytest.mark.parametrize("host", ["localhost:8080", "127.0.0.1", "[::1]:80"])
+def test_an_issuer_on_this_machine_needs_no_tls(host: str) -> None:
+    made = Settings.from_mapping({"auth": {"issuers": [{**ISSUER, "jwks": f"http://{host}/k"}]}})
+    assert made.auth.issuers[0].jwks_url == f"http://{host}/k"
+    assert made.auth.has_keys
+
+
+HOOKS = {"url": "http://app:3000/hooks", "secret": "s" * 32, "questions": ["connect"]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"url": None}, 'webhooks.questions = ["connect"]: needs webhooks.url'),
+        ({"url": None, "questions": [], "facts": ["left"]}, "webhooks.facts"),
+        ({"secret": None}, "webhooks.secret: must be set, because webhooks.url is"),
+        ({"secret": "s" * 31}, "webhooks.secret: must be at least 32 bytes"),
+        ({"questions": []}, "needs webhooks.questions or webhooks.facts"),
+        ({"questions": ["leave"]}, 'one of "connect", "join", "publish"'),
+        ({"facts": ["connect"]}, 'one of "connected"'),
+        ({"url": "file:///etc/passwd"}, "must be a URL of http or https"),
+        ({"url": "http://me@app/hooks"}, "must not hold a name or a password"),
+        ({"url": "app:3000"}, "must be a URL of http or https"),
+        ({"on_failure": "retry"}, 'one of "refuse", "allow"'),
+    ],
+)
+def test_webhooks_that_are_wrong_are_refused(changes: dict[str, Any], problem: str) -> None:
+    text = refused({"webhooks": {**HOOKS, **changes}})
+    assert problem in text
+    assert "s" * 31 not in text
+
+
+def test_webhooks_may_be_in_the_network_of_the_server() -> None:
+    assert Settings.from_mapping({"webhooks": HOOKS}).webhooks.url == HOOKS["url"]
+
+
 def test_control_characters_are_escaped() -> None:
     assert "\x1b" not in refused({"server": {"host": "\x1b[31m"}})
 
@@ -461,8 +540,12 @@ def test_every_field_is_listed_once() -> None:
         "admin.token",
         "tls.key_password",
         "waiting_room.secret",
+        "backplane.url",
         "auth.secret",
         "auth.keys",
+        "auth.issuers",
+        "webhooks.secret",
+        "ingest.sources",
     ]
 
 

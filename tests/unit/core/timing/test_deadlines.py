@@ -134,3 +134,13 @@ class DeadlinesMachine(RuleBasedStateMachine):
 
 TestDeadlinesMachine = DeadlinesMachine.TestCase
 TestDeadlinesMachine.settings = settings(max_examples=30, stateful_step_count=30, deadline=None)
+
+
+def test_deadlines_can_be_taken_with_their_times() -> None:
+    deadlines: Deadlines[str] = Deadlines()
+    deadlines.set("a", 3)
+    deadlines.set("b", 1)
+    deadlines.set("b", 2)
+    assert (deadlines.when("b"), deadlines.when("c")) == (2, None)
+    assert list(deadlines.take_times(2.5)) == [("b", 2)]
+    assert (deadlines.when("a"), deadlines.when("b")) == (3, None)

@@ -81,6 +81,11 @@ def test_a_window_of_0_closes_all_at_once(total: int) -> None:
     assert all(schedule.slot(index) == 0.0 for index in range(total))
 
 
+def test_a_window_that_is_hardly_one_closes_all_at_once() -> None:
+    schedule = DrainSchedule(91, 5e-324, 10.0)
+    assert schedule.due(10.001) == 91
+
+
 def test_nobody_is_soon_done() -> None:
     schedule = DrainSchedule(0, 30.0, 0.0)
     assert (schedule.told(0.0), schedule.due(0.0), schedule.due(99.0)) == (0, 0, 0)

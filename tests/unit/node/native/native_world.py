@@ -5,22 +5,29 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Collection, Mapping
+from types import SimpleNamespace
 from typing import Any, cast
 
 from tests.support.aio import run
+from tests.support.members import at_once, make_fanout
 from tidegate.backplane.memory import MemoryBroker
-from tidegate.core.admission.attempt import ANONYMOUS, Identity, Lease
+from tidegate.core.access import Access
+from tidegate.core.admission.attempt import ANONYMOUS, Claims, Identity, Lease
 from tidegate.core.admission.tracker import ConnectionTracker
 from tidegate.core.codes import NORMAL, REASONS, Close, Refusal, close_text
-from tidegate.core.messaging.permissions import Permissions
+from tidegate.core.messaging.history import History
+from tidegate.core.messaging.room_rates import RoomRates
 from tidegate.core.messaging.rooms import Rooms
-from tidegate.core.settings import Settings
+from tidegate.core.messaging.rules import Rules
+from tidegate.core.settings import OutboxSettings, Settings
 from tidegate.core.stats import Stats
+from tidegate.engine.chain import ChainFrames, Link
 from tidegate.engine.states import Admission
 from tidegate.gate.tokens import Authenticator, create_token
 from tidegate.node.delivery import Delivery
 from tidegate.node.identities import Identities
 from tidegate.node.native.application import NativeApplication
+from tidegate.node.presence import RoomPresence
 from tidegate.node.services import Services
 from tidegate.node.users import Users
 from tidegate.wire.codecs import JSON_V1
@@ -45,7 +52,11 @@ class Peer:
         """Code, text and reason of every call of `end`, of which only the first has an effect."""
         self.on_send: Callable[[], None] = lambda: None
         self.next_join = 0.0
+        self.shared: Any = SimpleNamespace(
+            outbox=OutboxSettings(), poller=SimpleNamespace(now=0.0), stats=Stats()
+        )
         self.refusals_left = 20
+        self.sink = _Sink(self)
 
     @property
     def user(self) -> str | None:
@@ -60,6 +71,13 @@ class Peer:
         if self.open:
             self.sent.append(json.loads(message))
             self.on_send()
+
+    def transmit(self, frame: bytes) -> None:
+        """Take frames that come one behind the other."""
+        reader = Reader(1 << 20, 1, masked=False)
+        reader.feed(frame)
+        while (item := reader.next()) is not None:
+            self.send(str(item[1]))
 
     def end(
         self, reason: Refusal | Close, retry_after: float | None = None, detail: str = ""
@@ -80,12 +98,24 @@ class Peer:
         return taken
 
 
+class _Sink:
+    """Where the real fan-out writes what a peer gets."""
+
+    def __init__(self, peer: Peer) -> None:
+        self._peer = peer
+
+    def send(self, data: bytes) -> int:
+        self._peer.transmit(data)
+        return len(data)
+
+
 class InstantFanout:
     """Sends at once, and keeps when it was told of joins and leaves."""
 
     def __init__(self, rooms: Rooms[Any]) -> None:
         self.rooms = rooms
         self.full = False
+        self.stats = Stats()
         self.frames: list[bytes] = []
         """Every frame that was encoded."""
         self.events: list[tuple[str, str, int]] = []
@@ -95,22 +125,31 @@ class InstantFanout:
         self,
         room: str,
         members: Collection[Any],
-        encode: Callable[[str | None], bytes],
+        encode: Callable[[str | None], bytes] | Link,
         size: int,
-        exclude: Any = None,
+        exclude: Collection[Any] = (),
     ) -> bool:
         assert size > 0
         if self.full:
             return False
-        encoded: dict[str | None, str] = {}
+        if isinstance(encode, Link):
+            chain = ChainFrames(room, encode.chain, self.crashed)
+            chain.links.append(encode)
+            rest = [member for member in members if member not in exclude]
+            members = chain.serve(rest, {}, self.stats)
+            encode = encode.encode
+        encoded: dict[str | None, bytes] = {}
         for member in list(members):
-            if member is exclude:
+            if member in exclude:
                 continue
             if member.subprotocol not in encoded:
                 self.frames.append(encode(member.subprotocol))
-                encoded[member.subprotocol] = text_of(self.frames[-1])
-            member.send(encoded[member.subprotocol])
+                encoded[member.subprotocol] = self.frames[-1]
+            member.transmit(encoded[member.subprotocol])
         return True
+
+    def crashed(self, error: Exception, entry: None) -> None:
+        raise error
 
     def before_join(self, room: str) -> None:
         self.events.append(("before_join", room, self.rooms.count(room)))
@@ -126,25 +165,45 @@ class Health:
         self.ready = True
         self.reason = ""
 
+    down = ()
+
     def status(self) -> Health:
         return self
 
 
 class World:
-    """One node without an engine, with as many peers as a test opens."""
+    """One node without an engine, with as many peers as a test opens.
 
-    def __init__(self, **sections: Mapping[str, object]) -> None:
+    Args:
+        queued: whether fan-out is the real one: it sends when a test calls its `step`.
+    """
+
+    def __init__(self, *, queued: bool = False, **sections: Mapping[str, object]) -> None:
         values: dict[str, Mapping[str, object]] = {"auth": {"secret": SECRET}, **sections}
         settings = self.settings = Settings.from_mapping(values)
         self.stats = Stats()
         self.tracker = ConnectionTracker(settings.limits, settings.tiers)
+        self.rules = Rules(settings.rooms.rules)
         self.rooms: Rooms[Any] = Rooms(
-            settings.limits.per_room, settings.limits.rooms_per_connection
+            settings.limits.per_room,
+            settings.limits.rooms_per_connection,
+            self.rules,
+            settings.limits.rooms_per_user,
         )
-        self.permissions = Permissions(settings)
+        self.room_rates = RoomRates(self.rules)
+        self.history = History(settings.rooms, "n")
+        self.access = Access(settings, self.rules)
         self.users: Users[Any] = Users()
-        self.fanout = InstantFanout(self.rooms)
-        self.delivery = Delivery(self.rooms, self.users, cast(Any, self.fanout), MemoryBroker())
+        self.fanout = cast(Any, make_fanout() if queued else InstantFanout(self.rooms))
+        self.now = 0.0
+        self.presence = RoomPresence(self.rules, self.fanout, lambda: self.now)
+        self.delivery = Delivery(
+            self.rooms,
+            self.users,
+            self.fanout,
+            MemoryBroker(self.rules, self.history),
+            self.presence,
+        )
         self.identities = Identities(
             settings, self.tracker, self.users, Authenticator(settings.auth, settings.tiers)
         )
@@ -155,20 +214,40 @@ class World:
                 self.stats,
                 self.tracker,
                 self.rooms,
-                self.permissions,
+                self.room_rates,
+                self.rules,
+                self.access,
                 self.users,
                 self.delivery,
+                self.presence,
+                None,
                 self.identities.identify,
                 self.identities.extend,
                 cast(Any, self.health),
             )
         )
-        run(self.delivery.start(self.app.frame, self.app.direct))
+        self.presence.start(self.app.presence)
+        self.peers: list[Any] = []
+        run(
+            self.delivery.start(
+                self.app.frame,
+                self.app.delta,
+                self.app.direct,
+                everyone=lambda: self.peers,
+            )
+        )
         self.count = 0
 
-    def open(self, user: str | None = None, *, unidentified: bool = False) -> Peer:
+    def open(
+        self,
+        user: str | None = None,
+        *,
+        unidentified: bool = False,
+        claims: Claims | None = None,
+    ) -> Peer:
         """A connection that holds a lease, as the engine and the node open one."""
-        lease = self.tracker.acquire(ADDRESS, Identity(user) if user else ANONYMOUS)
+        identity = Identity(user, claims=claims) if user else ANONYMOUS
+        lease = self.tracker.acquire(ADDRESS, identity)
         assert isinstance(lease, Lease)
         peer = self._peer(lease, Admission.UNIDENTIFIED if unidentified else Admission.ADMITTED)
         self.identities.admitted(cast(Any, peer), None)
@@ -179,9 +258,9 @@ class World:
         """A connection that waits to be admitted: it holds no lease, and was told nothing yet."""
         return self._peer(Lease.unheld(ADDRESS, user, None, 0), Admission.WAITING)
 
-    def admit(self, peer: Peer) -> None:
+    def admit(self, peer: Peer, claims: Claims | None = None) -> None:
         """Admit a connection that waits."""
-        lease = self.tracker.acquire(ADDRESS, Identity(peer.user))
+        lease = self.tracker.acquire(ADDRESS, Identity(peer.user, claims=claims))
         assert isinstance(lease, Lease)
         peer.lease = lease
         peer.admission = Admission.ADMITTED
@@ -211,6 +290,10 @@ class World:
         self.identities.gone(cast(Any, peer))
         self.app.closed(cast(Any, peer), NORMAL.code, "")
 
+    def pass_time(self, now: float) -> None:
+        """Do what the node does at a time in monotonic seconds."""
+        self.identities.tick(now, at_once, cast(Any, self.app.expiring))
+
     def token(self, user: str = "ann", tier: str | None = None, age: float = 0.0) -> str:
         """A token that was good for a minute, made so many seconds ago."""
         return create_token(
@@ -224,7 +307,9 @@ class World:
 
     def _peer(self, lease: Lease, admission: Admission) -> Peer:
         self.count += 1
-        return Peer(self.count, lease, admission)
+        peer = Peer(self.count, lease, admission)
+        self.peers.append(peer)
+        return peer
 
 
 def text_of(frame: bytes) -> str:

@@ -17,7 +17,9 @@ from tidegate.core.messaging.publication import Publication
 from tidegate.core.settings import Settings
 from tidegate.node.native.page import PublicPage
 from tidegate.wire.codecs import JSON_V1
+from tidegate.wire.formats import PROTOBUF_V1
 from tidegate.wire.handshake import Request
+from tidegate.wire.packed import MSGPACK_V1
 
 # The welcome.
 
@@ -45,6 +47,10 @@ def test_opened_connection_is_welcomed() -> None:
         }
     ]
     assert "ann" in world.users
+
+
+def test_opened_connection_of_a_node_with_a_route_is_told_it() -> None:
+    assert World(server={"route": "node-1"}).open("ann").take()[0]["route"] == "node-1"
 
 
 def test_opened_connection_without_a_user_is_welcomed_as_nobody(world: World) -> None:
@@ -101,6 +107,28 @@ def test_leaving_is_told_with_the_delay(world: World) -> None:
     world.app.leaving(cast(Any, peer), 12.34567)
     assert peer.take() == [
         {"type": "server_shutdown", "reason": "drained", "reconnectDelay": 12.346}
+    ]
+
+
+@pytest.mark.parametrize(
+    ("own", "given", "told"),
+    [
+        ("", "", {}),
+        ("", "b", {"route": "b"}),
+        ("a", "b", {"route": "b"}),
+        # Where it has a route and the others have none, it must not come back with that.
+        ("a", "", {"route": ""}),
+    ],
+)
+def test_moving_is_told_with_the_route_to_come_back_with(
+    own: str, given: str, told: dict[str, str]
+) -> None:
+    world = World(server={"route": own})
+    peer = world.open()
+    peer.take()
+    world.app.moving(cast(Any, peer), 2.0, given)
+    assert peer.take() == [
+        {"type": "server_shutdown", "reason": "rebalanced", "reconnectDelay": 2.0, **told}
     ]
 
 
@@ -216,6 +244,10 @@ def test_message_of_up_to_twice_the_limit_is_read_to_be_answered() -> None:
 def test_messages_are_counted_by_type_under_a_fixed_set_of_labels(world: World) -> None:
     labels = {
         *("join", "leave", "room_message", "direct_message", "auth"),
+        "broadcast",
+        "health_ping",
+        "history",
+        "presence",
         *("unknown", "invalid"),
     }
     assert set(world.stats.messages_received) == labels
@@ -248,8 +280,8 @@ def test_message_of_any_content_is_answered(data: str | bytes) -> None:
 
 def test_application_says_what_it_speaks(world: World) -> None:
     app = world.app
-    assert tuple(app.subprotocols) == (JSON_V1,)
-    assert app.in_band == {JSON_V1}
+    assert tuple(app.subprotocols) == (JSON_V1, MSGPACK_V1, PROTOBUF_V1)
+    assert app.in_band == {JSON_V1, MSGPACK_V1, PROTOBUF_V1}
     assert app.holds_waiting
     assert app.refuses_early
 

@@ -7,7 +7,6 @@ from time import monotonic
 
 import pytest
 
-from tests.support.members import at_once
 from tests.unit.node.native.native_world import SECRET, Peer, World, error
 from tidegate.core.codes import TOKEN_EXPIRED, UNAUTHORIZED, USER_LIMIT, Close, Refusal, close_text
 from tidegate.engine.states import Admission
@@ -50,9 +49,9 @@ def test_auth_as_the_first_message_opens_the_connection(world: World) -> None:
     assert seen == [(True, 1, Admission.ADMITTED)] * 2
     peer.on_send = lambda: None
     assert world.say(peer, type="join", room="lobby", id=1)[0]["type"] == "ack"
-    world.identities.tick(monotonic() + 30, at_once)  # it was in time, and its token is still good
+    world.pass_time(monotonic() + 30)  # it was in time, and its token is still good
     assert peer.open
-    world.identities.tick(monotonic() + 61, at_once)
+    world.pass_time(monotonic() + 61)
     assert peer.ends == [ended_by(TOKEN_EXPIRED)]
 
 
@@ -62,7 +61,7 @@ def test_auth_of_an_anonymous_connection_moves_it_to_its_user(world: World) -> N
     assert "ann" in world.users
     (said,) = world.say(peer, type="room_message", room="lobby", data=1)
     assert said["from"] == "ann"
-    world.identities.tick(monotonic() + 61, at_once)
+    world.pass_time(monotonic() + 61)
     assert peer.ends == [ended_by(TOKEN_EXPIRED)]
 
 
@@ -80,11 +79,11 @@ def test_auth_with_a_newer_token_extends_the_connection(world: World) -> None:
     world.say(peer, type="join", room="lobby")
     later = world.token("ann", age=-1000)  # made in the future: it ends later
     assert world.say(peer, type="auth", token=later, id=7) == [{"type": "ack", "id": 7}]
-    world.identities.tick(monotonic() + 100, at_once)
+    world.pass_time(monotonic() + 100)
     assert (peer.open, peer.rooms, world.tracker.user_count("ann")) == (True, ("lobby",), 1)
     (said,) = world.say(peer, type="auth", token="nonsense", id=8)
     assert (said["code"], said["id"]) == ("invalid_token", 8)
-    world.identities.tick(monotonic() + 2000, at_once)
+    world.pass_time(monotonic() + 2000)
     assert peer.ends == [ended_by(TOKEN_EXPIRED)]
 
 
@@ -146,10 +145,26 @@ def test_auth_that_cannot_be_read_may_be_sent_again(world: World) -> None:
     assert world.say(peer, type="auth", token=world.token())[0]["type"] == "connected"
 
 
+def test_client_is_told_that_its_token_ends_and_stays_with_a_newer_one(world: World) -> None:
+    peer = unidentified(world)
+    world.say(peer, type="auth", token=world.token("ann", age=30))  # good for 30 s
+    world.pass_time(monotonic() + 14)
+    assert peer.take() == []
+    world.pass_time(monotonic() + 16)
+    (told,) = peer.take()
+    assert told["type"] == "token_expiring"
+    assert 28 < told["expiresIn"] <= 30  # no time has passed in fact
+    assert world.say(peer, type="auth", token=world.token("ann"), id=1) == [
+        {"type": "ack", "id": 1}
+    ]
+    world.pass_time(monotonic() + 31)
+    assert peer.open
+
+
 def test_connection_that_ends_while_it_is_welcomed_leaves_nothing(world: World) -> None:
     peer = unidentified(world)
     peer.on_send = lambda: world.leave(peer)
     world.say(peer, type="auth", token=world.token("ann"))
     assert (len(world.users), world.tracker.open, world.tracker.user_count("ann")) == (0, 0, 0)
-    world.identities.tick(monotonic() + 1000, at_once)
+    world.pass_time(monotonic() + 1000)
     assert len(peer.ends) == 1, "a connection that is gone has a deadline"

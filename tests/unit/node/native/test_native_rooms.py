@@ -5,7 +5,60 @@ from __future__ import annotations
 import pytest
 
 from tests.unit.node.native.native_world import World, error
+from tidegate.core.admission.attempt import Claims
 from tidegate.core.admission.shedding import Profile, Zone
+
+# Limits.
+
+
+def test_join_of_a_user_with_too_many_rooms_is_refused_on_every_connection() -> None:
+    world = World(limits={"rooms_per_user": 1})
+    world.member("lobby", "ann")
+    other = world.member("lobby", "ann")
+    assert other.rooms == ("lobby",)
+    assert world.say(other, type="join", room="hall", id=1) == [error("too_many_user_rooms", id=1)]
+    assert world.member("hall", "bob").rooms == ("hall",)
+
+
+def test_join_with_too_many_connections_of_a_user_is_refused_until_one_leaves() -> None:
+    world = World(rooms={"rules": [{"members_per_user": 1}]})
+    first = world.member("lobby", "ann")
+    second = world.open("ann")
+    second.take()
+    assert world.say(second, type="join", room="lobby", id=1) == [error("room_user_limit", id=1)]
+    world.leave(first)
+    assert world.say(second, type="join", room="lobby", id=2)[0]["type"] == "ack"
+
+
+def test_message_beyond_the_rate_of_the_room_is_refused_with_the_delay() -> None:
+    rule = {"pattern": "chat", "publish_per_second": 0.5, "publish_burst": 2}
+    world = World(rooms={"rules": [rule]})
+    ann, bob = world.member("chat", "ann"), world.member("chat", "bob")
+    for peer in (ann, bob):
+        answers = world.say(peer, type="room_message", room="chat", data=0, echo=False, id=1)
+        assert {"type": "ack", "id": 1} in answers
+    for peer in (ann, bob):
+        peer.take()
+    for peer in (ann, bob):
+        answers = world.say(peer, type="room_message", room="chat", data=0, id=3)
+        assert answers == [error("room_rate", id=3, retryAfter=2)]
+    assert ann.refusals_left == 20  # others used the rate up, so it is no abuse
+    ann.shared.poller.now = bob.shared.poller.now = 2.0
+    world.say(bob, type="room_message", room="chat", data="late")
+    assert ann.take()[0]["data"] == "late"
+    assert world.room_rates.refused == 2
+
+
+def test_message_that_may_not_be_published_does_not_count_in_the_rate() -> None:
+    rule = {"pattern": "chat", "publish": "users", "publish_per_second": 1, "publish_burst": 1}
+    world = World(rooms={"rules": [rule]}, anonymous={"join": ["*"]})
+    stranger, ann = world.member("chat"), world.member("chat", "ann")
+    answers = world.say(stranger, type="room_message", room="chat", data=0, id=1)
+    assert answers == [error("not_allowed", id=1)]
+    assert world.say(ann, type="room_message", room="chat", data=0, echo=False, id=2) == [
+        {"type": "ack", "id": 2}
+    ]
+
 
 # Join.
 
@@ -160,6 +213,43 @@ def test_room_message_while_broadcast_is_off_is_refused_until_it_is_on_again(wor
     assert [message["type"] for message in bob.take()] == ["direct_message"]
     world.app.profile_changed(Zone.NORMAL, Profile(True, 1 << 20, 100.0, 30.0), False)
     assert len(world.say(ann, type="room_message", room="a", data=1, id=9)) == 2
+
+
+# Rules of rooms.
+
+
+def test_join_is_allowed_by_the_rule_of_the_room_and_the_claims_of_the_token() -> None:
+    rules = [{"pattern": "chat:*", "join": "token"}, {"pattern": "news", "publish": "nobody"}]
+    world = World(rooms={"rules": rules})
+    ann, bob = world.open("ann", claims=Claims(rooms=("chat:1",))), world.open("bob")
+    ann.take()
+    bob.take()
+    assert world.say(ann, type="join", room="chat:1") == []
+    assert world.say(ann, type="join", room="chat:2", id=1) == [error("not_allowed", id=1)]
+    assert world.say(bob, type="join", room="chat:1", id=2) == [error("not_allowed", id=2)]
+    assert world.say(bob, type="join", room="news") == []
+    said = world.say(bob, type="room_message", room="news", data=1, id=3)
+    assert said == [error("not_allowed", id=3)]
+
+
+def test_a_newer_token_brings_its_claims_and_the_member_stays() -> None:
+    world = World(rooms={"rules": [{"pattern": "*", "join": "token"}]})
+    ann = world.open("ann", claims=Claims(rooms=("a",)))
+    world.say(ann, type="join", room="a")
+    world.say(ann, type="auth", token=world.token())
+    assert world.say(ann, type="join", room="b", id=1) == [error("not_allowed", id=1)]
+    assert ann.rooms == ("a",)
+
+
+def test_the_rule_says_how_many_members_a_room_has() -> None:
+    rules = [{"pattern": "pair:*", "members": 1}, {"pattern": "all", "members": 3}]
+    world = World(rooms={"rules": rules}, limits={"per_room": 2})
+    for room, most in (("pair:1", 1), ("all", 3), ("other", 2)):
+        peers = [world.open() for _ in range(most + 1)]
+        for peer in peers:
+            peer.take()
+        said = [world.say(peer, type="join", room=room, id=1)[0]["type"] for peer in peers]
+        assert said == ["ack"] * most + ["error"]
 
 
 # Clients without a token.

@@ -1,39 +1,26 @@
-// Which page is shown, by the part of the address behind "#", and the state in the head.
+// Which page is shown, by the part of the address behind "#".
 
-import { ask, Failure } from "./api.js";
-import { connections, rooms } from "./connections.js";
+import { connections } from "./connections.js";
 import { el } from "./dom.js";
+import { every } from "./head.js";
+import { nodes } from "./nodes.js";
 import { overview } from "./overview.js";
 import { explain, refusals } from "./refusals.js";
+import { room, rooms } from "./rooms.js";
 import { drain, settings } from "./settings.js";
 import { Timeline } from "./timeline.js";
+import { user, users } from "./users.js";
 
-const PAGES = { "/": overview, "/connections": connections, "/rooms": rooms, "/refusals": refusals, "/explain": explain, "/settings": settings, "/drain": drain };
+const PAGES = {
+  "/": overview, "/connections": connections, "/rooms": rooms, "/room": room, "/users": users, "/user": user,
+  "/nodes": nodes, "/refusals": refusals, "/explain": explain, "/settings": settings, "/drain": drain,
+};
+const WITHIN = new Map([[room, rooms], [user, users]]); // pages of one thing, by that of all
 
 const view = document.getElementById("view");
-const state = document.getElementById("state");
 const timeline = new Timeline();
 let leave = () => {};
 let shown = 0;
-
-// Repeats some work until it is stopped; not while the page is hidden, and never twice at a time.
-function every(period, work) {
-  let timer = 0;
-  let stopped = false;
-  const round = async () => {
-    if (!document.hidden) {
-      try { await work(); } catch (error) { if (!(error instanceof Failure && error.status === 401)) lost(error); }
-    }
-    if (!stopped) timer = setTimeout(round, period);
-  };
-  round();
-  return () => { stopped = true; clearTimeout(timer); };
-}
-
-function lost(error) {
-  state.textContent = error instanceof Failure ? error.message : "The server does not answer";
-  state.className = "bad";
-}
 
 function say(text, wrong = false) {
   document.getElementById("said")?.remove();
@@ -48,8 +35,10 @@ async function show() {
   const [path, search = ""] = location.hash.slice(1).split("?");
   const page = PAGES[path] ?? overview;
   for (const link of document.querySelectorAll("nav a")) {
-    if (PAGES[link.hash.slice(1)] === page) link.setAttribute("aria-current", "page");
-    else link.removeAttribute("aria-current");
+    if (PAGES[link.hash.slice(1)] === (WITHIN.get(page) ?? page)) {
+      link.setAttribute("aria-current", "page");
+      link.scrollIntoView({ block: "nearest", inline: "nearest" }); // on a phone they do not fit in
+    } else link.removeAttribute("aria-current");
   }
   view.replaceChildren();
   document.title = `${page.name[0].toUpperCase()}${page.name.slice(1)}: Tidegate`;
@@ -64,10 +53,4 @@ async function show() {
 
 addEventListener("hashchange", () => { show(); view.focus(); });
 every(1000, () => timeline.poll());
-every(3000, async () => {
-  const ready = await ask("/ready");
-  const health = await ask("/health");
-  state.textContent = `${ready.ready ? "Ready" : `Not ready (${ready.reason})`}, version ${health.version}, up ${Math.floor(health.uptime / 60)} min`;
-  state.className = ready.ready ? "good" : "warn";
-});
 show();

@@ -29,6 +29,19 @@ export async function refusals(view, { every }) {
 
 const why = (one) => `#/explain${query({ ip: one.ip, user: one.user, tier: one.tier, origin: one.origin, host: one.origin ? one.host : "" })}`;
 
+// What is said of each step; with `later`, steps behind one that does not pass are not reached.
+export function steps(found, passes, fails, later) {
+  let reached = true;
+  return el("ol", { class: "steps" }, found.map((step) => {
+    const state = reached ? (step.passed ? "" : "no") : "later";
+    const said = reached ? (step.passed ? passes : fails) : later;
+    if (later && !step.passed) reached = false;
+    const numbers = Object.entries(step.numbers).map(([name, value]) => `${name} ${value ?? "-"}`).join(", ");
+    return el("li", { class: state }, el("b", {}, step.name), ` ${said}: ${step.detail}`,
+      numbers ? el("div", { class: "quiet mono" }, numbers) : null);
+  }));
+}
+
 export async function explain(view, { parameters, say }) {
   const labels = { ip: "Address", user: "User", tier: "Tier", priority: "Priority", origin: "Origin of the page", host: "Host" };
   const form = el("form", { class: "filter" },
@@ -42,18 +55,7 @@ export async function explain(view, { parameters, say }) {
     const found = await ask(`/explain${query(given)}`);
     const words = { admit: ["good", "It would be admitted now."], wait: ["warn", "It would wait."], reject: ["bad", `It would be refused by ${found.by}.`] };
     const [kind, text] = words[found.outcome];
-    let reached = true;
-    result.replaceChildren(
-      el("p", { class: kind }, el("strong", {}, text)),
-      el("ol", { class: "steps" }, found.steps.map((step) => {
-        const state = reached ? (step.passed ? "" : "no") : "later";
-        const said = reached ? (step.passed ? "passes" : "does not pass") : "is not asked";
-        if (!step.passed) reached = false;
-        const numbers = Object.entries(step.numbers).map(([name, value]) => `${name} ${value ?? "-"}`).join(", ");
-        return el("li", { class: state }, el("b", {}, step.name), ` ${said}: ${step.detail}`,
-          numbers ? el("div", { class: "quiet mono" }, numbers) : null);
-      })),
-    );
+    result.replaceChildren(el("p", { class: kind }, el("strong", {}, text)), steps(found.steps, "passes", "does not pass", "is not asked"));
   }
 
   form.addEventListener("submit", (event) => { event.preventDefault(); load().catch((error) => say(error.message, true)); });

@@ -1,0 +1,10 @@
+export { Client, type ClientEvents, type ClientOptions, connect, type StateChange } from "./client.js";
+export { type Codec, json } from "./codec.js";
+export type { Clock } from "./environment.js";
+export { TidegateError } from "./errors.js";
+export { MOVES, type Move, type State } from "./machine.js";
+export type * from "./messages.js";
+export type { QueuePolicy, RequestOptions } from "./requests.js";
+export type { Loss } from "./retry.js";
+export type { Joined, Room, RoomEvents, RoomOptions } from "./room.js";
+export type { WebSocketClass, WebSocketLike } from "./websocket.js";

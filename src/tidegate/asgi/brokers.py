@@ -1,0 +1,35 @@
+"""What carries the messages of a hub to other processes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tidegate.backplane.nats.broker import NatsBroker
+from tidegate.backplane.nats.servers import Servers
+from tidegate.backplane.redis.broker import RedisBroker
+from tidegate.backplane.redis.links import Links
+from tidegate.backplane.redis.servers import connector_of
+from tidegate.core.messaging.rules import Rules
+
+if TYPE_CHECKING:
+    from tidegate.backplane.base import Broker
+    from tidegate.core.settings import Settings
+
+__all__ = ["broker_of"]
+
+
+def broker_of(settings: Settings, name: str) -> Broker | None:
+    """Return the broker of the settings; None where a process is alone.
+
+    Rooms of an application keep no history.
+
+    Args:
+        settings: the settings.
+        name: of this process; no other one has it.
+    """
+    url, timeout = settings.backplane.url, settings.backplane.timeout
+    if url is None:
+        return None
+    if url.startswith(("nats:", "tls:")):
+        return NatsBroker(Servers(url, timeout, name), settings.backplane, Rules(), name)
+    return RedisBroker(Links(connector_of(url, timeout), settings.backplane, name), Rules())

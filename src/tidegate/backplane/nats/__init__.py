@@ -1,0 +1,1 @@
+"""NATS between nodes: core subjects carry messages, JetStream keeps the histories of rooms."""

@@ -1,0 +1,1 @@
+"""How connections are spread over the nodes of a fleet."""

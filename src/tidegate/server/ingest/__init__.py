@@ -1,0 +1,1 @@
+"""Consumers that publish to rooms what other systems write to topics."""

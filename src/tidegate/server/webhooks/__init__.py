@@ -1,0 +1,1 @@
+"""Webhooks: an application in any language is asked and told by HTTP."""

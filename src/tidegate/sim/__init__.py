@@ -1,0 +1,1 @@
+"""The fleet simulator: the gate on a virtual clock."""

@@ -1,0 +1,209 @@
+"""Limits that hold over four servers, whatever becomes of one of them, or of what is between them.
+
+The clients count who is connected; the servers are not asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import Start
+from tests.support import aio
+from tests.support.fleet import Watcher
+from tests.support.native import NativeClient
+from tests.support.net import wait_until
+from tests.support.process import Process
+from tests.support.tokens import SECRET, token
+from tests.support.valkey import Valkey, valkey
+
+PER_USER, ALL, TTL = 10, 500, 2.0
+USERS = [f"u{number}" for number in range(60)]
+SECONDS = 15.0  # in which all counts are right again
+
+SETTINGS: dict[str, dict[str, Any]] = {
+    "auth": {"secret": SECRET},
+    "proxies": {"trusted": ["127.0.0.1"]},
+    "limits": {"per_user": PER_USER, "per_ip": 100, "connections": 2000},
+    "pacing": {"enabled": False},
+    "server": {"max_pending": 10_000, "handshake_timeout": 30},
+    "fleet": {"connections": ALL, "ttl": TTL},
+}
+STRICT = {"connections": ALL, "ttl": TTL, "when_down": "refuse", "when_lost": "close"}
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Iterator[Valkey]:
+    with valkey(tmp_path / "valkey") as started:
+        yield started
+
+
+def settings_of(own: Valkey, **sections: Any) -> dict[str, Any]:
+    return {**SETTINGS, "backplane": {"url": own.url, "timeout": 1}, **sections}
+
+
+def counted(own: Valkey) -> bytes:
+    """The counts of all nodes, as they are at the server between them."""
+    names = own.command("SMEMBERS", "tidegate:{fleet}:nodes").split(b"\r\n")[2::2]
+    return b"".join(
+        own.command("HGETALL", f"tidegate:{{fleet}}:counts:{one.decode()}") for one in names
+    )
+
+
+def holds(servers: list[Process]) -> int:
+    return sum(server.open() for server in servers)
+
+
+@pytest.mark.alone
+def test_limits_hold_at_every_instant_through_all_that_happens(serve: Start, own: Valkey) -> None:
+    servers = [serve(settings_of(own, fleet=STRICT)) for _ in range(4)]
+    ports = [server.port for server in servers]
+    watcher = Watcher(PER_USER, ALL)
+    chance = random.Random(1)
+
+    async def run() -> None:
+        # All at once.
+        await watcher.crowd([(chance.choice(USERS), chance.choice(ports)) for _ in range(3000)])
+        assert len(watcher.open) == ALL
+        assert watcher.told.keys() <= {"fleet_limit", "user_limit"}
+
+        # One is killed: what it held is free after its time to live, and not before.
+        servers[0].process.kill()
+        await wait(lambda: not watcher.at(ports[0]))
+        await watcher.fill(USERS, ports[1:])
+
+        # One does nothing for longer than that. It gives up what it held.
+        frozen = watcher.at(ports[1])
+        servers[1].process.send_signal(signal.SIGSTOP)
+        await asyncio.sleep(TTL)
+        watcher.forget(frozen)
+        await watcher.fill(USERS, ports[2:])
+        servers[1].process.send_signal(signal.SIGCONT)
+        await asyncio.wait_for(asyncio.gather(*(one.watch for one in frozen)), SECONDS)
+        await wait(lambda: servers[1].get("/ready")[0] == 200)
+        for visitor in watcher.at(ports[2])[:100]:
+            visitor.leave()
+        await watcher.fill(USERS, ports[1:])
+        assert watcher.at(ports[1])
+
+        # What is between them is killed, and comes back without its data.
+        own.kill()
+        watcher.told.clear()
+        await wait(lambda: servers[2].get("/ready")[1].get("reason") == "fleet_down")
+        await watcher.crowd([(user, port) for user in USERS[:20] for port in ports[1:]])
+        assert watcher.told.keys() <= {"fleet_down", "user_limit"}
+        assert len(watcher.open) == ALL
+        own.start()
+        leaving = [*watcher.open][:200]
+        for visitor in leaving:
+            visitor.leave()
+        await watcher.fill(USERS, ports[1:], SECONDS)
+        await watcher.crowd([(user, port) for user in USERS for port in ports[1:]])
+        assert len(watcher.open) == ALL
+        await watcher.leave_all()
+
+    aio.run(run())
+    assert not watcher.broken, watcher.broken[:5]
+    wait_until(lambda: not holds(servers[1:]) and b"$1\r\nc\r\n" not in counted(own))
+
+
+async def wait(condition: Any, seconds: float = SECONDS) -> None:
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.05)
+
+
+def test_without_what_is_between_them_servers_keep_limits_of_their_own(
+    serve: Start, own: Valkey
+) -> None:
+    servers = [serve(settings_of(own)) for _ in range(2)]
+    ports = [server.port for server in servers]
+    watcher = Watcher(2 * PER_USER, ALL)
+
+    async def run() -> None:
+        await watcher.crowd([("ann", port) for port in ports for _ in range(8)])
+        assert len(watcher.open) == PER_USER
+        own.kill()
+        await wait(lambda: not servers[0].metrics()["websocket_fleet_limits_hold"])
+        await wait(lambda: not servers[1].metrics()["websocket_fleet_limits_hold"])
+        await watcher.crowd([("ann", port) for port in ports for _ in range(12)])
+        assert len(watcher.open) == 2 * PER_USER
+        assert [server.get("/ready")[0] for server in servers] == [200, 200]
+        await wait(lambda: all("has not heard of this node" in server.log for server in servers))
+        own.start()
+        await wait(lambda: all(one.metrics()["websocket_fleet_limits_hold"] for one in servers))
+        watcher.told.clear()
+        await watcher.crowd([("ann", port) for port in ports])
+        assert watcher.told == {"user_limit": 2}
+        for visitor in [*watcher.open][: PER_USER + 1]:
+            visitor.leave()
+        await wait(lambda: holds(servers) == PER_USER - 1)
+        await watcher.crowd([("ann", port) for port in ports for _ in range(8)])
+        assert len(watcher.open) == PER_USER
+        await watcher.leave_all()
+
+    aio.run(run())
+
+
+def test_who_comes_late_with_its_token_is_counted_by_the_fleet(serve: Start, own: Valkey) -> None:
+    auth = {"secret": SECRET, "anonymous": True, "first_message": True}
+    servers = [serve(settings_of(own, auth=auth, limits={"per_user": 1})) for _ in range(2)]
+
+    async def run() -> None:
+        ann, other = [await NativeClient.at(server.url) for server in servers]
+        assert (await ann.ask("auth", token=token("ann")))["type"] == "ack"
+        await other.send("auth", token=token("ann"))
+        await wait(lambda: other.connection.close_code == 1013)
+        assert "user_limit" in (other.connection.close_reason or "")
+        await other.close()
+        await ann.close()
+        again = await NativeClient.at(servers[1].url)
+        assert (await again.ask("auth", token=token("ann")))["type"] == "ack"
+        await again.close()
+
+    aio.run(run())
+
+
+def test_the_waiting_room_waits_for_the_fleet(serve: Start, own: Valkey) -> None:
+    fleet = {"connections": 1, "ttl": TTL}
+    waiting = {"enabled": True}
+    servers = [serve(settings_of(own, fleet=fleet, waiting_room=waiting)) for _ in range(2)]
+
+    async def run() -> None:
+        first = await NativeClient.at(servers[0].url, "ann")
+        second = asyncio.create_task(NativeClient.at(servers[1].url, "bob"))
+        await wait(lambda: servers[1].stats()["waiting"]["now"] == 1)
+        await first.close()
+        await (await asyncio.wait_for(second, SECONDS)).close()
+
+    aio.run(run())
+
+
+def test_a_session_keeps_its_lease_in_the_fleet(serve: Start, own: Valkey) -> None:
+    fleet = {"connections": 1, "ttl": TTL}
+    servers = [serve(settings_of(own, fleet=fleet, sessions={"enabled": True})) for _ in range(2)]
+
+    async def run() -> None:
+        ann = await NativeClient.at(servers[0].url, "ann")
+        await ann.drop()
+        await wait(lambda: servers[0].metrics()["websocket_sessions_waiting"])
+        watcher = Watcher(1, 1)
+        assert await watcher.attempt("bob", servers[1].port) is None
+        assert watcher.told == {"fleet_limit": 1}
+        again = await NativeClient.at(
+            servers[0].url, "ann", f"tidegate.session.{ann.welcome['session']}.0"
+        )
+        assert again.welcome["connectionId"] == ann.welcome["connectionId"]
+        await again.close()
+        await wait(lambda: not servers[0].open())
+        visitor = await watcher.attempt("bob", servers[1].port)
+        assert visitor is not None
+        await watcher.leave_all()
+
+    aio.run(run())

@@ -1,0 +1,199 @@
+"""Every node knows the others: how full they are, and which of them are gone."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import Start
+from tests.support.aio import in_loop
+from tests.support.fleet_nodes import FleetNode, fleet
+from tests.support.net import wait_until
+from tests.support.valkey import Valkey, valkey
+from tidegate.backplane import nodes as timing
+from tidegate.backplane.redis import nodes as redis_nodes
+from tidegate.node import membership
+from tidegate.node.control import NodeRow, NodesPage
+from tidegate.node.control import nodes as rows
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
+    with valkey(tmp_path_factory.mktemp("valkey")) as started:
+        yield started
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Iterator[Valkey]:
+    with valkey(tmp_path) as started:
+        yield started
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nodes that say quickly how they are, and are soon believed to be gone."""
+    monkeypatch.setattr(membership, "BEAT_SECONDS", 0.1)
+    monkeypatch.setattr(rows, "GONE_SECONDS", 1.0)
+    monkeypatch.setattr(redis_nodes, "_FORGOTTEN_MS", 3000)
+
+
+async def until(condition: Callable[[], Awaitable[object]]) -> None:
+    async with asyncio.timeout(20):
+        while not await condition():
+            await asyncio.sleep(0.02)
+
+
+async def states(node: FleetNode) -> list[str]:
+    return sorted(row.state for row in (await node.control.nodes()).nodes)
+
+
+def of(page: NodesPage, node: FleetNode) -> NodeRow:
+    name = node.node.engine.shared.name
+    return next(row for row in page.nodes if row.id == name)
+
+
+@in_loop
+async def test_every_node_lists_all_with_their_connections(server: Valkey, quick: None) -> None:
+    async with fleet(server.url, 3) as nodes:
+        first, second, third = nodes
+
+        async def all_there() -> bool:
+            return await states(third) == ["serving"] * 3
+
+        await until(all_there)
+        client = await first.client("ann")
+
+        async def seen() -> bool:
+            return of(await third.control.nodes(), first).connections == 1
+
+        await until(seen)
+        page = await third.control.nodes()
+        assert page.complete
+        assert page.connections == 1
+        assert page.capacity == sum(row.capacity for row in page.nodes)
+        assert [row.own for row in page.nodes].count(True) == 1
+        assert of(page, third).own
+        port = second.node.addresses[0][1]
+        assert of(page, second).addresses == (f"127.0.0.1:{port}",)
+        assert abs(of(page, first).since - time.time()) < 20
+        stats = await third.control.fleet_stats()
+        assert (stats.nodes, stats.complete, stats.connections.current) == (3, True, 1)
+        await client.close()
+
+
+@in_loop
+async def test_a_node_that_stops_is_gone_at_once(server: Valkey, quick: None) -> None:
+    async with fleet(server.url) as nodes:
+
+        async def both() -> bool:
+            return await states(nodes[0]) == ["serving"] * 2
+
+        await until(both)
+        await nodes[1].node.stop(0.2)
+        assert await states(nodes[0]) == ["serving"]
+
+
+@in_loop
+async def test_a_node_that_drains_says_so(server: Valkey, quick: None) -> None:
+    async with fleet(server.url) as nodes:
+        client = await nodes[1].client("ann")
+        draining = asyncio.create_task(nodes[1].node.drain(30))
+
+        async def seen() -> bool:
+            return await states(nodes[0]) == ["draining", "serving"]
+
+        await until(seen)
+        await client.close()
+        await nodes[1].node.stop(0.2)
+        await draining
+
+
+@in_loop
+async def test_a_node_that_is_cut_off_is_gone_and_comes_back(server: Valkey, quick: None) -> None:
+    async with fleet(server.url) as (first, second):
+
+        async def serve() -> bool:
+            return await states(first) == ["serving"] * 2
+
+        async def gone() -> bool:
+            return await states(first) == ["gone", "serving"]
+
+        async def forgotten() -> bool:
+            return await states(first) == ["serving"]
+
+        await until(serve)
+        await second.cut()
+        page = await second.control.nodes()
+        assert not page.complete
+        assert [row.own for row in page.nodes] == [True]
+        await until(gone)
+        assert (await first.control.nodes()).capacity == first.node.tracker.limit
+        await until(forgotten)
+        await second.join()
+        await until(serve)
+
+
+@in_loop
+async def test_a_server_that_was_emptied_knows_all_again(own: Valkey, quick: None) -> None:
+    async with fleet(own.url) as nodes:
+
+        async def both() -> bool:
+            page = await nodes[0].control.nodes()
+            return page.complete and len(page.nodes) == 2
+
+        await until(both)
+        own.kill()
+        own.start()
+        await until(both)
+
+
+@in_loop
+async def test_a_record_of_another_version_is_left_out(server: Valkey, quick: None) -> None:
+    async with fleet(server.url, 1) as (node,):
+        server.command("HSET", "tidegate:{nodes}", "strange", '{"id": 7}')
+        server.command("ZADD", "tidegate:{nodes}:heard", str(int(time.time() * 1000)), "strange")
+        page = await node.control.nodes()
+        assert page.complete
+        assert [row.own for row in page.nodes] == [True]
+        server.command("HDEL", "tidegate:{nodes}", "strange")
+        server.command("ZREM", "tidegate:{nodes}:heard", "strange")
+
+
+def test_a_killed_node_is_gone_before_it_is_forgotten(serve: Start, own: Valkey) -> None:
+    settings: dict[str, Any] = {"backplane": {"url": own.url}}
+    first, second = serve(settings), serve(settings)
+
+    def listed() -> list[str]:
+        return sorted(row["state"] for row in first.get("/nodes")[1]["nodes"])
+
+    wait_until(lambda: listed() == ["serving"] * 2, 20)
+    second.process.kill()
+    assert "gone" not in listed()
+    wait_until(lambda: listed() == ["gone", "serving"], 20 + timing.GONE_SECONDS)
+    status, stats = first.get("/stats?scope=fleet")
+    assert status == 200
+    assert (stats["nodes"], stats["complete"]) == (1, True)
+    assert first.get("/stats?scope=galaxy")[0] == 400
+
+
+def test_a_node_without_its_backplane_says_so_until_it_is_back(serve: Start, own: Valkey) -> None:
+    server = serve({"backplane": {"url": own.url}})
+    wait_until(lambda: server.metrics()["websocket_backplane_latency_seconds_count"] > 0, 20)
+    assert server.get("/ready") == (200, {"ready": True})
+    own.kill()
+    wait_until(lambda: server.get("/ready") == (200, {"ready": True, "down": ["backplane"]}), 20)
+    assert server.metrics()["websocket_backplane_up"] == 0
+    page = server.get("/nodes")[1]
+    assert (page["complete"], page["backplane"]["up"]) == (False, False)
+    own.start()
+    wait_until(lambda: server.get("/ready") == (200, {"ready": True}), 20)
+    metrics = server.metrics()
+    assert metrics["websocket_backplane_up"] == 1
+    assert metrics["websocket_backplane_reconnects_total"] >= 2
+    assert metrics['websocket_backplane_bytes_total{direction="sent"}'] > 0
+    wait_until(lambda: server.get("/nodes")[1]["complete"], 20)

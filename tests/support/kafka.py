@@ -1,0 +1,111 @@
+"""A real Kafka broker, where its jars are: `TIDEGATE_TEST_KAFKA` names their folder.
+
+It is no Python package, so the tests that need it are skipped elsewhere. Maven fetches the jars:
+CONTRIBUTING.md has the lines.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.support.net import free_port, wait_until
+
+__all__ = ["Kafka", "kafka", "needs_kafka"]
+
+JARS = os.environ.get("TIDEGATE_TEST_KAFKA", "")
+needs_kafka = pytest.mark.skipif(
+    not JARS or shutil.which("java") is None, reason="TIDEGATE_TEST_KAFKA names no folder of jars"
+)
+
+_CONFIG = """
+process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@127.0.0.1:{controller}
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+controller.listener.names=CONTROLLER
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT
+log.dirs={folder}/data
+num.partitions=3
+offsets.topic.num.partitions=1
+offsets.topic.replication.factor=1
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+group.initial.rebalance.delay.ms=0
+"""
+
+
+class Kafka:
+    """One broker on a port of its own, which it keeps over restarts, as it does its data."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self.port = free_port()
+        config = folder / "server.properties"
+        config.write_text(_CONFIG.format(port=self.port, controller=free_port(), folder=folder))
+        self._java = ["java", "-Xmx400m", "-cp", f"{JARS}/*"]
+        self._config = str(config)
+        self._process: subprocess.Popen[bytes] | None = None
+        tool = ["kafka.tools.StorageTool", "format", "-t", "Tm90QVJlYWxDbHVzdGVyMQ", "-c"]
+        subprocess.run(
+            [*self._java, *tool, self._config], check=True, capture_output=True, timeout=60
+        )
+        self.start()
+
+    @property
+    def url(self) -> str:
+        return f"kafka://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        with (self.folder / "kafka.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [*self._java, "kafka.Kafka", self._config],
+                cwd=self.folder,
+                stdout=log,
+                stderr=log,
+            )
+        wait_until(self._answers, 60, "Kafka answers")
+
+    def kill(self) -> None:
+        """Kill it as the kernel does when memory is short."""
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> None:
+        """Stop it."""
+        self._end(signal.SIGTERM)
+
+    def _end(self, how: signal.Signals) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            process.send_signal(how)
+            process.wait(60)
+
+    def _answers(self) -> bool:
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), 5):
+                return True
+        except OSError:
+            time.sleep(0.1)
+            return False
+
+
+@contextmanager
+def kafka(folder: Path) -> Iterator[Kafka]:
+    """One that ends with the block."""
+    server = Kafka(folder)
+    try:
+        yield server
+    finally:
+        server.kill()

@@ -1,0 +1,357 @@
+"""Leases that the fleet counts, with a backplane that answers late, refuses, or is away."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import pytest
+from hypothesis import settings as profile
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from tests.support import aio
+from tidegate.backplane.base import Taken
+from tidegate.core.admission.attempt import ANONYMOUS, Identity, Lease, Reject
+from tidegate.core.admission.tracker import ConnectionTracker
+from tidegate.core.codes import FLEET_DOWN, FLEET_LIMIT, IP_LIMIT, TIER_LIMIT, USER_LIMIT
+from tidegate.core.settings import Settings
+from tidegate.core.stats import Stats
+from tidegate.node.fleet_leases import FleetLeases, fleet_leases
+
+ANN, BOB = Identity("ann"), Identity("bob", "paid")
+LIMITS = {"per_ip": 3, "per_user": 2, "connections": 50}
+TIERS = {"paid": {"connections": 2, "per_user": 2}}
+
+
+class Between:
+    """What is between the nodes: their counts, and the commands that are on their way."""
+
+    def __init__(self) -> None:
+        self.counts: dict[Counts, Counter[str]] = {}
+
+    def sum(self, name: str) -> int:
+        return sum(counts[name] for counts in self.counts.values())
+
+
+class Counts:
+    """The leases of one node (`backplane.base.Leases`); `work` does what is on its way."""
+
+    def __init__(self, between: Between) -> None:
+        self.between = between
+        self.up = True
+        self.total = 0
+        self.commands: list[Callable[[bool], None]] = []
+        between.counts[self] = Counter()
+
+    async def start(self, held: Mapping[str, int], lost: Callable[[], None], /) -> None:
+        self.held, self.lost = held, lost
+
+    async def begin(self, held: Mapping[str, int], lost: Callable[[], None], /) -> None:
+        await self.start(held, lost)
+
+    async def stop(self) -> None:
+        self.between.counts[self].clear()
+
+    def take(self, names: Sequence[str], limits: Sequence[int | None], taken: Taken, /) -> None:
+        if not self.up:
+            taken(None)
+            return
+
+        def work(arrives: bool) -> None:
+            if not arrives:
+                taken(None)
+                return
+            for number, (name, limit) in enumerate(zip(names, limits, strict=True), 1):
+                if limit is not None and self.between.sum(name) >= limit:
+                    taken(number)
+                    return
+            self.between.counts[self].update(names)
+            taken(0)
+
+        self.commands.append(work)
+
+    def change(self, out: Sequence[str], into: Sequence[str], /) -> None:
+        def work(arrives: bool) -> None:
+            if arrives:
+                counts = self.between.counts[self]
+                counts.subtract(out)
+                counts.update(into)
+
+        if self.up:
+            self.commands.append(work)
+
+    def work(self) -> None:
+        while self.commands:
+            self.commands.pop(0)(True)
+
+    def cut(self) -> None:
+        self.up = False
+        while self.commands:
+            self.commands.pop(0)(False)
+
+    def restore(self) -> None:
+        self.up = True
+        self.between.counts[self] = Counter(self.held)
+
+
+class Node:
+    """The leases of one node, and what it was told of them."""
+
+    def __init__(self, between: Between, **fleet: Any) -> None:
+        self.settings = Settings.from_mapping({"limits": LIMITS, "tiers": TIERS, "fleet": fleet})
+        self.counts = Counts(between)
+        self.closed = 0
+        self.fleet = FleetLeases(self.settings, self.counts, Stats(), self.close)
+        self.tracker = ConnectionTracker(self.settings.limits, self.settings.tiers, self.fleet)
+        self.leases: list[Lease] = []
+        aio.run(self.fleet.start())
+
+    def close(self) -> None:
+        self.closed += 1
+
+    def acquire(self, address: str, identity: Identity = ANONYMOUS) -> list[Reject | None]:
+        """Ask for a lease; what is told of it later."""
+        told: list[Reject | None] = []
+        lease = self.tracker.acquire(address, identity)
+        if isinstance(lease, Reject):
+            return [lease]
+        self.leases.append(lease)
+
+        def done(reject: Reject | None) -> None:
+            told.append(reject)
+            if reject is not None:
+                self.release(lease)
+
+        self.fleet.confirm(lease, done)
+        return told
+
+    def release(self, lease: Lease) -> None:
+        self.leases.remove(lease)
+        self.tracker.release(lease)
+
+
+def pair(**fleet: Any) -> tuple[Node, Node]:
+    between = Between()
+    return Node(between, **fleet), Node(between, **fleet)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "reason"),
+    [
+        ([("a", ANN), ("b", ANN)], ("c", ANN), USER_LIMIT),
+        ([("a", ANONYMOUS)] * 3, ("a", ANN), IP_LIMIT),
+        ([("a", BOB), ("b", Identity("cid", "paid"))], ("c", Identity("dan", "paid")), TIER_LIMIT),
+        (
+            [("a", ANN), ("b", BOB), ("c", ANONYMOUS), ("d", ANONYMOUS)],
+            ("e", ANONYMOUS),
+            FLEET_LIMIT,
+        ),
+    ],
+)
+def test_confirm_beyond_a_limit_of_the_fleet_refuses_and_counts_nothing(
+    first: list[tuple[str, Identity]], second: tuple[str, Identity], reason: Any
+) -> None:
+    one, other = pair(connections=4)
+    for address, identity in first:
+        told = one.acquire(address, identity)
+        one.counts.work()
+        assert told == [None]
+    told = other.acquire(*second)
+    assert told == []  # it is not known yet
+    other.counts.work()
+    (reject,) = told
+    assert reject is not None
+    assert reject.reason is reason
+    assert reject.limit is not None
+    assert not other.fleet.held
+    one.release(one.leases[-1])
+    one.counts.work()
+    told = other.acquire(*second)
+    other.counts.work()
+    assert told == [None]
+
+
+def test_release_before_the_fleet_has_answered_counts_nothing_and_tells_nothing() -> None:
+    node, _ = pair()
+    told = node.acquire("a", ANN)
+    node.release(node.leases[0])
+    node.counts.work()
+    assert told == []
+    assert not node.fleet.held
+    assert not +node.counts.between.counts[node.counts]
+
+
+@pytest.mark.parametrize(("when_down", "expected"), [("local", None), ("refuse", FLEET_DOWN)])
+@pytest.mark.parametrize("asked_before", [True, False])
+def test_while_the_backplane_is_away_the_settings_decide(
+    when_down: str, expected: Any, asked_before: bool
+) -> None:
+    node, _ = pair(when_down=when_down)
+    if asked_before:
+        told = node.acquire("a", ANN)
+        node.counts.cut()
+    else:
+        node.counts.cut()
+        told = node.acquire("a", ANN)
+    (reject,) = told
+    assert (reject and reject.reason) is expected
+    node.counts.restore()
+    assert node.counts.between.sum("u:ann") == (expected is None)
+
+
+def test_identified_moves_the_counts_of_the_fleet_within_its_limits() -> None:
+    one, other = pair()
+    for node in (one, other):
+        node.acquire("a", ANN)
+        node.counts.work()
+    told: list[Reject | None] = []
+    one.acquire("b")
+    one.counts.work()
+    lease = one.leases[-1]
+    for identity, reason in ((ANN, USER_LIMIT), (BOB, None)):
+        assert one.tracker.identify(lease, identity) is None
+        one.fleet.identified(lease, told.append)
+        one.counts.work()
+        reject = told.pop()
+        assert (reject and reject.reason) is reason
+    assert sorted(lease.fleet) == ["c", "i:b", "t:paid", "u:bob"]
+    assert (one.fleet.held["u:ann"], one.fleet.held["u:bob"]) == (1, 1)
+    one.release(lease)
+    one.counts.work()
+    assert one.counts.between.sum("u:bob") == 0
+
+
+def test_a_lease_that_is_replaced_takes_its_counts_along() -> None:
+    node, _ = pair()
+    node.acquire("a", ANN)
+    node.counts.work()
+    new = node.tracker.replace(node.leases[0], "b", ANN)
+    assert isinstance(new, Lease)
+    node.counts.work()
+    assert sorted(new.fleet) == ["c", "i:b", "u:ann"]
+    assert node.fleet.held == {"c": 1, "i:b": 1, "u:ann": 1}
+    node.tracker.release(new)
+    node.counts.work()
+    assert not +node.counts.between.counts[node.counts]
+
+
+@pytest.mark.parametrize(("when_lost", "closed"), [("keep", 0), ("close", 1)])
+def test_when_leases_are_lost_connections_stay_or_are_closed(when_lost: str, closed: int) -> None:
+    node, _ = pair(when_lost=when_lost)
+    node.counts.lost()
+    assert node.closed == closed
+
+
+@pytest.mark.parametrize(
+    ("sections", "problem"),
+    [
+        ({}, "needs backplane.url"),
+        ({"backplane": {"url": "nats://x"}}, "NATS cannot count"),
+        ({"backplane": {"url": "redis://x"}, "fleet": {"limits": False}}, "needs fleet.limits"),
+    ],
+)
+def test_a_limit_of_the_fleet_needs_what_counts(sections: dict[str, Any], problem: str) -> None:
+    sections = {**sections, "fleet": {**sections.get("fleet", {}), "connections": 5}}
+    with pytest.raises(Exception, match=problem):
+        fleet_leases(Settings.from_mapping(sections), "n", Stats(), lambda: None)
+
+
+class Fleet(RuleBasedStateMachine):
+    """Three nodes: what is counted is what they hold, and no limit is passed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.between = Between()
+        self.nodes = [Node(self.between, connections=6, when_down="refuse") for _ in range(3)]
+
+    numbers = st.integers(0, 2)
+
+    @rule(
+        number=numbers,
+        address=st.sampled_from("ab"),
+        identity=st.sampled_from([ANONYMOUS, ANN, BOB]),
+    )
+    def attempt(self, number: int, address: str, identity: Identity) -> None:
+        self.nodes[number].acquire(address, identity)
+
+    @rule(number=numbers)
+    def work(self, number: int) -> None:
+        self.nodes[number].counts.work()
+
+    @rule(number=numbers, which=st.integers(0, 9))
+    def release(self, number: int, which: int) -> None:
+        node = self.nodes[number]
+        if node.leases:
+            node.release(node.leases[which % len(node.leases)])
+
+    @rule(number=numbers, which=st.integers(0, 9), identity=st.sampled_from([ANN, BOB]))
+    def identify(self, number: int, which: int, identity: Identity) -> None:
+        node = self.nodes[number]
+        confirmed = [lease for lease in node.leases if lease.fleet and lease.user is None]
+        if not confirmed:
+            return
+        lease = confirmed[which % len(confirmed)]
+        if node.tracker.identify(lease, identity) is None:
+            node.fleet.identified(
+                lease, lambda reject: None if reject is None else node.release(lease)
+            )
+
+    @rule(number=numbers, which=st.integers(0, 9), address=st.sampled_from("cd"))
+    def replace(self, number: int, which: int, address: str) -> None:
+        node = self.nodes[number]
+        confirmed = [lease for lease in node.leases if lease.fleet]
+        if confirmed:
+            lease = confirmed[which % len(confirmed)]
+            identity = Identity(lease.user, lease.tier)
+            node.counts.work()  # nothing of this lease is on its way
+            if not lease.held or not lease.fleet:
+                return
+            node.leases.remove(lease)
+            new = node.tracker.replace(lease, address, identity)
+            if isinstance(new, Lease):
+                node.leases.append(new)
+
+    @precondition(lambda self: all(node.counts.up for node in self.nodes))
+    @rule(number=numbers)
+    def cut(self, number: int) -> None:
+        self.nodes[number].counts.cut()
+
+    @rule()
+    def restore_links(self) -> None:
+        for node in self.nodes:
+            if not node.counts.up:
+                node.counts.restore()
+
+    @invariant()
+    def held_is_what_the_leases_say(self) -> None:
+        for node in self.nodes:
+            names = Counter(name for lease in node.leases for name in lease.fleet)
+            assert names == node.fleet.held
+
+    @invariant()
+    def no_limit_is_passed(self) -> None:
+        assert sum(node.fleet.held["c"] for node in self.nodes) <= 6
+        for user in ("ann", "bob"):
+            assert sum(node.fleet.held[f"u:{user}"] for node in self.nodes) <= 2
+
+    @invariant()
+    def what_is_counted_is_what_is_held(self) -> None:
+        for node in self.nodes:
+            if node.counts.up and not node.counts.commands:
+                assert +self.between.counts[node.counts] == node.fleet.held
+
+    def teardown(self) -> None:
+        self.restore_links()
+        for node in self.nodes:
+            node.counts.work()
+            for lease in tuple(node.leases):
+                node.release(lease)
+            node.counts.work()
+            assert not node.fleet.held
+            assert not +self.between.counts[node.counts]
+
+
+TestFleet = Fleet.TestCase
+TestFleet.settings = profile(max_examples=150, stateful_step_count=40)
