@@ -17,7 +17,7 @@
 
 #include "figures.h"
 
-enum { MOST = 65536, CLIENTS = 1 << 18, GROUPS = 16, HEADS = 8, HEAD = 2048, FLIGHT = 1024 };
+enum { MOST = 65536, CLIENTS = 1 << 18, GROUPS = 16, PORTS = 8, HEADS = 8, HEAD = 2048, FLIGHT = 1024 };
 enum { EVENTS = 64, STARTS = 8 }; /* few at a time: those that measure latency must not wait here */
 enum state { AWAY, CONNECTING, UPGRADING, REFUSED, OPEN, SETTLED, GONE };
 
@@ -61,7 +61,8 @@ struct heap { /* the earliest first */
 static struct client *clients;
 static struct group groups[GROUPS];
 static struct heap sending, others; /* those that send come first when the time of many is due */
-static int group_count, client_count, owner[MOST], poller, port;
+static int group_count, client_count, owner[MOST], poller;
+static int ports[PORTS], port_count; /* clients come to one after the other of them */
 static double came; /* when what is being read came in, by the kernel's clock */
 
 static double seconds(const struct timespec *t) {
@@ -180,7 +181,7 @@ static void request(int who) {
     int n = snprintf(out, sizeof out,
                      "GET %s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nUpgrade: websocket\r\n"
                      "Connection: Upgrade\r\nSec-WebSocket-Key: %s\r\nSec-WebSocket-Version: 13\r\n",
-                     g->path, port, KEY);
+                     g->path, ports[who % port_count], KEY);
     for (int i = 0; i < g->head_count; i++) n += sprintf(out + n, "%s\r\n", g->heads[i]);
     if (g->tokens)
         n += sprintf(out + n, "Authorization: Bearer %s\r\n", g->tokens[who - g->first]);
@@ -199,7 +200,7 @@ static void come(int who) {
     if (fd < 0 || fd >= MOST) { fprintf(stderr, "herd: %s\n", strerror(errno)); exit(2); }
     struct sockaddr_in from = {.sin_family = AF_INET}, to = from;
     from.sin_addr.s_addr = htonl(INADDR_LOOPBACK + 1 + (uint32_t)who);
-    to.sin_addr.s_addr = htonl(INADDR_LOOPBACK), to.sin_port = htons((uint16_t)port);
+    to.sin_addr.s_addr = htonl(INADDR_LOOPBACK), to.sin_port = htons((uint16_t)ports[who % port_count]);
     setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &one, sizeof one);
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
     /* Little room in the kernel, so that what is not read waits in the server. */

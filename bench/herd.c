@@ -1,11 +1,12 @@
 /* A herd of WebSocket clients: each comes, is let in or refused, and comes back when it was told to.
  *
- *     herd PORT
+ *     herd PORT...
  *
  * Commands on stdin, fields separated by tabs; one JSON object a line on stdout in answer to each.
  *
  *   group   n path head* tokens first answers rate stay again text every silent
- *           n clients, each with an address of its own. They come all at once, or `rate` a second.
+ *           n clients, each with an address of its own, and of several ports each has its own: they
+ *           are dealt out in turn. They come all at once, or `rate` a second.
  *           `first` is sent with the first text that comes, or with the 101 if `answers` is 0; who
  *           got `answers` texts is settled. The settled leave after `stay` seconds, if given, and
  *           with `again` they come again at once; or they send `text` every `every` seconds, and the
@@ -166,8 +167,8 @@ int main(int argc, char **argv) {
     files.rlim_cur = files.rlim_max;
     setrlimit(RLIMIT_NOFILE, &files);
     signal(SIGPIPE, SIG_IGN);
-    if (argc != 2) { fprintf(stderr, "herd PORT, commands on stdin\n"); return 2; }
-    port = atoi(argv[1]);
+    if (argc < 2 || argc > 1 + PORTS) { fprintf(stderr, "herd PORT..., commands on stdin\n"); return 2; }
+    for (int i = 1; i < argc; i++) ports[port_count++] = atoi(argv[i]);
     clients = calloc(CLIENTS, sizeof *clients);
     poller = epoll_create1(0);
     while (getline(&line, &room, stdin) > 0) obey(line);

@@ -10,10 +10,10 @@ __all__ = ["Herd"]
 
 
 class Herd(Generator):
-    """Clients that come to `port`, and come back when they were told to."""
+    """Clients that come to `ports`, each to one of them, and come back when they were told to."""
 
-    def __init__(self, port: int) -> None:
-        super().__init__("herd", port)
+    def __init__(self, *ports: int) -> None:
+        super().__init__("herd", *ports)
         self._groups = 0
 
     def __enter__(self) -> Herd:
