@@ -122,7 +122,9 @@ async def test_server_of_a_cluster_is_killed_and_nothing_is_lost(tmp_path: Path)
         ]
         for node in made:
             await _started(node)
-            assert await node.join("kept-many") is None
+            async with asyncio.timeout(20):
+                while await node.join("kept-many") is not None:  # nobody leads the stream yet
+                    await asyncio.sleep(0.1)
         work = [asyncio.ensure_future(publish(made[n % 3], n * 10_000)) for n in range(9)]
         await until(lambda: len(acknowledged) > 100)
         info = await made[0].broker._link.request("$JS.API.STREAM.INFO.tidegate_kept", b"")
@@ -156,6 +158,30 @@ async def _started(node: Node) -> None:
                 await asyncio.sleep(0.2)
             else:
                 return
+
+
+@in_loop
+async def test_node_whose_start_failed_starts_again_as_the_first_time(tmp_path: Path) -> None:
+    with nats(tmp_path, jetstream=False) as own:
+        node = Node(own.url, "n")
+        with pytest.raises(BackplaneError):
+            await node.broker.start(node)
+        await node.broker.stop()
+        own.stop()
+        config = tmp_path / "nats.conf"
+        config.write_text(config.read_text().replace("jetstream: disabled", "jetstream: enabled"))
+        store = json.dumps(str(tmp_path / "data"))
+        config.write_text(f"jetstream {{ store_dir: {store} }}\n{config.read_text()}")
+        own.start()
+        await node.broker.start(node)
+        await node.join("kept")
+        assert await asked(node.broker.send, Direct("ann", b"1")) == 2
+        own.cut("n")
+        await until(lambda: not node.broker.up)
+        await until(lambda: node.broker.up)
+        await _published(node, "kept", 1)
+        await until(lambda: node.data("kept") == [1])
+        await node.broker.stop()
 
 
 @in_loop

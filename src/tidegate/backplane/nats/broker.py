@@ -107,6 +107,7 @@ class NatsBroker:
             BackplaneError: the server cannot be reached, or cannot keep the histories.
         """
         self._receiver = receiver
+        self._problem = ""
         self._following.start(receiver)
         self._loop = asyncio.get_running_loop()
         await self._link.start()

@@ -104,13 +104,12 @@ class Link:
         self._task = self._loop.create_task(self._serve())
 
     async def stop(self) -> None:
-        """End, and call nobody any more. What was published before is sent."""
-        self._up = self._down = lambda: None
+        """End, and call nobody any more. What was published before is sent. It may start again."""
+        if self._task is not None:
+            self._task.cancel()  # it alone calls `up` and `down`
+            await asyncio.wait([self._task])
         self._asked.clear()
         self._pings.clear()
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
         wire, self._wire = self._wire, None
         if wire is not None:
             wire.write(b"".join(self._unsent))
