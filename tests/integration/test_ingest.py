@@ -15,7 +15,7 @@ import pytest
 from tests.conftest import Start
 from tests.support import aio
 from tests.support.aio import in_loop
-from tests.support.kafka import Kafka, needs_kafka
+from tests.support.kafka import Kafka
 from tests.support.native import NativeClient
 from tests.support.nats import Nats
 from tests.support.tokens import SECRET
@@ -72,7 +72,7 @@ class InKafka(Log):
                 await producer.send_and_wait(self.topic, value, key.encode())
 
 
-KINDS: list[Any] = [InValkey, InNats, pytest.param(InKafka, marks=needs_kafka)]
+KINDS: list[Any] = [InValkey, InNats, InKafka]
 
 
 @pytest.fixture(params=KINDS)
