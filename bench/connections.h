@@ -41,7 +41,7 @@ struct command {
 static struct conn *conns; /* by file descriptor */
 static int poller, port, sources = 8, groups, group_size[GROUPS], group_first[GROUPS];
 static int in_flight, done, resend;
-static long failures, unexpected_closes, pings, frames_seen, open_count;
+static long failures, unexpected_closes, pings, frames_seen, bytes_seen, open_count;
 static long statuses[600], closes[5000], resets, wrong_sizes;
 static struct command now;         /* the command that runs */
 static char **tokens;
@@ -181,7 +181,7 @@ static void frame_ended(int fd) {
         if (code < 5000) closes[code]++;
         send_frames(fd, CLOSE, payload, c->frame.kept < 2 ? 0 : 2, 1);
     } else if (c->frame.opcode != PONG) {
-        c->texts++;
+        c->texts++, bytes_seen += (long)c->frame.size;
         if (now.doing == OPENING && c->group == groups && c->texts == (uint32_t)now.answers)
             attempted(c->began);
         else if (now.doing == FANNING && c->group == now.group) done++;

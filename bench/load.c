@@ -175,7 +175,7 @@ static void obey(char *line) {
     else if (!strcmp(now.name, "fan")) now.doing = FANNING, do_fan();
     else if (!strcmp(now.name, "echo")) now.doing = ECHOING, do_echo();
     else if (!strcmp(now.name, "close")) do_close();
-    else if (!strcmp(now.name, "stat")) printf("{\"frames\":%ld", frames_seen);
+    else if (!strcmp(now.name, "stat")) printf("{\"frames\":%ld,\"bytes\":%ld", frames_seen, bytes_seen);
     else fprintf(stderr, "load: unknown command %s\n", now.name), exit(2);
     printf(",\"open\":%ld,\"unexpected_closes\":%ld,\"pings\":%ld,\"note\":\"%s\"}\n", open_count,
            unexpected_closes, pings, failure);

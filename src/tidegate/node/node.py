@@ -335,7 +335,7 @@ class Node:
         """Arm the deadlines of a new connection; note the position of one that waits."""
         if grant.resumed is not None and self.sessions is not None:
             self.sessions.take_over(connection, grant.resumed.session)
-        if isinstance(connection, EventStream):
+        if type(connection) is EventStream:  # `isinstance` asks a Protocol, which is slow
             self.event_streams.add(connection)
         if grant.held is not None:
             self.waiting.seated(connection, grant.held)
@@ -348,7 +348,7 @@ class Node:
 
     def gone(self, connection: Connection, reason: codes.Refusal | codes.Close) -> None:
         """Give the lease of a closed connection back, and take it out of all rooms."""
-        if isinstance(connection, EventStream):
+        if type(connection) is EventStream:
             self.event_streams.remove(connection)
         if self.sessions is not None and (self.backplane or not self.admission.draining):
             self._identities.gone(connection)
