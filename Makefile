@@ -71,7 +71,7 @@ bench-messaging: $(READY) ## What histories, three formats and presence cost (2 
 	@$(BIN)/python -m bench.messaging $(ARGS)
 
 .PHONY: bench-scale
-bench-scale: $(READY) ## One process, two workers, and two nodes over Valkey and NATS (5 minutes)
+bench-scale: $(READY) ## One process, two workers, nodes over Valkey and NATS, and peers beside (6 minutes)
 	@$(BIN)/python -m bench.scale $(ARGS)
 
 .PHONY: fuzz

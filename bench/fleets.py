@@ -6,13 +6,14 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NamedTuple
 
 from bench import prepare
 from bench.peers import SECRET
@@ -27,7 +28,7 @@ from bench.process import (
 )
 from bench.speech import CENTRIFUGO, SOCKET_IO, TIDEGATE, Speech
 
-__all__ = ["FLEETS", "Centrifugo", "Fleet", "SocketIo", "Tidegate"]
+__all__ = ["FLEETS", "Fleet"]
 
 _ENV = {name: value for name, value in os.environ.items() if "TIDEGATE" not in name}
 
@@ -59,28 +60,39 @@ def nats(folder: str) -> Iterator[tuple[Process, str]]:
 _BETWEEN = {"valkey": valkey, "nats": nats}
 
 
+class Place(NamedTuple):
+    """Where a server starts."""
+
+    port: int
+    between: str
+    """The URL of what is between the servers; "" for nothing."""
+    connections: int
+    folder: Path
+
+
 @dataclass(frozen=True, slots=True)
 class Fleet:
     """One way to run more than one process."""
 
     name: str
+    command: Callable[[Place], list[str]]
+    """What starts one of its servers."""
     servers: int = 2
     between: str | None = "valkey"
-    """What is between the servers."""
     speech: Speech = TIDEGATE
 
     def start(
         self, stack: ExitStack, connections: int
     ) -> tuple[list[Process], list[int], Process | None]:
         """Start the servers: they, their ports, and what is between them."""
-        folder = stack.enter_context(TemporaryDirectory())
+        folder = Path(stack.enter_context(TemporaryDirectory()))
         middle, url = None, ""
         if self.between is not None:
-            middle, url = stack.enter_context(_BETWEEN[self.between](folder))
+            middle, url = stack.enter_context(_BETWEEN[self.between](str(folder)))
         servers, ports = [], []
         for _ in range(self.servers):
             port = free_port()
-            command = self.command(port, url, connections, Path(folder))
+            command = self.command(Place(port, url, connections, folder))
             env = {**_ENV, "TIDEGATE_AUTH_SECRET": SECRET}
             process = stack.enter_context(Process("scale", command, SERVER_CORE, env))
             wait_for_port(process, port)
@@ -88,83 +100,57 @@ class Fleet:
             ports.append(port)
         return servers, ports, middle
 
-    def command(self, port: int, url: str, connections: int, folder: Path) -> list[str]:
-        """Return what starts one of its servers."""
-        raise NotImplementedError
 
-
-@dataclass(frozen=True, slots=True)
-class Tidegate(Fleet):
+def tidegate(place: Place, workers: int = 1, *, limits: bool = False) -> list[str]:
     """Our own, with or without limits that hold over all of them."""
-
-    workers: int = 1
-    limits: bool = False
-
-    def command(self, port: int, url: str, connections: int, folder: Path) -> list[str]:
-        """Return what starts one of its servers."""
-        values: dict[str, Any] = {
-            "server.port": port,
-            "limits.connections": connections,
-            "limits.per_ip": connections,
-            "limits.per_room": connections,
-            "limits.per_user": connections,
-            "pacing.enabled": "false",
-            "messages.per_second": 0,
-            "messages.bytes_per_second": 0,
-            "admin.enabled": "false",
-        }
-        if url:
-            values |= {"backplane.url": url, "fleet.limits": str(self.limits).lower()}
-        command = [str(Path(sys.executable).parent / "tidegate"), "serve"]
-        command += [part for name, value in values.items() for part in ("--set", f"{name}={value}")]
-        return command + (["--workers", str(self.workers)] if self.workers > 1 else [])
+    values: dict[str, Any] = {
+        "server.port": place.port,
+        "limits.connections": place.connections,
+        "limits.per_ip": place.connections,
+        "limits.per_room": place.connections,
+        "limits.per_user": place.connections,
+        "pacing.enabled": "false",
+        "messages.per_second": 0,
+        "messages.bytes_per_second": 0,
+        "admin.enabled": "false",
+    }
+    if place.between:
+        values |= {"backplane.url": place.between, "fleet.limits": str(limits).lower()}
+    command = [str(Path(sys.executable).parent / "tidegate"), "serve"]
+    command += [part for name, value in values.items() for part in ("--set", f"{name}={value}")]
+    return command + (["--workers", str(workers)] if workers > 1 else [])
 
 
-@dataclass(frozen=True, slots=True)
-class Centrifugo(Fleet):
+def centrifugo(place: Place) -> list[str]:
     """Centrifugo with its Redis engine, where it is installed."""
-
-    speech: Speech = CENTRIFUGO
-
-    def command(self, port: int, url: str, connections: int, folder: Path) -> list[str]:
-        """Return what starts one of its servers."""
-        binary = shutil.which("centrifugo")
-        if binary is None:
-            raise BenchError("centrifugo is not on the PATH")
-        file = folder / f"centrifugo-{port}.json"
-        client = {"token": {"hmac_secret_key": SECRET}, "allowed_origins": []}
-        channel = {"without_namespace": {"allow_publish_for_subscriber": True}}
-        values: dict[str, Any] = {
-            "http_server": {"address": "127.0.0.1", "port": port},
-            "client": client,
-            "channel": channel,
-            "log": {"level": "error"},
-        }
-        if url:
-            values["engine"] = {"type": "redis", "redis": {"address": url}}
-        file.write_text(json.dumps(values))
-        return [binary, "-c", str(file)]
+    binary = shutil.which("centrifugo")
+    if binary is None:
+        raise BenchError("centrifugo is not on the PATH")
+    file = place.folder / f"centrifugo-{place.port}.json"
+    values = {
+        "http_server": {"address": "127.0.0.1", "port": place.port},
+        "client": {"token": {"hmac_secret_key": SECRET}, "allowed_origins": []},
+        "channel": {"without_namespace": {"allow_publish_for_subscriber": True}},
+        "engine": {"type": "redis", "redis": {"address": place.between}},
+        "log": {"level": "error"},
+    }
+    file.write_text(json.dumps(values))
+    return [binary, "-c", str(file)]
 
 
-@dataclass(frozen=True, slots=True)
-class SocketIo(Fleet):
+def socket_io(place: Place) -> list[str]:
     """python-socketio on uvicorn with its Redis manager."""
-
-    speech: Speech = SOCKET_IO
-
-    def command(self, port: int, url: str, connections: int, folder: Path) -> list[str]:
-        """Return what starts one of its servers."""
-        prepare.install_python()
-        app = HERE / "servers" / "socketio_app.py"
-        return [str(prepare.PEER_PYTHON), str(app), str(port), url]
+    prepare.install_python()
+    app = HERE / "servers" / "socketio_app.py"
+    return [str(prepare.PEER_PYTHON), str(app), str(place.port), place.between]
 
 
-FLEETS: tuple[Fleet, ...] = (
-    Tidegate("one process", servers=1, between=None),
-    Tidegate("two workers", servers=1, between=None, workers=2),
-    Tidegate("two nodes, Valkey", limits=False),
-    Tidegate("two nodes, Valkey, limits", limits=True),
-    Tidegate("two nodes, NATS", between="nats"),
-    Centrifugo("Centrifugo, Valkey"),
-    SocketIo("python-socketio, Valkey"),
+FLEETS = (
+    Fleet("one process", tidegate, servers=1, between=None),
+    Fleet("two workers", partial(tidegate, workers=2), servers=1, between=None),
+    Fleet("two nodes, Valkey", tidegate),
+    Fleet("two nodes, Valkey, limits", partial(tidegate, limits=True)),
+    Fleet("two nodes, NATS", tidegate, between="nats"),
+    Fleet("Centrifugo, Valkey", centrifugo, speech=CENTRIFUGO),
+    Fleet("python-socketio, Valkey", socket_io, speech=SOCKET_IO),
 )

@@ -137,15 +137,15 @@ def _cpu(*processes: Process | None) -> float:
     return sum(process.cpu() for process in processes if process is not None)
 
 
-ROWS = (
-    ("deliveries", "deliveries", "/s"),
-    ("delivery_cpu", "CPU of a delivery at the servers", "us"),
-    ("latency_p50", "a message to the other server, median", "ms"),
-    ("latency_p99", "the same, 99th percentile", "ms"),
-    ("connects", "connections that end at once", "/s"),
-    ("connect_cpu", "CPU of one of them at the server", "us"),
-    ("connect_middle", "CPU of one of them between the servers", "us"),
-    ("message_middle", "CPU of a message between the servers", "us"),
+COLUMNS = (
+    ("deliveries", "deliveries /s"),
+    ("delivery_cpu", "CPU of one, us"),
+    ("latency_p50", "to the other server, ms"),
+    ("latency_p99", "p99, ms"),
+    ("connects", "connects /s"),
+    ("connect_cpu", "CPU of one, us"),
+    ("connect_middle", "between, us"),
+    ("message_middle", "CPU of a message between, us"),
 )
 
 
@@ -168,13 +168,13 @@ def main() -> int:
                 rounds.setdefault(fleet.name, []).append(measure(fleet, options.members))
             except BenchError as error:
                 notes.append(f"{fleet.name}: {error}")
-    table = Table(*("", *rounds))
-    for key, title, unit in ROWS:
+    table = Table("", *(title for _, title in COLUMNS))
+    for name, taken in rounds.items():
         cells = []
-        for name in rounds:
-            values = [figures[key] for figures in rounds[name] if key in figures]
-            cells.append(f"{statistics.median(values):,.4g}" if any(values) else "")
-        table.add_row(f"{title} ({unit})", *cells)
+        for key, _ in COLUMNS:
+            values = [figures[key] for figures in taken if key in figures]
+            cells.append(f"{statistics.median(values):,.4g}" if values else "")
+        table.add_row(name, *cells)
     console.print(table)
     for note in notes:
         console.print(note)

@@ -39,7 +39,7 @@ class Speech:
         """Return a connection that is a member."""
         connection = await websockets.connect(
             f"ws://127.0.0.1:{port}{self.path}",
-            subprotocols=self.protocol and [websockets.Subprotocol(self.protocol)] or None,
+            subprotocols=[websockets.Subprotocol(self.protocol)] if self.protocol else None,
             additional_headers=dict(head.split(": ", 1) for head in self.heads),
             proxy=None,
             compression=None,

@@ -1,6 +1,6 @@
-"""python-socketio with its Redis manager: every client is in one room, and `say` sends to all there.
+"""python-socketio with its Redis manager: all clients are in one room.
 
-Started as `python socketio_app.py PORT REDIS_URL`.
+`say` sends to all of them. Started as `python socketio_app.py PORT REDIS_URL`.
 """
 
 import sys
@@ -17,15 +17,16 @@ sio = socketio.AsyncServer(
 )
 
 
-@sio.event
-async def connect(sid: str, environ: dict[str, object]) -> None:
+async def connect(sid: str, _environ: dict[str, object]) -> None:
     await sio.enter_room(sid, "bench")
 
 
-@sio.event
-async def say(sid: str, data: str) -> None:
+async def say(_sid: str, data: str) -> None:
     await sio.emit("room_message", data, room="bench")
 
+
+sio.on("connect", connect)
+sio.on("say", say)
 
 if __name__ == "__main__":
     uvicorn.run(
