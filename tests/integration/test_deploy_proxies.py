@@ -7,7 +7,6 @@ import csv
 import io
 import itertools
 import json
-import os
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +16,7 @@ import pytest
 
 from tests.conftest import Start
 from tests.support.certificates import client_context, combined
-from tests.support.deploying import files, plan
+from tests.support.deploying import files, here, plan
 from tests.support.events import Events
 from tests.support.net import free_port, wait_until
 from tests.support.process import Process
@@ -115,23 +114,8 @@ def behind(
         tls=tls,
     )
     ((file, text),) = files(name, own).items()
-    port, statistics, plain = free_port(), free_port(), free_port()
-    # Where it listens and who it runs as depends on the machine; all else stays as it is.
-    changed = {
-        "bind :443": f"bind 127.0.0.1:{port}",
-        "bind :80": f"bind 127.0.0.1:{plain if tls else port}",
-        "listen 80 ": f"listen 127.0.0.1:{port} ",
-        "listen 443 ": f"listen 127.0.0.1:{port} ",
-        "127.0.0.1:8404": f"127.0.0.1:{statistics}",
-        "127.0.0.1:8405": f"127.0.0.1:{statistics}",
-        "user haproxy": "" if os.getuid() else "user haproxy",
-        "group haproxy": "" if os.getuid() else "group haproxy",
-        "/run/nginx.pid": str(folder / "nginx.pid"),
-        "http {\n": "http {\n"
-        + "".join(f"{kind}_temp_path {folder}/{kind};\n" for kind in TEMPORARY),
-    }
-    for before, after in changed.items():
-        text = text.replace(before, after)
+    port, statistics = free_port(), free_port()
+    text = here(text, port, statistics, folder, tls=bool(tls))
     (folder / file).write_text(text)
     command = {
         "haproxy": ["-db", "-f", file],
@@ -160,7 +144,6 @@ def at(host: str, settings: dict[str, Any], route: str = "") -> dict[str, Any]:
 # Both nodes have their agent_check.port, so they have addresses of their own.
 HOSTS = ("127.0.0.11", "127.0.0.12")
 ROUTES = ("node-one", "default")  # the second is a word of nginx
-TEMPORARY = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
 
 
 def checked(found: Behind) -> bool:

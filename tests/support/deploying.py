@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from tests.support.net import free_port
 from tidegate.core.settings import Settings
 from tidegate.deploy import TARGETS, File, Node, Plan
 
-__all__ = ["NODES", "SECRETS", "SETTINGS", "files", "plan"]
+__all__ = ["NODES", "SECRETS", "SETTINGS", "files", "here", "plan"]
 
 NODES = (Node("10.0.0.5", 8000), Node("10.0.0.6", 8000))
 
@@ -52,3 +55,26 @@ def files(target: str, of: Plan) -> dict[str, str]:
     """The files of a target, by name."""
     written: list[File] = TARGETS[target].files(of)
     return {file.name: file.text for file in written}
+
+
+def here(text: str, port: int, statistics: int, folder: Path, *, tls: bool = False) -> str:
+    """Change in the file of a proxy what depends on the machine: where it listens, who it is."""
+    changed = {
+        "bind :443": f"bind 127.0.0.1:{port}",
+        "bind :80": f"bind 127.0.0.1:{free_port() if tls else port}",
+        "listen 80 ": f"listen 127.0.0.1:{port} ",
+        "listen 443 ": f"listen 127.0.0.1:{port} ",
+        "127.0.0.1:8404": f"127.0.0.1:{statistics}",
+        "127.0.0.1:8405": f"127.0.0.1:{statistics}",
+        "user haproxy": "" if os.getuid() else "user haproxy",
+        "group haproxy": "" if os.getuid() else "group haproxy",
+        "/run/nginx.pid": str(folder / "nginx.pid"),
+        "http {\n": "http {\n"
+        + "".join(f"{kind}_temp_path {folder}/{kind};\n" for kind in _TEMPORARY),
+    }
+    for before, after in changed.items():
+        text = text.replace(before, after)
+    return text
+
+
+_TEMPORARY = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")

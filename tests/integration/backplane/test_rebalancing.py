@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.support.aio import in_loop
+from tests.support.deploying import files, here, plan
 from tests.support.fleet_nodes import FleetNode, fleet, until
 from tests.support.native import NativeClient
+from tests.support.net import free_port
+from tests.support.proxies import Tool, fetched, running
 from tests.support.valkey import Valkey, valkey
+from tidegate.client import State, connect
 from tidegate.core.balancing import moves
 from tidegate.core.codes import REBALANCED
+from tidegate.deploy import Node
 from tidegate.node import membership, rebalancing
 
 
@@ -156,5 +163,42 @@ async def test_notices_have_the_route_of_the_other_node(server: Valkey) -> None:
         assert [task.result()["route"] for task in told] == ["b"]
         for task in notices:
             task.cancel()
+    finally:
+        await asyncio.gather(*(one.node.stop(0.2) for one in made))
+
+
+@in_loop
+async def test_clients_move_through_haproxy_to_the_node_that_joined(
+    server: Valkey, tool: Tool, tmp_path: Path
+) -> None:
+    settings: dict[str, Any] = {"proxies": {"trusted": ["127.0.0.1"]}}
+    settings["limits"] = {"connections": 200}  # proxies want two descriptors for each
+    made = [FleetNode(server.url, server={"route": name}, **settings) for name in ("a", "b")]
+    try:
+        for one in made:
+            await one.node.start()
+        ports = [one.node.addresses[0][1] for one in made]
+        places = [Node("127.0.0.1", ports[0], "a"), Node("127.0.0.1", ports[1], "b")]
+        (text,) = files("haproxy", plan(settings, nodes=tuple(places))).values()
+        port, statistics = free_port(), free_port()
+        (tmp_path / "haproxy.cfg").write_text(here(text, port, statistics, tmp_path))
+        async with AsyncExitStack() as stack:
+            stack.enter_context(running([tool("haproxy"), "-db", "-f", "haproxy.cfg"], tmp_path))
+            async with asyncio.timeout(20):
+                while await asyncio.to_thread(fetched, f"http://127.0.0.1:{port}/ready") != 200:
+                    await asyncio.sleep(0.05)
+            url = f"ws://127.0.0.1:{port}/ws?route=a"
+            clients = [await stack.enter_async_context(connect(url)) for _ in range(20)]
+            assert counts(made) == [20, 0]
+            await asyncio.sleep(0.6)
+            await known(made, 20)
+            await made[1].control.rebalance(rate=50)
+            await until(lambda: counts(made) == [10, 10])
+            await until(lambda: {client.state for client in clients} == {State.OPEN})
+            async with asyncio.timeout(30):
+                while (await made[0].control.rebalanced()).active:
+                    await asyncio.sleep(0.1)
+            assert (await made[0].control.rebalanced()).moved == 10
+            assert counts(made) == [10, 10]
     finally:
         await asyncio.gather(*(one.node.stop(0.2) for one in made))
