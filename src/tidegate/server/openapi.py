@@ -181,6 +181,9 @@ def document(version: str) -> bytes:
     schemas, components = msgspec.json.schema_components(
         types, ref_template="#/components/schemas/{name}"
     )
+    for name, fields in _ONE_AT_LEAST.items():
+        components[name]["anyOf"] = [_given(field) for field in fields]
+    components["Publish"]["oneOf"] = [_given("room"), _given("user"), _given("all", const=True)]
     known = dict(zip(map(repr, types), schemas, strict=True))
     paths: dict[str, dict[str, Any]] = {}
     for call in CALLS:
@@ -252,5 +255,13 @@ def _parameters(query: type[Struct]) -> Any:
             "schema": schema,
         }
 
+
+def _given(field: str, **kind: object) -> dict[str, Any]:
+    """Return the schema of an object that has a field, which is not null."""
+    return {"required": [field], "properties": {field: kind or {"type": "string"}}}
+
+
+_ONE_AT_LEAST: Final = {"Disconnect": ("id", "user", "ip", "room"), "RoomJoin": ("id", "user")}
+"""Bodies that need one of several fields."""
 
 _NO_SIGNS: Final = str.maketrans("", "", "/._")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
+from jsonschema import Draft202012Validator  # type: ignore[import-untyped]  # it has no stubs here
 from starlette.routing import Route
 
 from tests.unit.server.admin_world import TOKEN, ask, node_of
@@ -44,3 +46,25 @@ def test_every_reference_leads_somewhere() -> None:
     schemas = json.loads(text)["components"]["schemas"]
     for part in text.split('"#/components/schemas/')[1:]:
         assert part.partition('"')[0] in schemas
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "valid"),
+    [
+        ("Disconnect", {}, False),
+        ("Disconnect", {"id": None}, False),
+        ("Disconnect", {"ip": "10.0.0.1", "detail": "why"}, True),
+        ("RoomJoin", {"room": "r"}, False),
+        ("RoomJoin", {"room": "r", "user": "ann"}, True),
+        ("RoomLeave", {"room": "r"}, True),
+        ("Publish", {"data": 1}, False),
+        ("Publish", {"data": 1, "room": "r", "all": True}, False),
+        ("Publish", {"data": 1, "all": False}, False),
+        ("Publish", {"data": 1, "all": True}, True),
+        ("Publish", {"data": 1, "user": "ann"}, True),
+    ],
+)
+def test_bodies_need_what_the_server_needs(name: str, body: object, valid: bool) -> None:
+    found = json.loads(document("1"))
+    schema = {"$ref": f"#/components/schemas/{name}", "components": found["components"]}
+    assert Draft202012Validator(schema).is_valid(body) is valid
