@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -42,6 +43,8 @@ offsets.topic.num.partitions=1
 offsets.topic.replication.factor=1
 transaction.state.log.replication.factor=1
 transaction.state.log.min.isr=1
+broker.session.timeout.ms=2000
+broker.heartbeat.interval.ms=500
 group.initial.rebalance.delay.ms=0
 """
 
@@ -62,11 +65,14 @@ class Kafka:
         self._java = ["java", *_JAVA, "-cp", f"{jars()}/*"]
         self._config = str(config)
         self._process: subprocess.Popen[bytes] | None = None
+        self._format()
+        self.start()
+
+    def _format(self) -> None:
         tool = ["kafka.tools.StorageTool", "format", "-t", "Tm90QVJlYWxDbHVzdGVyMQ", "-c"]
         subprocess.run(
             [*self._java, *tool, self._config], check=True, capture_output=True, timeout=60
         )
-        self.start()
 
     @property
     def url(self) -> str:
@@ -86,6 +92,22 @@ class Kafka:
     def kill(self) -> None:
         """Kill it as the kernel does when memory is short."""
         self._end(signal.SIGKILL)
+
+    def forget(self) -> None:
+        """Throw its data away; it is not running."""
+        shutil.rmtree(self.folder / "data", ignore_errors=True)
+        self._format()
+
+    def freeze(self) -> None:
+        """Let it do nothing; its connections stay."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, self._process.pid, os.WSTOPPED)  # not all threads stop at once
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
 
     def stop(self) -> None:
         """Stop it."""

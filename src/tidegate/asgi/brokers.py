@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tidegate.backplane.kafka.broker import KafkaBroker
 from tidegate.backplane.nats.broker import NatsBroker
 from tidegate.backplane.nats.servers import Servers
 from tidegate.backplane.redis.broker import RedisBroker
@@ -32,4 +33,6 @@ def broker_of(settings: Settings, name: str) -> Broker | None:
         return None
     if url.startswith(("nats:", "tls:")):
         return NatsBroker(Servers(url, timeout, name), settings.backplane, Rules(), name)
+    if url.startswith("kafka"):
+        return KafkaBroker(url, settings.backplane, Rules(), name)
     return RedisBroker(Links(connector_of(url, timeout), settings.backplane, name), Rules())

@@ -91,10 +91,11 @@ def doctor(
         known = replace(known, through=seen)
     url = settings.backplane.url
     if facts is None and url is not None and not url.startswith(("nats:", "tls:")):
-        from tidegate.doctor.backplane import look_at_backplane
-
-        between = look_at_backplane(url, settings.backplane)
-        known = replace(known, backplane=between)
+        if url.startswith("kafka"):
+            from tidegate.doctor.kafka import look_at_backplane
+        else:
+            from tidegate.doctor.backplane import look_at_backplane
+        known = replace(known, backplane=look_at_backplane(url, settings.backplane))
     if record is not None:
         _write(record, dump(known))
     load = Load.of(settings, for_)

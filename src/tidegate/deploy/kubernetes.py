@@ -32,7 +32,7 @@ RESOURCES: Final = (
 
 _RELEASE: Final = "tidegate"
 _BACKPLANE: Final = "backplane.url"
-_PORTS: Final = {"sentinel": 26379, "nats": 4222, "tls": 4222}
+_PORTS: Final = {"sentinel": 26379, "nats": 4222, "tls": 4222, "kafka": 9092, "kafka+tls": 9092}
 _EXAMPLES: Final = {
     "admin.token": '"$(openssl rand -hex 32)"',
     _BACKPLANE: "redis://:PASSWORD@valkey:6379",
@@ -142,7 +142,7 @@ def _backplane_ports(plan: Plan) -> list[int]:
     parts = urlsplit(plan.settings.backplane.url or "redis://valkey")
     hosts = parts.netloc.rpartition("@")[2].split(",")
     named = {int(port) for _, _, port in (host.rpartition(":") for host in hosts) if port.isdigit()}
-    usual = _PORTS.get(parts.scheme.partition("+")[2] or parts.scheme, 6379)
+    usual = _PORTS.get(parts.scheme) or _PORTS.get(parts.scheme.partition("+")[2], 6379)
     # Behind sentinels is the server itself, and they say where.
     return sorted((named or {usual}) | ({6379} if "sentinel" in parts.scheme else set()))
 

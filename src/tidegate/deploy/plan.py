@@ -96,7 +96,9 @@ class Plan:
     def spans(self) -> bool:
         """Whether limits hold over all nodes, so that none depends on where clients go."""
         url = self.settings.backplane.url
-        counts = self.valkey or (url is not None and not url.startswith(("nats:", "tls:", "ws")))
+        counts = self.valkey or (
+            url is not None and not url.startswith(("nats:", "tls:", "kafka", "ws"))
+        )
         return counts and self.settings.fleet.limits
 
     @property

@@ -53,6 +53,8 @@ def fleet_leases(
         problem = "needs backplane.url"
     elif url.startswith(("nats:", "tls:")):
         problem = "needs Valkey or Redis: NATS cannot count over all nodes at once"
+    elif url.startswith("kafka"):
+        problem = "needs Valkey or Redis: Kafka cannot count"
     elif not fleet.limits:
         problem = "needs fleet.limits = true"
     if url is None or problem:

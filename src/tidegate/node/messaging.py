@@ -7,6 +7,7 @@ from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from tidegate.backplane.kafka.broker import KafkaBackplane
 from tidegate.backplane.memory import MemoryBroker
 from tidegate.backplane.nats.broker import NatsBroker
 from tidegate.backplane.nats.servers import Servers
@@ -148,6 +149,9 @@ class Messaging:
         if url.startswith(("nats:", "tls:")):
             servers = Servers(url, backplane.timeout, name)
             return NatsBroker(servers, backplane, self.rules, name)
+        if url.startswith("kafka"):
+            self.backplane = KafkaBackplane(url, backplane, self.rules, name)
+            return self.backplane.broker
         self.backplane = RedisBackplane(url, backplane, self.rules, name)
         return self.backplane.broker
 

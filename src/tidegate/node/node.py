@@ -350,9 +350,10 @@ class Node:
         """Give the lease of a closed connection back, and take it out of all rooms."""
         if type(connection) is EventStream:
             self.event_streams.remove(connection)
-        if self.sessions is not None and (self.backplane or not self.admission.draining):
+        sessions, moves = self.sessions, self.backplane and self.backplane.sessions
+        if sessions is not None and (moves or not self.admission.draining):
             self._identities.gone(connection)
-            if self.sessions.park(connection, reason):
+            if sessions.park(connection, reason):
                 self.stats.disconnected[reason.name] += 1
                 return
         self.delivery.gone(connection)

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from tidegate.backplane.base import HistoryQuery
+from tidegate.backplane.kafka.broker import KafkaBroker
 from tidegate.backplane.nats.broker import NatsBroker
 from tidegate.backplane.nats.servers import Servers
 from tidegate.backplane.redis.broker import RedisBroker
@@ -29,6 +30,8 @@ def broker_of(settings: BackplaneSettings, rules: Rules, name: str) -> Any:
     if settings.url.startswith(("nats:", "tls:")):
         servers = Servers(settings.url, settings.timeout, name)
         return NatsBroker(servers, settings, rules, name)
+    if settings.url.startswith("kafka"):
+        return KafkaBroker(settings.url, settings, rules, name)
     links = Links(connector_of(settings.url, settings.timeout), settings, name)
     return RedisBroker(links, rules)
 

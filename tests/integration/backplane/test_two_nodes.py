@@ -116,7 +116,7 @@ def test_members_are_told_what_the_server_between_them_lost(
         wait_until(partial(logged, server, "link to the backplane is back"))
 
 
-@pytest.mark.parametrize("scheme", ["redis", "nats"])
+@pytest.mark.parametrize("scheme", ["redis", "nats", "kafka"])
 def test_server_without_its_backplane_does_not_start(tmp_path: Path, scheme: str) -> None:
     settings = {"backplane": {"url": f"{scheme}://:very-secret@127.0.0.1:1"}}
     server = Process([Path(sys.executable).with_name("tidegate"), "serve"], tmp_path, settings)

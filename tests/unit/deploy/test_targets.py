@@ -304,6 +304,7 @@ def test_a_backplane_of_ones_own_takes_the_place_of_the_valkey() -> None:
         ({"backplane": {"url": "redis://10.0.0.9"}, "server": {"sse": "/sse"}}, True),
         # It carries messages and no limits.
         ({"backplane": {"url": "nats://10.0.0.9:4222"}}, True),
+        ({"backplane": {"url": "kafka://10.0.0.9:9092"}}, True),
     ],
 )
 def test_haproxy_keeps_addresses_on_one_node_where_limits_need_it(
@@ -322,6 +323,8 @@ def test_haproxy_keeps_addresses_on_one_node_where_limits_need_it(
         ("rediss://ann:hush@valkey.example:6380/1", [6380]),
         ("redis+sentinel://a:26379,b:26380/primary", [6379, 26379, 26380]),
         ("redis+sentinel://a,b/primary", [6379, 26379]),
+        ("kafka+tls://a,b:9093", [9093]),
+        ("kafka+tls://a,b", [9092]),
         ("redis://[fd00::1]:7000", [7000]),
         ("redis://[fd00::1]", [6379]),
     ],

@@ -249,6 +249,7 @@ def test_when_leases_are_lost_connections_stay_or_are_closed(when_lost: str, clo
     [
         ({}, "needs backplane.url"),
         ({"backplane": {"url": "nats://x"}}, "NATS cannot count"),
+        ({"backplane": {"url": "kafka://x"}}, "Kafka cannot count"),
         ({"backplane": {"url": "redis://x"}, "fleet": {"limits": False}}, "needs fleet.limits"),
     ],
 )

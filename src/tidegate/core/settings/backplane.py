@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Final
 
 from tidegate.core.settings.fields import Section, setting
-from tidegate.core.settings.servers import NATS, REDIS, server_problem
+from tidegate.core.settings.servers import KAFKA, NATS, REDIS, server_problem
 
 __all__ = ["BackplaneSettings"]
 
@@ -21,7 +21,7 @@ class BackplaneSettings(Section):
 
     section: ClassVar[str] = "backplane"
     url: str | None = setting(
-        None, "The Valkey, Redis or NATS that all nodes of the fleet share.", secret=True
+        None, "The Valkey, Redis, NATS or Kafka that all nodes of the fleet share.", secret=True
     )
     prefix: str = setting(
         "tidegate",
@@ -50,15 +50,18 @@ class BackplaneSettings(Section):
     )
     replicas: int = setting(
         1,
-        "On how many servers of a NATS cluster the histories of rooms are kept.",
+        "On how many servers of a cluster new messages are kept: histories of rooms by NATS, all "
+        "messages by Kafka.",
         low=1,
         high=5,
     )
 
     def _check(self) -> None:
         if self.url is not None:
-            problem = server_problem(self.url, REDIS, NATS)
+            problem = server_problem(self.url, REDIS, NATS, KAFKA)
             if problem:
                 raise self.error("url", problem)
         if not _PREFIX.fullmatch(self.prefix):
             raise self.error("prefix", "must be 1 to 64 letters, digits, _, ., : or -")
+        if self.url is not None and KAFKA.match(self.url) and ":" in self.prefix:
+            raise self.error("prefix", "must be without :, as a topic of Kafka is named by it")

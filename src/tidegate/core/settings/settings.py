@@ -44,11 +44,16 @@ from tidegate.core.settings.server import (
     ServerSettings,
     TlsSettings,
 )
+from tidegate.core.settings.servers import KAFKA
 from tidegate.core.settings.telemetry import TelemetrySettings
 from tidegate.core.settings.webhooks import WebhooksSettings
 
 __all__ = ["Settings"]
 
+_NO_HISTORY: Final = (
+    "must be 0 with Kafka as backplane.url, as a room has no offsets of its own in a topic; "
+    "Valkey, Redis and NATS keep histories"
+)
 _TIER_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -96,6 +101,10 @@ class Settings:
         total = math.fsum(tier.reserved for tier in self.tiers.values())
         if total > 1:
             raise SettingError("tiers.*.reserved", f"must be 1 at most together, not {total:g}")
+        url = self.backplane.url
+        kept = any(rule.history_size for rule in self.rooms.rules)
+        if kept and url is not None and KAFKA.match(url):
+            raise SettingError("rooms.rules.history_size", _NO_HISTORY)
         server, admin, proxies = self.server, self.admin, self.proxies
         if proxies.protocol and not proxies.trusted and not any(map(unix_path, server.host)):
             raise proxies.error("protocol", "needs proxies.trusted, the networks of the proxies")

@@ -5,12 +5,10 @@ Keys and headers that are no UTF-8 have their bytes replaced, as rooms have name
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import parse_qs, unquote, urlsplit
 
-from tidegate.errors import ConfigError
+from tidegate.backplane.kafka.servers import client_options
 from tidegate.server.ingest.base import Record
 
 if TYPE_CHECKING:
@@ -18,7 +16,7 @@ if TYPE_CHECKING:
 
     from tidegate.core.settings import IngestSource
 
-__all__ = ["KafkaSource", "Partition", "client_options"]
+__all__ = ["KafkaSource", "Partition"]
 
 _WAIT_MS: Final = 500
 
@@ -32,11 +30,9 @@ class KafkaSource:
     """
 
     def __init__(self, settings: IngestSource, node: str) -> None:
-        try:
-            from aiokafka import AIOKafkaConsumer
-        except ImportError:
-            problem = "Kafka needs aiokafka: pip install 'tidegate[kafka]'"
-            raise ConfigError(f"ingest.sources.url: {problem}") from None
+        options = client_options(settings.url, "ingest.sources.url")
+        from aiokafka import AIOKafkaConsumer
+
         self._topics = settings.topics
         self._partitions: dict[TopicPartition, Partition] = {}
         self._consumer = AIOKafkaConsumer(
@@ -44,7 +40,7 @@ class KafkaSource:
             client_id=f"tidegate-{node}",
             enable_auto_commit=False,
             auto_offset_reset=settings.start,
-            **client_options(settings.url),
+            **options,
         )
 
     async def open(self) -> None:
@@ -154,34 +150,3 @@ class Partition:
             del self._open[first]
             self._done.discard(first)
             self.next = next(iter(self._open), first + 1)
-
-
-def client_options(url: str) -> dict[str, Any]:
-    """Return how a client of Kafka connects, from a URL.
-
-    kafka://[user:password@]host[:port][,host[:port]][?sasl=SCRAM-SHA-512]
-    kafka+tls://...[?ca=/path/of/ca.pem]
-    """
-    parts = urlsplit(url)
-    credentials, _, hosts = parts.netloc.rpartition("@")
-    options = {name: values[-1] for name, values in parse_qs(parts.query).items()}
-    tls = parts.scheme == "kafka+tls"
-    servers = [host if ":" in host else f"{host}:9092" for host in hosts.split(",")]
-    made: dict[str, Any] = {"bootstrap_servers": servers}
-    if tls:
-        try:
-            made["ssl_context"] = ssl.create_default_context(cafile=options.get("ca"))
-        except OSError as error:
-            problem = error.strerror or "is not valid"
-            raise ConfigError(f"ingest.sources.url: the file of ca: {problem}") from None
-    if credentials:
-        user, _, password = credentials.partition(":")
-        made |= {
-            "security_protocol": "SASL_SSL" if tls else "SASL_PLAINTEXT",
-            "sasl_mechanism": options.get("sasl", "PLAIN"),
-            "sasl_plain_username": unquote(user),
-            "sasl_plain_password": unquote(password),
-        }
-    elif tls:
-        made["security_protocol"] = "SSL"
-    return made

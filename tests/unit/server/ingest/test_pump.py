@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 
 from tests.support.aio import in_loop
+from tidegate.backplane.kafka.servers import client_options
 from tidegate.core.codes import BACKPLANE_DOWN, TOO_BIG, Fault
 from tidegate.core.messaging.publication import Publication
 from tidegate.core.settings import IngestSource
 from tidegate.core.settings.templates import RoomTemplate
 from tidegate.core.stats import Ingested
 from tidegate.server.ingest.base import Record
-from tidegate.server.ingest.kafka import Partition, client_options
+from tidegate.server.ingest.kafka import Partition
 from tidegate.server.ingest.pump import Pump
 from tidegate.server.ingest.rule import BadRecordError, Rule
 
@@ -291,11 +292,11 @@ def test_offset_goes_on_to_the_first_record_that_is_not_done() -> None:
     ],
 )
 def test_url_of_kafka_says_how_to_connect(url: str, expected: dict[str, Any]) -> None:
-    assert client_options(url) == expected
+    assert client_options(url, "backplane.url") == expected
 
 
 def test_url_of_kafka_with_tls_has_a_context() -> None:
-    options = client_options("kafka+tls://ann:x@a")
+    options = client_options("kafka+tls://ann:x@a", "backplane.url")
     assert options["security_protocol"] == "SASL_SSL"
     assert options["ssl_context"].check_hostname
 
