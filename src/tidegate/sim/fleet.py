@@ -48,6 +48,7 @@ class Fleet:
         """Clients without a network, and until when."""
         self.cut_off_until = -1.0
         """Until when the balancer reaches no node."""
+        self._way = scenario.network.rtt / 2
         self._second = Second()
         self._balancer = balancer(scenario.balancer.algorithm, self.chance)
         self._rotation: dict[Node, None] = {}
@@ -123,20 +124,21 @@ class Fleet:
         """A client tries to connect, after a delay."""
         client.state = State.AWAY
         client.turn += 1
-        self.clock.after(delay, self._try, client, client.turn)
+        self.clock.after(delay + self._way, self._try, client, client.turn)
 
     def _try(self, client: Client, turn: int) -> None:
+        """An attempt comes from a client, which has begun it half a round trip ago. HOT."""
         if client.turn != turn:
             return
         client.state = State.TRYING
         client.turn += 1
-        client.tried_at = self.clock.now
+        client.tried_at = self.clock.now - self._way
         self._second.attempted += self.weight
-        network = self.scenario.network
-        if network.loss and self.chance() < network.loss:
+        loss = self.scenario.network.loss
+        if loss and self.chance() < loss:
             self.unanswered(client, client.turn)
         else:
-            self.clock.after(network.rtt / 2, self._reach, client, client.turn)
+            self._reach(client, client.turn)
 
     def _reach(self, client: Client, turn: int) -> None:
         """An attempt reaches the balancer. HOT."""
@@ -186,8 +188,7 @@ class Fleet:
         client.failures = 0
         self._second.admitted += self.weight
         if client.lost_at is not None:
-            rtt = self.scenario.network.rtt
-            self.record.back.append(self.clock.now + rtt / 2 - client.lost_at)
+            self.record.back.append(self.clock.now + self._way - client.lost_at)
             client.lost_at = None
         most = len(node.connections) * self.weight
         if most > self.record.most_connections:
@@ -235,7 +236,7 @@ class Fleet:
     def _back_off(self, client: Client, told: Told | None) -> None:
         delay = client.behaviour.delay(client.failures, told, self.chance)
         client.failures += 1
-        self.later(client, delay + self.scenario.network.rtt / 2)
+        self.later(client, delay + self._way)
 
     def cut(self, client: Client) -> None:
         """The network of a client is gone, and its connection with it."""

@@ -311,20 +311,20 @@ class Node:
             ),
             now,
         )
-        if shedder.zone is Zone.EMERGENCY:
+        # Where clients send so much that none is idle, nobody can be closed.
+        sheds = self._load.idle and shedder.zone is Zone.EMERGENCY
+        if sheds:
             self._shed(now)
         if memory is not None and memory >= 1.0:
             self._clients.failed(self, "memory")
             return
         # Where nothing happens, the readings stay as they are.
-        rests = not work and not self._undone and shedder.zone is Zone.NORMAL
+        rests = not (work or self._undone or sheds)
         self._clock.at(now + (_REST if rests else PERIOD), self._sample, start)
 
     def _shed(self, now: float) -> None:
-        """Close those that the shedder chooses, where clients send so little that they are idle."""
+        """Close those that the shedder chooses."""
         process = self.process
-        if not self._load.idle:
-            return
         idle = (
             (client.tried_at, client)
             for client in self.connections
