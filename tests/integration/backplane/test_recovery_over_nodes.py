@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -168,15 +169,17 @@ async def test_every_message_comes_once_and_in_order_or_the_member_is_told(
             own = [one for one in publishers if one.room == room]
             ends = {(one.name, last[one.name]) for one in own}
             for client in clients:
-                await until(
-                    lambda client=client, room=room, ends=ends: ends <= {*heard(client, room)}
-                )
+                await until(partial(_has_all, client, room, ends))
                 log = heard(client, room)
                 assert faults(log, own) == []
                 # All members of all nodes have one order.
                 first = heard(clients[0], room)
                 both = {*log} & {*first} - {GAP}
                 assert [x for x in log if x in both] == [x for x in first if x in both]
+
+
+def _has_all(client: NativeClient, room: str, wanted: set[tuple[int, int]]) -> bool:
+    return wanted <= {*heard(client, room)}
 
 
 async def _member(node: FleetNode, room: str) -> NativeClient:
