@@ -1,4 +1,4 @@
-"""Several nodes in one loop, with a Valkey between them."""
+"""Several nodes in one loop, with a Valkey or NATS between them."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 
 from tests.support.native import NativeClient
 from tests.support.tokens import SECRET
+from tidegate.backplane.nats.backplane import NatsBackplane
 from tidegate.backplane.redis.backplane import RedisBackplane
-from tidegate.backplane.redis.link import Link
 from tidegate.core.settings import Settings
 from tidegate.node.control import Control
 from tidegate.node.native.application import NativeApplication
@@ -36,9 +36,9 @@ class FleetNode:
         )
         self.node = Node(self.settings, NativeApplication)
         backplane = self.node.backplane
-        assert isinstance(backplane, RedisBackplane)
+        assert isinstance(backplane, RedisBackplane | NatsBackplane)
         self.backplane = backplane
-        self._connectors: dict[Link, Any] = {}
+        self._connectors: list[tuple[Any, Any]] = []
 
     @property
     def control(self) -> Control:
@@ -50,26 +50,38 @@ class FleetNode:
 
     @property
     def up(self) -> bool:
-        """Whether it reaches the Valkey, and hears the others."""
-        return self.backplane.links.up
+        """Whether it reaches the server, and hears the others."""
+        return self.backplane.up
 
     async def client(self, user: str | None = None, *protocols: str) -> NativeClient:
         return await NativeClient.at(self.url, user, *protocols)
 
     async def cut(self) -> None:
-        """Take both links away until `join` is called."""
+        """Take all links away until `join` is called."""
+        if isinstance(self.backplane, NatsBackplane):
+            link = self.backplane.bus.link
+            self._connectors.append((link._servers, link._servers.connect))
+            link._servers.connect = _refuses  # type: ignore[method-assign,assignment]  # until `join`
+            assert link._wire is not None
+            link._wire.end(ConnectionError("cut"))
+            await until(lambda: not link.open)
+            return
         links = self.backplane.links
-        for link in (links.commands, links.listening):
-            self._connectors[link] = link._connector
-            link._connector = _refuses
-            assert link._connection is not None
-            link._connection._writer.close()  # type: ignore[union-attr]  # it is connected
+        for each in (links.commands, links.listening):
+            self._connectors.append((each, each._connector))
+            each._connector = _refuses
+            assert each._connection is not None
+            each._connection._writer.close()  # type: ignore[union-attr]  # it is connected
         await until(lambda: not links.commands.open and not links.listening.open)
 
     async def join(self) -> None:
-        """Let it reach the Valkey again."""
-        for link, connector in self._connectors.items():
-            link._connector = connector
+        """Let it reach the server again."""
+        for owner, connector in self._connectors:
+            if isinstance(self.backplane, NatsBackplane):
+                owner.connect = connector
+            else:
+                owner._connector = connector
+        self._connectors.clear()
         await until(lambda: self.up)
 
 
@@ -92,5 +104,5 @@ async def until(condition: Callable[[], object]) -> None:
             await asyncio.sleep(0.005)
 
 
-def _refuses() -> Any:
+def _refuses(*_: Any) -> Any:
     raise OSError("no way to the server")

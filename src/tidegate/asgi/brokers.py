@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from tidegate.backplane.kafka.broker import KafkaBroker
 from tidegate.backplane.nats.broker import NatsBroker
+from tidegate.backplane.nats.bus import Bus
 from tidegate.backplane.nats.servers import Servers
 from tidegate.backplane.redis.broker import RedisBroker
 from tidegate.backplane.redis.links import Links
@@ -32,7 +33,8 @@ def broker_of(settings: Settings, name: str) -> Broker | None:
     if url is None:
         return None
     if url.startswith(("nats:", "tls:")):
-        return NatsBroker(Servers(url, timeout, name), settings.backplane, Rules(), name)
+        bus = Bus(Servers(url, timeout, name), settings.backplane, name)
+        return NatsBroker(bus, Rules(), settings.backplane.replicas)
     if url.startswith("kafka"):
         return KafkaBroker(url, settings.backplane, Rules(), name)
     return RedisBroker(Links(connector_of(url, timeout), settings.backplane, name), Rules())

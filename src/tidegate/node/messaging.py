@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 from tidegate.backplane.kafka.broker import KafkaBackplane
 from tidegate.backplane.memory import MemoryBroker
-from tidegate.backplane.nats.broker import NatsBroker
-from tidegate.backplane.nats.servers import Servers
+from tidegate.backplane.nats.backplane import NatsBackplane
 from tidegate.backplane.redis.backplane import RedisBackplane
 from tidegate.core.access import Access
 from tidegate.core.messaging.history import History
@@ -147,12 +146,11 @@ class Messaging:
         if url is None:
             return MemoryBroker(self.rules, self.history)
         if url.startswith(("nats:", "tls:")):
-            servers = Servers(url, backplane.timeout, name)
-            return NatsBroker(servers, backplane, self.rules, name)
-        if url.startswith("kafka"):
+            self.backplane = NatsBackplane(url, backplane, self.rules, name)
+        elif url.startswith("kafka"):
             self.backplane = KafkaBackplane(url, backplane, self.rules, name)
-            return self.backplane.broker
-        self.backplane = RedisBackplane(url, backplane, self.rules, name)
+        else:
+            self.backplane = RedisBackplane(url, backplane, self.rules, name)
         return self.backplane.broker
 
     def apply(self, settings: Settings) -> None:

@@ -10,6 +10,8 @@ from typing import Any
 from tidegate.backplane.base import HistoryQuery
 from tidegate.backplane.kafka.broker import KafkaBroker
 from tidegate.backplane.nats.broker import NatsBroker
+from tidegate.backplane.nats.bus import Bus
+from tidegate.backplane.nats.peers import Peers
 from tidegate.backplane.nats.servers import Servers
 from tidegate.backplane.redis.broker import RedisBroker
 from tidegate.backplane.redis.links import Links
@@ -29,7 +31,8 @@ def broker_of(settings: BackplaneSettings, rules: Rules, name: str) -> Any:
     assert settings.url is not None
     if settings.url.startswith(("nats:", "tls:")):
         servers = Servers(settings.url, settings.timeout, name)
-        return NatsBroker(servers, settings, rules, name)
+        bus = Bus(servers, settings, name)
+        return NatsBroker(bus, rules, settings.replicas, Peers(bus, 10.0))
     if settings.url.startswith("kafka"):
         return KafkaBroker(settings.url, settings, rules, name)
     links = Links(connector_of(settings.url, settings.timeout), settings, name)

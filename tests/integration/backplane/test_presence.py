@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator
-from pathlib import Path
 from random import Random
 from typing import Any
 
 import pytest
 
 from tests.support.aio import in_loop
+from tests.support.between import Server
 from tests.support.fleet_nodes import FleetNode, fleet, until
 from tests.support.native import NativeClient
-from tests.support.valkey import Valkey, valkey
-from tidegate.backplane.redis import backplane as backplane_module
+from tidegate.backplane.nats import backplane as nats_backplane
+from tidegate.backplane.redis import backplane as redis_backplane
 from tidegate.node.control import PresenceQuery, PresenceRow
 
 ROOMS: dict[str, Any] = {
@@ -25,18 +24,6 @@ ROOMS: dict[str, Any] = {
         {"pattern": "big*", "presence": "members", "presence_grace": 0.0, "presence_users": 2},
     ]
 }
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
-    with valkey(tmp_path_factory.mktemp("valkey")) as started:
-        yield started
-
-
-@pytest.fixture
-def own(tmp_path: Path) -> Iterator[Valkey]:
-    with valkey(tmp_path) as started:
-        yield started
 
 
 async def enter(node: FleetNode, user: str, room: str) -> NativeClient:
@@ -78,7 +65,7 @@ async def row(node: FleetNode, room: str) -> dict[str, int]:
 
 
 @in_loop
-async def test_users_of_all_nodes_are_seen_once_wherever_they_are(server: Valkey) -> None:
+async def test_users_of_all_nodes_are_seen_once_wherever_they_are(server: Server) -> None:
     async with fleet(server.url, 3, rooms=ROOMS) as (one, two, three):
         ann = await enter(one, "ann", "seen-1")
         bob = await enter(two, "bob", "seen-1")
@@ -105,7 +92,7 @@ async def test_users_of_all_nodes_are_seen_once_wherever_they_are(server: Valkey
 
 
 @in_loop
-async def test_reconnect_at_another_node_is_no_leave(server: Valkey) -> None:
+async def test_reconnect_at_another_node_is_no_leave(server: Server) -> None:
     async with fleet(server.url, rooms=ROOMS) as (one, two):
         bob = await enter(two, "bob", "grace-1")
         ann = await enter(one, "ann", "grace-1")
@@ -121,7 +108,7 @@ async def test_reconnect_at_another_node_is_no_leave(server: Valkey) -> None:
 
 
 @in_loop
-async def test_room_of_many_is_counted_over_all_nodes(server: Valkey) -> None:
+async def test_room_of_many_is_counted_over_all_nodes(server: Server) -> None:
     async with fleet(server.url, rooms=ROOMS) as (one, two):
         clients = [await enter(node, f"u{n}", "big-1") for n, node in enumerate((one, two) * 3)]
         for client in clients[:2]:
@@ -136,9 +123,10 @@ async def test_room_of_many_is_counted_over_all_nodes(server: Valkey) -> None:
 
 @in_loop
 async def test_users_of_a_node_that_died_leave_after_a_while(
-    server: Valkey, monkeypatch: pytest.MonkeyPatch
+    server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(backplane_module, "_TTL", 2.0)
+    for module in (nats_backplane, redis_backplane):
+        monkeypatch.setattr(module, "_TTL", 2.0)
     async with fleet(server.url, 3, rooms=ROOMS) as (one, two, three):
         bob = await enter(one, "bob", "seen-2")
         ann = await enter(two, "ann", "seen-2")
@@ -157,12 +145,13 @@ async def test_users_of_a_node_that_died_leave_after_a_while(
 
 
 @in_loop
-async def test_presence_is_written_again_when_the_server_has_lost_it(own: Valkey) -> None:
+async def test_presence_is_written_again_when_the_server_has_lost_it(own: Server) -> None:
     async with fleet(own.url, rooms=ROOMS) as (one, two):
         ann = await enter(one, "ann", "seen-3")
         bob = await enter(two, "bob", "seen-3")
         await sees(ann, "seen-3", "ann", "bob")
         own.kill()
+        own.forget()
         await until(lambda: not one.up and not two.up)
         await bob.close()
         own.start()
@@ -174,7 +163,7 @@ async def test_presence_is_written_again_when_the_server_has_lost_it(own: Valkey
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_presence_is_what_it_should_be_after_random_changes(server: Valkey, seed: int) -> None:
+def test_presence_is_what_it_should_be_after_random_changes(server: Server, seed: int) -> None:
     @in_loop
     async def main() -> None:
         random = Random(seed)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -11,23 +10,17 @@ from typing import Any
 import pytest
 
 from tests.support.aio import in_loop
+from tests.support.between import Server
 from tests.support.deploying import files, here, plan
 from tests.support.fleet_nodes import FleetNode, fleet, until
 from tests.support.native import NativeClient
 from tests.support.net import free_port
 from tests.support.proxies import Tool, fetched, running
-from tests.support.valkey import Valkey, valkey
 from tidegate.client import State, connect
 from tidegate.core.balancing import moves
 from tidegate.core.codes import REBALANCED
 from tidegate.deploy import Node
 from tidegate.node import membership, rebalancing
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
-    with valkey(tmp_path_factory.mktemp("valkey")) as started:
-        yield started
 
 
 @pytest.fixture(autouse=True)
@@ -73,7 +66,7 @@ async def noticed(client: NativeClient) -> dict[str, Any]:
 
 
 @in_loop
-async def test_a_fleet_is_evened_out_and_nobody_moves_who_need_not(server: Valkey) -> None:
+async def test_a_fleet_is_evened_out_and_nobody_moves_who_need_not(server: Server) -> None:
     async with fleet(server.url, 2) as nodes:
         first, second = nodes
         clients = [await first.client() for _ in range(20)]
@@ -99,7 +92,7 @@ async def test_a_fleet_is_evened_out_and_nobody_moves_who_need_not(server: Valke
 
 
 @in_loop
-async def test_a_node_that_is_alone_says_so(server: Valkey) -> None:
+async def test_a_node_that_is_alone_says_so(server: Server) -> None:
     async with fleet(server.url, 1) as (only,):
         client = await only.client()
         told = await only.control.rebalance()
@@ -109,7 +102,7 @@ async def test_a_node_that_is_alone_says_so(server: Valkey) -> None:
 
 @in_loop
 async def test_clients_that_have_just_come_are_left_alone(
-    server: Valkey, monkeypatch: pytest.MonkeyPatch
+    server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rebalancing, "REST_SECONDS", 60.0)
     async with fleet(server.url, 2) as nodes:
@@ -125,7 +118,7 @@ async def test_clients_that_have_just_come_are_left_alone(
 
 
 @in_loop
-async def test_a_node_does_it_by_itself_where_it_has_a_rate(server: Valkey) -> None:
+async def test_a_node_does_it_by_itself_where_it_has_a_rate(server: Server) -> None:
     async with fleet(server.url, 2, rebalance={"rate": 100}) as nodes:
         first, second = nodes
         clients = [await first.client() for _ in range(8)]
@@ -136,7 +129,7 @@ async def test_a_node_does_it_by_itself_where_it_has_a_rate(server: Valkey) -> N
 
 
 @in_loop
-async def test_nobody_moves_while_the_node_is_critical(server: Valkey) -> None:
+async def test_nobody_moves_while_the_node_is_critical(server: Server) -> None:
     critical: dict[str, Any] = {"limits": {"connections": 10}}
     async with fleet(server.url, 2, **critical) as nodes:
         for _ in range(9):
@@ -149,7 +142,7 @@ async def test_nobody_moves_while_the_node_is_critical(server: Valkey) -> None:
 
 
 @in_loop
-async def test_notices_have_the_route_of_the_other_node(server: Valkey) -> None:
+async def test_notices_have_the_route_of_the_other_node(server: Server) -> None:
     made = [FleetNode(server.url, server={"route": name}) for name in ("a", "b")]
     for one in made:
         await one.node.start()
@@ -169,7 +162,7 @@ async def test_notices_have_the_route_of_the_other_node(server: Valkey) -> None:
 
 @in_loop
 async def test_clients_move_through_haproxy_to_the_node_that_joined(
-    server: Valkey, tool: Tool, tmp_path: Path
+    server: Server, tool: Tool, tmp_path: Path
 ) -> None:
     settings: dict[str, Any] = {"proxies": {"trusted": ["127.0.0.1"]}}
     settings["limits"] = {"connections": 200}  # proxies want two descriptors for each

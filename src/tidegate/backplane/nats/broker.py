@@ -12,12 +12,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 from collections.abc import Callable
 from time import time
 from typing import TYPE_CHECKING, Final
-
-import msgspec
 
 from tidegate.backplane.envelopes import (
     open_direct,
@@ -27,78 +24,78 @@ from tidegate.backplane.envelopes import (
 )
 from tidegate.backplane.following import Following, RoomState
 from tidegate.backplane.nats.batches import Batch, Head
+from tidegate.backplane.nats.counts import Counts
 from tidegate.backplane.nats.histories import Histories
-from tidegate.backplane.nats.link import Link
 from tidegate.backplane.nats.reads import Reads
-from tidegate.backplane.nats.servers import Servers, unreachable
-from tidegate.backplane.nats.stream import Stream
+from tidegate.backplane.nats.servers import unreachable
+from tidegate.backplane.nats.stream import HistoryStream
 from tidegate.backplane.nats.subjects import token
+from tidegate.backplane.presence import PRESENCE
 from tidegate.core.codes import BACKPLANE_DOWN, NO_HISTORY, TOO_BIG
 from tidegate.core.messaging.history import Position
 from tidegate.core.messaging.publication import Direct
 
 if TYPE_CHECKING:
     from tidegate.backplane.base import Done, HistoryQuery, Receiver
+    from tidegate.backplane.nats.bus import Bus
+    from tidegate.backplane.nats.peers import Peers
+    from tidegate.backplane.nats.presence import NatsPresence
     from tidegate.backplane.nats.wire import Message
     from tidegate.core.codes import Fault
     from tidegate.core.messaging.history import Page
     from tidegate.core.messaging.publication import Publication
     from tidegate.core.messaging.rules import Rules
-    from tidegate.core.settings import BackplaneSettings
 
 __all__ = ["NatsBroker"]
 
 _log = logging.getLogger("tidegate")
 
 _TICK_SECONDS: Final = 0.25
-_SUBJECT: Final = re.compile(r'subscription to "([^"]*)"', re.IGNORECASE)
 
 
 class NatsBroker:
     """The broker of a node in a fleet.
 
     Args:
-        servers: makes connections.
-        settings: the prefix of all subjects, how long an answer may take, and on how many servers
-            histories are kept.
+        bus: the connection to the server.
         rules: which rooms keep a history.
-        node: the name of this node: no other one has it.
+        replicas: on how many servers histories are kept.
+        peers: knows which nodes there are; None to count the connections of this node only.
+        presence: is told what concerns it of rooms; None for no presence.
     """
 
     _receiver: Receiver
 
     def __init__(
-        self, servers: Servers, settings: BackplaneSettings, rules: Rules, node: str
+        self,
+        bus: Bus,
+        rules: Rules,
+        replicas: int,
+        peers: Peers | None = None,
+        presence: NatsPresence | None = None,
     ) -> None:
-        prefix = token(settings.prefix)
+        self._bus = bus
+        self._link = bus.link
+        self._traffic = bus.traffic
         self._rules = rules
-        self._node = node
-        self._timeout = settings.timeout
-        self._room = f"{prefix}.room."
-        self._all = f"{prefix}.all"
-        self._link = Link(
-            servers,
-            prefix,
-            settings.timeout,
-            up=self._up,
-            down=self._down,
-            message=self._message,
-            refused=self._refused,
-        )
-        self._stream = Stream(self._link, prefix, rules, settings.replicas)
+        self._presence = presence
+        self._room = f"{bus.prefix}.room."
+        self._all = bus.name("all")
+        self._stream = HistoryStream(bus.link, bus.prefix, rules, replicas)
         self._histories = Histories(self._link, self._stream, rules)
         self._reads = Reads(self._link, self._stream, self._histories, rules)
         self._following = Following(rules, self._reads.read)
+        self._counts = Counts(bus, peers)
         self._numbers: dict[str, int] = {}
         self._subscribed: dict[int, str] = {}
-        """The room of each subscription; of one to all nodes it is empty."""
+        """The room of each subscription."""
         self._elections = -1
+        self._was_down = False
         self._timer: asyncio.TimerHandle | None = None
-        self._heard = False
-        self._problem = ""
-        self._sent = 0
-        self._sending: dict[int, Callable[[int], None]] = {}
         self._taken: list[Done] = []
+        bus.rooms, bus.refused = self._message, self._refused
+        bus.hear(self._all, self._direct)
+        bus.watch(up=self._up, down=self._down, heard=self._heard)
 
     async def start(self, receiver: Receiver, /) -> None:
         """Connect, and deliver to this receiver.
@@ -107,15 +104,10 @@ class NatsBroker:
             BackplaneError: the server cannot be reached, or cannot keep the histories.
         """
         self._receiver = receiver
-        self._problem = ""
+        self._was_down = False
         self._following.start(receiver)
         self._loop = asyncio.get_running_loop()
-        await self._link.start()
-        heard: asyncio.Future[Exception | None] = self._loop.create_future()
-        self._link.confirm(heard.set_result)
-        problem = await heard
-        if problem is not None or self._problem:
-            raise unreachable(problem or ConnectionError(self._problem))
+        await self._bus.start()
         if self._rules.history_size:
             try:
                 await self._stream.prepare()
@@ -128,15 +120,19 @@ class NatsBroker:
         if self._timer is not None:
             self._timer.cancel()
         self._following.rooms.clear()
-        self._sending.clear()
         self._taken.clear()
         await self._stream.stop()
-        await self._link.stop()
+        await self._bus.stop()
 
     @property
     def up(self) -> bool:
         """Whether it can send and gets what others send."""
-        return self._link.open and self._heard
+        return self._bus.up
+
+    @property
+    def subscriptions(self) -> int:
+        """How many rooms this node hears."""
+        return len(self._following.rooms)
 
     # In.
 
@@ -145,12 +141,16 @@ class NatsBroker:
         if not self._link.open:
             done(BACKPLANE_DOWN)
             return
+        if self._presence is not None:
+            done = self._presence.entering(room, done)
         self._following.add(room, done)
         self._subscribe(room)
 
     def unsubscribe(self, room: str, /) -> None:
         """Leave a room's subject."""
         if self._following.remove(room):
+            if self._presence is not None:
+                self._presence.left(room)
             number = self._numbers.pop(room, None)
             if number is not None:
                 del self._subscribed[number]
@@ -159,6 +159,7 @@ class NatsBroker:
     def publish(self, publication: Publication, done: Done, /) -> None:
         """Publish, and keep it where its room has a history. HOT."""
         room = publication.room
+        self._traffic.published += 1
         if self._rules.some:
             rule = self._rules.of(room)
             if rule.timestamp:
@@ -169,11 +170,11 @@ class NatsBroker:
         self._send(self._room + token(room), pack_publication(publication), done)
 
     def send(self, message: Direct, done: Callable[[int], None], /) -> None:
-        """Send a message to every node; `done` is told to how many connections of this one."""
+        """Send a message to every node; `done` is told to how many connections."""
         self._to_nodes(message, done)
 
     def to_all(self, message: Publication, done: Callable[[int], None], /) -> None:
-        """Send a message to every node; `done` is told to how many connections of this one."""
+        """Send a message to every node; `done` is told to how many connections."""
         self._to_nodes(message, done)
 
     def history(
@@ -191,24 +192,20 @@ class NatsBroker:
         if not self.up:
             done(0)
             return
-        self._sent = number = self._sent + 1
-        self._sending[number] = done
+        self._traffic.published += 1
+        number = self._counts.begin(done)
 
         def sent(fault: Fault | None) -> None:
             if fault is not None:
-                self._delivered(number, 0)
+                self._counts.failed(number)
 
-        self._send(self._all, pack_direct(self._node, number, message), sent)
-
-    def _delivered(self, number: int, count: int) -> None:
-        done = self._sending.pop(number, None)
-        if done is not None:
-            done(count)
+        self._send(self._all, pack_direct(self._bus.node, number, message), sent)
 
     def _send(self, subject: str, data: bytes, done: Done) -> None:
         """Publish something. It is done when the server answers the PING of this turn."""
         link = self._link
         if not link.open:
+            self._traffic.errors["down"] += 1
             done(BACKPLANE_DOWN)
             return
         if len(data) > link.largest:
@@ -275,30 +272,25 @@ class NatsBroker:
         """There is a link again: subscribe to everything."""
         self._subscribed.clear()
         self._numbers.clear()
-        self._subscribed[self._link.subscribe(self._all)] = ""
         if self._rules.history_size:
             self._elections = self._link.subscribe(self._stream.elections)
-        self._heard = True
         for room in self._following.rooms:
             self._subscribe(room)
 
+    def _heard(self) -> None:
+        if self._was_down:
+            self._was_down = False
+            self._receiver.missed_directs()
+
     def _down(self) -> None:
-        self._heard = False
+        self._was_down = True
         self._numbers.clear()
-        for number in tuple(self._sending):
-            self._delivered(number, 0)
         self._following.down()
 
-    def _refused(self, text: str) -> None:
-        """The server does not permit something; it says only on which subject."""
-        _log.warning("the backplane does not permit: %s", text)
-        found = _SUBJECT.search(text)
-        if found is None:
-            return
-        if found[1] == self._all:
-            self._problem = text
+    def _refused(self, subject: str) -> None:
+        """The server does not permit a subscription."""
         for room in self._following.rooms:
-            if self._room + token(room) == found[1]:
+            if self._room + token(room) == subject:
                 self._give_up(room)
                 return
 
@@ -316,15 +308,13 @@ class NatsBroker:
             if message.sid == self._elections:
                 self._following.doubt()
             return  # else it is of a subscription that has ended
-        try:
-            if not room:
-                self._direct(message.data)
-            elif message.head:
-                self._kept(room, message)
-            else:
-                self._following.published(open_publication(room, "", 0, message.data))
-        except (msgspec.DecodeError, ValueError) as error:
-            _log.warning("the backplane sent what no node sends: %s", error)
+        if message.head:
+            self._kept(room, message)
+        elif message.data.startswith(PRESENCE):
+            if self._presence is not None:
+                self._presence.told(room, message.data[len(PRESENCE) :])
+        else:
+            self._following.published(open_publication(room, "", 0, message.data))
 
     def _kept(self, room: str, message: Message) -> None:
         """Messages that JetStream has taken."""
@@ -336,11 +326,10 @@ class NatsBroker:
         if not batch.envelopes:
             self._following.reached(room, Position(batch.epoch, batch.last))
 
-    def _direct(self, data: bytes) -> None:
-        direction, message = open_direct(data)
+    def _direct(self, sent: Message) -> None:
+        direction, message = open_direct(sent.data)
         if isinstance(message, Direct):
             count = self._receiver.deliver_to_user(message)
         else:
             count = self._receiver.deliver_to_all(message)
-        if direction.node == self._node:
-            self._delivered(direction.number, count)
+        self._counts.delivered(direction.node, direction.number, count)

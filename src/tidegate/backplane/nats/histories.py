@@ -28,7 +28,7 @@ import msgspec
 from tidegate.backplane.envelopes import pack_publication
 from tidegate.backplane.nats.batches import Batch, Head, pack_batch
 from tidegate.backplane.nats.link import Link
-from tidegate.backplane.nats.stream import Stream
+from tidegate.backplane.nats.stream import HistoryStream
 from tidegate.backplane.nats.subjects import token
 from tidegate.backplane.nats.wire import Message
 from tidegate.core.codes import BACKPLANE_DOWN, OVERLOADED, TOO_BIG
@@ -102,7 +102,7 @@ class Histories:
         rules: what each room keeps.
     """
 
-    def __init__(self, link: Link, stream: Stream, rules: Rules) -> None:
+    def __init__(self, link: Link, stream: HistoryStream, rules: Rules) -> None:
         self._link = link
         self._stream = stream
         self._rules = rules

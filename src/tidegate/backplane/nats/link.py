@@ -17,6 +17,7 @@ from typing import Any, Final, TypeAlias
 
 from tidegate.backplane.nats.servers import Servers, reason_of, unreachable
 from tidegate.backplane.nats.wire import Message, Wire, request
+from tidegate.backplane.traffic import Traffic
 
 __all__ = ["Answer", "Link", "LinkDownError"]
 
@@ -77,6 +78,8 @@ class Link:
         self._inbox = f"{prefix}.inbox.{secrets.token_hex(11)}."
         self._cut = len(self._inbox)
         self._number = _INBOX
+        self.traffic = Traffic()
+        """Counts what goes over it; who publishes to all counts `published`."""
         self.info: dict[str, Any] = {}
         """What the server says of itself."""
 
@@ -121,6 +124,7 @@ class Link:
         Args:
             reply: on which subject answers are expected, if any.
         """
+        self.traffic.bytes_sent += len(data)
         self._send(request(subject, reply, data))
 
     def subscribe(self, subject: str) -> int:
@@ -136,8 +140,10 @@ class Link:
     def ask(self, subject: str, data: bytes, answer: Answer, head: bytes = b"") -> None:
         """Publish something that is answered."""
         if self._wire is None or len(self._asked) >= _MOST_ASKED:
+            self.traffic.errors["down"] += 1
             answer(LinkDownError("no connection"))
             return
+        self.traffic.bytes_sent += len(data)
         self._number = number = self._number + 1
         key = b"%x" % number
         self._asked[key] = (monotonic(), answer)
@@ -211,12 +217,14 @@ class Link:
             self._lost()
             since = monotonic()
             await self._connect_again()
+            self.traffic.reconnects += 1
             down = monotonic() - since
             _log.info("the link to %s is back after %.1f s", self._what, down)
 
     def _lost(self) -> None:
         self._wire = None
         self._unsent.clear()
+        self.traffic.errors["lost"] += len(self._asked) + len(self._pings)
         self._down()
         asked, self._asked = self._asked, {}
         for _, answer in asked.values():
@@ -261,6 +269,8 @@ class Link:
 
     def _received(self, message: Message) -> None:
         if message.sid != _INBOX:
+            self.traffic.received += 1
+            self.traffic.bytes_received += len(message.data)
             self._message(message)
             return
         key = message.subject[self._cut :]
@@ -275,6 +285,7 @@ class Link:
 
     def _error(self, text: str) -> None:
         if text.lower().startswith("permissions violation"):
+            self.traffic.errors["refused"] += 1
             self._refused(text)
 
 

@@ -17,7 +17,7 @@ import msgspec
 from tidegate.backplane.nats.batches import Batch, Head
 from tidegate.backplane.nats.histories import Histories
 from tidegate.backplane.nats.link import Link
-from tidegate.backplane.nats.stream import Stream
+from tidegate.backplane.nats.stream import HistoryStream
 from tidegate.backplane.nats.wire import Message
 from tidegate.core.codes import BACKPLANE_DOWN
 from tidegate.core.messaging.history import Page, Position
@@ -52,7 +52,9 @@ class Reads:
         rules: how many messages each room keeps.
     """
 
-    def __init__(self, link: Link, stream: Stream, histories: Histories, rules: Rules) -> None:
+    def __init__(
+        self, link: Link, stream: HistoryStream, histories: Histories, rules: Rules
+    ) -> None:
         self._link = link
         self._histories = histories
         self._rules = rules

@@ -154,6 +154,8 @@ class Servers:
 
 def unreachable(error: BaseException) -> BackplaneError:
     """Return what is raised when the server of the settings cannot be used."""
+    if isinstance(error, BackplaneError):
+        return error
     return BackplaneError(f"backplane.url: {reason_of(error)}")
 
 

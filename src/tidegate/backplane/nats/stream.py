@@ -1,8 +1,9 @@
-"""The JetStream stream in which the histories of all rooms are, each on a subject of its own.
+"""The JetStream streams of a fleet: one for the histories of rooms, one for what nodes write down.
 
-The server keeps the last batches of a room, each for its time to live, and publishes each again
-when it has it, on the room's subject: that is what nodes get. So what they get is what is kept, in
-its order, and nothing that the server has refused.
+All histories are in one stream, each room on a subject of its own. The server keeps the last
+batches of a room, each for its time to live, and publishes each again when it has it, on the room's
+subject: that is what nodes get. So what they get is what is kept, in its order, and nothing that
+the server has refused.
 
 A stream that is there already stays as it is in what is the operator's: storage, replicas,
 placement, limits.
@@ -22,7 +23,7 @@ from tidegate.backplane.nats.servers import reason_of
 from tidegate.core.messaging.rules import Rules
 from tidegate.errors import BackplaneError
 
-__all__ = ["Stream"]
+__all__ = ["HistoryStream", "Stream"]
 
 _log = logging.getLogger("tidegate")
 
@@ -31,37 +32,36 @@ _NEEDED: Final = (2, 11)  # of the server: a time to live for each message, read
 
 
 class Stream:
-    """Makes the stream, and knows its subjects.
+    """Makes a stream, and makes it again when it is lost.
 
     Args:
         link: the connection.
-        prefix: how all subjects begin, and the stream's name.
-        rules: how many messages rooms keep.
+        name: of the stream.
         replicas: on how many servers a new stream is kept.
+        needs: the setting that needs it.
+        lacks: what the log says is not kept without it.
     """
 
-    def __init__(self, link: Link, prefix: str, rules: Rules, replicas: int) -> None:
+    def __init__(self, link: Link, name: str, replicas: int, needs: str, lacks: str) -> None:
         self._link = link
-        self._rules = rules
         self._replicas = replicas
-        self.name = f"{prefix}_kept"
-        self.kept = f"{prefix}.kept."
-        """How the subjects begin that rooms with a history are published on."""
-        self.elections = f"$JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED.{self.name}"
-        """The subject on which the server says that another one leads the stream now. What the one
-        before has kept, it may not have published."""
-        self._room = f"{prefix}.room."
-        self._holds = 0
+        self.name = name
+        self._needs = needs
+        self._lacks = lacks
         self._task: asyncio.Task[None] | None = None
         self._tried = -_AGAIN_SECONDS
         self._problem = ""
 
-    def holds(self, size: int) -> bool:
-        """Whether so many messages of a room are kept. HOT."""
-        return size < self._holds
+    def wanted(self, config: dict[str, Any]) -> dict[str, Any]:
+        """Return what the stream must have, beside what is the operator's.
 
-    async def prepare(self) -> None:
-        """Make the stream, or make it keep as much as the rules say.
+        Args:
+            config: what it has now; empty for a new one.
+        """
+        raise NotImplementedError
+
+    async def prepare(self) -> dict[str, Any]:
+        """Make the stream, or make it keep as much as it should; return what it has then.
 
         Raises:
             BackplaneError: the server has no JetStream, or is too old, or does not want to.
@@ -69,24 +69,24 @@ class Stream:
         version = str(self._link.info.get("version", ""))
         if _version(version) < _NEEDED:
             raise BackplaneError(
-                f"backplane.url: rooms.rules.history_size needs NATS 2.11, and this is {version}"
+                f"backplane.url: {self._needs} needs NATS 2.11, and this is {version}"
             )
-        holds = 1 + self._rules.history_size
         answer = await self._ask("INFO", {})
         config = answer.get("config")
         if config is None:
             code = answer.get("error", {}).get("err_code")
             if code != _NOT_FOUND:
                 raise _refused(answer)
-            answer = await self._ask("CREATE", self._wanted({}, holds))
+            new = {"storage": "file", "num_replicas": self._replicas, "max_age": 0}
+            answer = await self._ask("CREATE", {**new, "name": self.name, **self.wanted({})})
         else:
-            holds = max(holds, config.get("max_msgs_per_subject", 0))
-            wanted = self._wanted(config, holds)
+            wanted = {**config, **self.wanted(config)}
             if wanted != config:
                 answer = await self._ask("UPDATE", wanted)
         if "config" not in answer:
             raise _refused(answer)
-        self._holds = holds
+        found: dict[str, Any] = answer["config"]
+        return found
 
     def prepare_soon(self) -> None:
         """Make it again: it was lost, or has to keep more. One at a time, twice a second."""
@@ -108,29 +108,64 @@ class Stream:
         except (BackplaneError, LinkDownError, TimeoutError) as error:
             problem = reason_of(error)
             if problem != self._problem:
-                _log.warning("the backplane keeps no histories: %s", problem)
+                _log.warning("the backplane keeps no %s: %s", self._lacks, problem)
             self._problem = problem
         else:
             self._problem = ""
+            self.made()
+
+    def made(self) -> None:
+        """It was made again."""
 
     async def _ask(self, what: str, config: dict[str, Any]) -> dict[str, Any]:
         data = msgspec.json.encode(config) if config else b""
         answer = await self._link.request(f"$JS.API.STREAM.{what}.{self.name}", data)
         if answer.status:
             raise BackplaneError(
-                "backplane.url: rooms.rules.history_size needs JetStream, which this server has "
-                "not or not now (nats-server -js)"
+                f"backplane.url: {self._needs} needs JetStream, which this server has not or "
+                "not now (nats-server -js)"
             )
         try:
             return msgspec.json.decode(answer.data, type=dict[str, Any])
         except msgspec.DecodeError:
             raise BackplaneError("backplane.url: JetStream answers what is no JSON") from None
 
-    def _wanted(self, config: dict[str, Any], holds: int) -> dict[str, Any]:
-        new = {"storage": "file", "num_replicas": self._replicas, "max_age": 0}
+
+class HistoryStream(Stream):
+    """The stream of all histories, and its subjects.
+
+    Args:
+        link: the connection.
+        prefix: how all subjects begin, and the stream's name.
+        rules: how many messages rooms keep.
+        replicas: on how many servers a new stream is kept.
+    """
+
+    def __init__(self, link: Link, prefix: str, rules: Rules, replicas: int) -> None:
+        super().__init__(link, f"{prefix}_kept", replicas, "rooms.rules.history_size", "histories")
+        self._rules = rules
+        self.kept = f"{prefix}.kept."
+        """How the subjects begin that rooms with a history are published on."""
+        self.elections = f"$JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED.{self.name}"
+        """The subject on which the server says that another one leads the stream now. What the one
+        before has kept, it may not have published."""
+        self._room = f"{prefix}.room."
+        self._holds = 0
+
+    def holds(self, size: int) -> bool:
+        """Whether so many messages of a room are kept. HOT."""
+        return size < self._holds
+
+    async def prepare(self) -> dict[str, Any]:
+        """Make the stream, or make it keep as much as the rules say."""
+        config = await super().prepare()
+        self._holds = int(config["max_msgs_per_subject"])
+        return config
+
+    def wanted(self, config: dict[str, Any]) -> dict[str, Any]:
+        """Return what the stream must have."""
+        holds = max(1 + self._rules.history_size, config.get("max_msgs_per_subject", 0))
         return {
-            **(config or new),
-            "name": self.name,
             "subjects": [f"{self.kept}*"],
             "retention": "limits",
             "discard": "old",

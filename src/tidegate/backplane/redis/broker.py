@@ -28,9 +28,9 @@ from tidegate.backplane.envelopes import (
     pack_publication,
 )
 from tidegate.backplane.following import Following, Subscription
+from tidegate.backplane.presence import PRESENCE
 from tidegate.backplane.redis.counts import Counts
 from tidegate.backplane.redis.directs import Directs
-from tidegate.backplane.redis.presence import PRESENCE
 from tidegate.backplane.redis.streams import Streams, fault_of, page_of
 from tidegate.core.codes import BACKPLANE_DOWN, NO_HISTORY
 from tidegate.core.messaging.history import Page, Position

@@ -50,8 +50,8 @@ class BackplaneSettings(Section):
     )
     replicas: int = setting(
         1,
-        "On how many servers of a cluster new messages are kept: histories of rooms by NATS, all "
-        "messages by Kafka.",
+        "On how many servers of a cluster new messages are kept: histories of rooms, sessions and "
+        "revocations by NATS, all messages by Kafka.",
         low=1,
         high=5,
     )
