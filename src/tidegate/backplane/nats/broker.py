@@ -93,7 +93,7 @@ class NatsBroker:
         self._was_down = False
         self._timer: asyncio.TimerHandle | None = None
         self._taken: list[Done] = []
-        bus.rooms, bus.refused = self._message, self._refused
+        bus.serve(self._message, self._refused)
         bus.hear(self._all, self._direct)
         bus.watch(up=self._up, down=self._down, heard=self._heard)
 

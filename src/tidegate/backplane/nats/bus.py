@@ -52,10 +52,8 @@ class Bus:
             refused=self._refused,
         )
         self.traffic = self.link.traffic
-        self.rooms: Callable[[Message], None] = lambda _: None
-        """Told what comes for the subscriptions of rooms."""
-        self.refused: Callable[[str], None] = lambda _: None
-        """Told the subject of a subscription that the server does not permit."""
+        self._others: Callable[[Message], None] = lambda _: None
+        self._refused_others: Callable[[str], None] = lambda _: None
         self._handlers: dict[str, Callable[[Message], None]] = {}
         self._numbers: dict[int, Callable[[Message], None]] = {}
         self._ups: list[Callable[[], None]] = []
@@ -77,6 +75,15 @@ class Bus:
     def hear(self, subject: str, handler: Callable[[Message], None]) -> None:
         """Be subscribed to a subject for as long as there is a connection."""
         self._handlers[subject] = handler
+
+    def serve(self, others: Callable[[Message], None], refused: Callable[[str], None]) -> None:
+        """Give what comes for all other subscriptions to this one.
+
+        Args:
+            others: told each message.
+            refused: told the subject of a subscription that the server does not permit.
+        """
+        self._others, self._refused_others = others, refused
 
     def watch(
         self,
@@ -178,7 +185,7 @@ class Bus:
     def _message(self, message: Message) -> None:
         """The server sends something. HOT."""
         try:
-            self._numbers.get(message.sid, self.rooms)(message)
+            self._numbers.get(message.sid, self._others)(message)
         except (msgspec.DecodeError, ValueError) as error:
             _log.warning("the backplane sent what no node sends: %s", error)
 
@@ -189,4 +196,4 @@ class Bus:
         if found is not None:
             if found[1] in self._handlers:
                 self._problem = text
-            self.refused(found[1])
+            self._refused_others(found[1])
