@@ -1,7 +1,8 @@
-"""Large fleets in the simulator: `python -m bench.millions [--clients N] [--nodes N] [--only NAME]`.
+"""Large fleets in the simulator: `python -m bench.millions [--clients N] [--nodes N] [--only X]`.
 
-The ready scenarios of `tidegate simulate` with ten million clients on 1,000 nodes, over ten minutes:
-with the defaults and with everything off. Exit code 1 when one takes more than a minute of CPU.
+The ready scenarios of `tidegate simulate` with ten million clients on 1,000 nodes, over ten
+minutes: with the defaults and with everything off. Exit code 1 when one takes more than a minute
+of CPU.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ _DURATION = 600.0
 
 
 def grown(name: str, clients: int, nodes: int) -> Scenario:
-    """A ready scenario for so many clients and nodes; as large a part of them is deployed at once."""
+    """A ready scenario for so many; as large a part of the nodes as before is deployed at once."""
     scenario = load(name)
     more, factor = clients / scenario.crowd, max(1, nodes // scenario.fleet.nodes)
     return replace(
