@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.certificates import combined
 from tests.support.kafka_jars import jars
 from tests.support.net import free_port, wait_until
 
@@ -33,10 +34,14 @@ _CONFIG = """
 process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:{controller}
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+listeners=PLAINTEXT://127.0.0.1:{port},SECURE://127.0.0.1:{secure},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port},SECURE://127.0.0.1:{secure}
 controller.listener.names=CONTROLLER
-listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SECURE:SASL_SSL
+listener.name.secure.sasl.enabled.mechanisms=PLAIN
+listener.name.secure.plain.sasl.jaas.config={login} required user_ann="very-secret";
+ssl.keystore.type=PEM
+ssl.keystore.location={pem}
 log.dirs={folder}/data
 num.partitions=3
 offsets.topic.num.partitions=1
@@ -47,6 +52,8 @@ broker.session.timeout.ms=2000
 broker.heartbeat.interval.ms=500
 group.initial.rebalance.delay.ms=0
 """
+
+_LOGIN = "org.apache.kafka.common.security.plain.PlainLoginModule"
 
 # One processor may be all that there is: no threads to compile and collect beside the program.
 _JAVA = ("-Xmx300m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
@@ -61,7 +68,17 @@ class Kafka:
         folder.mkdir(parents=True, exist_ok=True)
         self.port = free_port()
         config = folder / "server.properties"
-        config.write_text(_CONFIG.format(port=self.port, controller=free_port(), folder=folder))
+        self.secure, pem = free_port(), combined(folder)
+        config.write_text(
+            _CONFIG.format(
+                port=self.port,
+                secure=self.secure,
+                controller=free_port(),
+                folder=folder,
+                pem=pem,
+                login=_LOGIN,
+            )
+        )
         self._java = ["java", *_JAVA, "-cp", f"{jars()}/*"]
         self._config = str(config)
         self._process: subprocess.Popen[bytes] | None = None
@@ -77,6 +94,11 @@ class Kafka:
     @property
     def url(self) -> str:
         return f"kafka://127.0.0.1:{self.port}"
+
+    def login(self, user: str, password: str) -> str:
+        """The URL of one who logs in over TLS; `ann` may, with `very-secret`."""
+        ca = self.folder / "certificate.pem"
+        return f"kafka+tls://{user}:{password}@127.0.0.1:{self.secure}?ca={ca}"
 
     def start(self) -> None:
         """Start it, and wait until it answers."""

@@ -234,7 +234,7 @@ class Backplane(_Fact, frozen=True):
     error: str = ""
     """Why it cannot be used; empty where it can."""
     server: str = ""
-    """`valkey` or `redis`."""
+    """`valkey`, `redis` or `kafka`; of Kafka no more is known than how far away it is."""
     version: str = ""
     role: str = ""
     """`master` or `slave`."""

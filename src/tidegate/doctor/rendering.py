@@ -142,10 +142,9 @@ def _machine(facts: Facts) -> str:
 
 def _backplane(seen: Backplane) -> str:
     most = "no bound" if seen.memory is None else size(seen.memory)
-    parts = [
-        f"Backplane {clean(seen.url)}: {seen.server.title()} {clean(seen.version)}",
-        f"{size(seen.memory_used)} of {most} used",
-    ]
+    parts = [f"Backplane {clean(seen.url)}: {seen.server.title()} {clean(seen.version)}".rstrip()]
+    if seen.server != "kafka":
+        parts.append(f"{size(seen.memory_used)} of {most} used")
     if seen.replicas:
         parts.append(f"{seen.replicas} replicas")
     if seen.round_trip is not None:

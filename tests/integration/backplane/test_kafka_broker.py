@@ -20,6 +20,11 @@ from tests.support.native import NativeClient
 from tests.support.tokens import SECRET
 from tidegate.core.codes import BACKPLANE_DOWN, NO_HISTORY, TOO_BIG
 from tidegate.core.messaging.publication import Direct, Publication
+from tidegate.core.settings import BackplaneSettings
+from tidegate.doctor.checks import examine
+from tidegate.doctor.facts import Facts
+from tidegate.doctor.findings import Load
+from tidegate.doctor.kafka import look_at_backplane
 from tidegate.errors import BackplaneError
 
 PLAIN: dict[str, Any] = {"pattern": "none", "history_size": 0}
@@ -141,6 +146,29 @@ async def test_server_that_is_not_there_is_told_at_the_start() -> None:
     assert str(failed.value).startswith("backplane.url: ")
     assert "Connect call failed" in str(failed.value)
     assert "very-secret" not in str(failed.value)
+
+
+@in_loop
+async def test_login_over_tls_and_a_wrong_password(server: Kafka) -> None:
+    async with nodes(server.login("ann", "very-secret"), **PLAIN) as (one, two):
+        await one.join("tls")
+        assert await two.publish("tls", 1) is None
+        await until(lambda: one.data("tls") == [1])
+    node = Node(server.login("ann", "not-the-one"), "n", **PLAIN)
+    with pytest.raises(BackplaneError, match=r"backplane\.url: .*uthentication") as failed:
+        await node.broker.start(node)
+    assert "not-the-one" not in str(failed.value)
+
+
+def test_doctor_says_whether_it_can_be_reached(server: Kafka) -> None:
+    seen = look_at_backplane(server.login("ann", "very-secret"), BackplaneSettings())
+    assert (seen.server, seen.error) == ("kafka", "")
+    assert seen.url == f"kafka+tls://127.0.0.1:{server.secure}"
+    assert seen.round_trip is not None
+    assert "backplane" not in "".join(examine(Facts(backplane=seen), Load(1000)))
+    wrong = look_at_backplane(server.login("ann", "not-the-one"), BackplaneSettings())
+    assert "backplane-reach" in examine(Facts(backplane=wrong), Load(1000))
+    assert "not-the-one" not in repr(wrong)
 
 
 @in_loop

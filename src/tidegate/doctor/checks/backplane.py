@@ -76,7 +76,7 @@ def backplane_eviction(facts: Facts, load: Load) -> Finding | None:  # noqa: ARG
 def backplane_memory(facts: Facts, load: Load) -> Finding | None:  # noqa: ARG001
     """More than 90 % of the memory that the server may have is used, or it has no bound."""
     seen = facts.backplane
-    if seen is None or seen.error:
+    if seen is None or seen.error or seen.server == "kafka":
         return None
     if seen.memory is None:
         return Finding(
