@@ -185,6 +185,26 @@ async def test_node_whose_start_failed_starts_again_as_the_first_time(tmp_path: 
 
 
 @in_loop
+async def test_last_message_that_was_lost_between_servers_is_read(server: Nats) -> None:
+    async with nodes(server.url) as (one, two):
+        await one.join("kept-lost")
+        assert await two.publish("kept-lost", 1) is None
+        await until(lambda: one.data("kept-lost") == [1])
+        # As when the server has not yet heard of the subscription.
+        link, number = one.broker._link, one.broker._numbers["kept-lost"]
+        link.unsubscribe(number)
+        await asked(link.confirm)
+        assert await two.publish("kept-lost", 2) is None
+        link._send(b"SUB tidegate.room.kept-lost %d\r\n" % number)
+        await asked(link.confirm)
+        assert one.data("kept-lost") == [1]
+        async with asyncio.timeout(5):
+            while one.data("kept-lost") != [1, 2]:
+                await asyncio.sleep(0.02)
+        assert one.gaps == []
+
+
+@in_loop
 async def test_stream_that_is_removed_begins_new_epochs(own: Nats) -> None:
     async with nodes(own.url) as (one, two):
         await one.join("kept")

@@ -6,6 +6,9 @@ the next one only if that is still the last one (Nats-Expected-Last-Subject-Sequ
 node was faster, it looks and tries again. A room's messages of a node that come until then go
 together in the next batch, so the rate of a room does not depend on how long the server takes.
 
+What the stream publishes again may be lost between two servers. The next message shows that; where
+none follows, the node that published last says on the room's subject which was the last one.
+
 An epoch begins where there is no last batch: the stream was lost. It also begins where the stream
 has gone back, so that offsets would be given again. The last batch would be gone as well some time
 after the last message; so a batch without messages, which lasts, is written before.
@@ -48,6 +51,7 @@ _MOST_WAITING: Final = 10_000  # messages of a room
 _MOST_HEADS: Final = 100_000  # rooms whose last batch is remembered
 _MOST_TRIES: Final = 1000
 _QUIET_SECONDS: Final = 30 * 86_400  # for how long the offset of an idle room is remembered
+_SOON_SECONDS: Final = 1.0
 _MARGIN: Final = 4096  # bytes of a message's headers and of a batch around an envelope
 _WRONG_LAST: Final = (10071, 10164)
 _NO_MESSAGE: Final = 10037
@@ -108,7 +112,8 @@ class Histories:
         self._rules = rules
         self._heads: OrderedDict[str, Head] = OrderedDict()
         self._lanes: dict[str, _Lane] = {}
-        self._fading: dict[float, OrderedDict[str, tuple[float, int]]] = {}
+        self._quiet: dict[float, OrderedDict[str, tuple[float, int]]] = {}
+        """For each delay, when a room is to be looked after, unless more was published by then."""
 
     def subject(self, room: str) -> str:
         """Return the subject that a room is published on."""
@@ -180,7 +185,8 @@ class Histories:
             elif said.error is None:
                 lane.tries = 0
                 self.learn(room, epoch, offset + len(batch), said.seq)
-                self._fade(room, ttl, said.seq)
+                self._look_after(room, _SOON_SECONDS, said.seq)
+                self._look_after(room, ttl / 2, said.seq)
                 for number, one in enumerate(batch, offset + 1):
                     one.publication.epoch, one.publication.offset = epoch, number
                 fault = None
@@ -305,30 +311,42 @@ class Histories:
 
     # Rooms that are quiet.
 
-    def _fade(self, room: str, ttl: float, sequence: int) -> None:
-        """Remember that a room's last batch is this node's, and will be gone some time."""
-        fading = self._fading.setdefault(ttl, OrderedDict())
-        fading[room] = monotonic() + ttl / 2, sequence
-        fading.move_to_end(room)
-        if len(fading) > _MOST_HEADS:
-            fading.popitem(last=False)
+    def _look_after(self, room: str, delay: float, sequence: int) -> None:
+        """Remember that a room's last batch is this node's. HOT."""
+        quiet = self._quiet.setdefault(delay, OrderedDict())
+        quiet[room] = monotonic() + delay, sequence
+        quiet.move_to_end(room)
+        if len(quiet) > _MOST_HEADS:
+            quiet.popitem(last=False)
 
     def tick(self) -> None:
-        """Write a batch that lasts to each room in which nothing more was published."""
+        """Look after the rooms in which nothing more was published."""
         now = monotonic()
-        for ttl, fading in tuple(self._fading.items()):
-            while fading:
-                room, (due, sequence) = next(iter(fading.items()))
+        for delay, quiet in tuple(self._quiet.items()):
+            while quiet:
+                room, (due, sequence) = next(iter(quiet.items()))
                 if due > now:
                     break
-                del fading[room]
+                del quiet[room]
                 head = self._heads.get(room)
-                if head is not None and head.sequence == sequence and room not in self._lanes:
+                if head is None or head.sequence != sequence or room in self._lanes:
+                    continue
+                if delay == _SOON_SECONDS:
+                    self._say_again(room, head)
+                else:
                     self._last(room, head)
-            if not fading:
-                del self._fading[ttl]
+            if not quiet:
+                del self._quiet[delay]
+
+    def _say_again(self, room: str, head: Head) -> None:
+        """Say where a room is, to those who have not got its last batch."""
+        data = pack_batch(head.epoch, head.offset + 1, ())
+        number = b"Nats-Sequence: %d\r\n" % head.sequence
+        self._link.publish(self._stream.rooms + token(room), data, head=number)
 
     def _last(self, room: str, head: Head) -> None:
+        """Write a batch that lasts: the room's last one will be gone some time."""
+
         def answered(answer: Message | Exception) -> None:
             said = self._said(answer)
             if said is not None and said.error is None:

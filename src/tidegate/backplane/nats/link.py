@@ -118,14 +118,15 @@ class Link:
             wire.write(b"".join(self._unsent))
             wire.close()
 
-    def publish(self, subject: str, data: bytes, reply: str = "") -> None:
+    def publish(self, subject: str, data: bytes, reply: str = "", head: bytes = b"") -> None:
         """Publish something; it is lost when there is no connection. HOT.
 
         Args:
             reply: on which subject answers are expected, if any.
+            head: its headers, a line for each, with its end.
         """
         self.traffic.bytes_sent += len(data)
-        self._send(request(subject, reply, data))
+        self._send(request(subject, reply, data, head))
 
     def subscribe(self, subject: str) -> int:
         """Subscribe, and return the number that messages for it come with."""

@@ -149,7 +149,8 @@ class HistoryStream(Stream):
         self.elections = f"$JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED.{self.name}"
         """The subject on which the server says that another one leads the stream now. What the one
         before has kept, it may not have published."""
-        self._room = f"{prefix}.room."
+        self.rooms = f"{prefix}.room."
+        """How the subjects begin on which it publishes again what it has taken."""
         self._holds = 0
 
     def holds(self, size: int) -> bool:
@@ -172,7 +173,7 @@ class HistoryStream(Stream):
             "max_msgs_per_subject": holds,
             "allow_direct": True,
             "allow_msg_ttl": True,
-            "republish": {"src": f"{self.kept}*", "dest": f"{self._room}{{{{wildcard(1)}}}}"},
+            "republish": {"src": f"{self.kept}*", "dest": f"{self.rooms}{{{{wildcard(1)}}}}"},
         }
 
 
