@@ -82,24 +82,24 @@ class _Least:
 
 
 class _Weighted:
-    """By chance, by what the nodes report as free."""
+    """By chance, by the weights that the nodes ask for."""
 
     def __init__(self, chance: Callable[[], float]) -> None:
         self._chance = chance
         self._nodes: list[Node] = []
-        self._sums: list[float] = []
+        self._sums: list[int] = []
 
     def rotate(self, nodes: list[Node]) -> None:
         self._nodes = nodes
         self.look()
 
     def look(self) -> None:
-        self._sums = list(accumulate(max(0.01, node.free) for node in self._nodes))
+        self._sums = list(accumulate(node.weigh() for node in self._nodes))
 
     def pick(self, client: Client) -> Node | None:  # noqa: ARG002 - all get the same
-        if not self._nodes:
+        if not self._nodes or not self._sums[-1]:
             return None
-        return self._nodes[bisect(self._sums, self._chance() * self._sums[-1] * 0.999999)]
+        return self._nodes[bisect(self._sums, self._chance() * self._sums[-1])]
 
 
 class _Sticky:

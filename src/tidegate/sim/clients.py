@@ -41,7 +41,8 @@ class State(IntEnum):
 class Client:
     """A client. `turn` changes with each change of its state: what was meant for another is void.
 
-    `lost_at` is when it lost its connection without wanting to; None once it is back.
+    `lost_at` is when it lost its connection without wanting to; None once it is back. `left` is
+    where it goes when it has what it wanted; None for one in whose stead another comes at once.
     """
 
     __slots__ = (
@@ -49,6 +50,7 @@ class Client:
         "failures",
         "identity",
         "lease",
+        "left",
         "lost_at",
         "node",
         "number",
@@ -68,6 +70,7 @@ class Client:
         self.failures = 0
         self.node: Place | None = None
         self.lease: Lease | None = None
+        self.left: list[Client] | None = None
         self.lost_at: float | None = None
         self.tried_at = 0.0
         self.identity = Identity(f"u{number}", tier, priority)

@@ -8,6 +8,7 @@ from typing import Final
 from tidegate.core.admission.attempt import Lease, Reject
 from tidegate.core.codes import DRAINED, RATE_LIMITED
 from tidegate.core.timing.drain import DrainSchedule
+from tidegate.sim.arrivals import Arrivals
 from tidegate.sim.balancers import balancer
 from tidegate.sim.behaviours import BEHAVIOURS, Told
 from tidegate.sim.clients import Client, State
@@ -64,11 +65,14 @@ class Fleet:
             self._rotation[node] = None
         self._rotate()
         for kind in scenario.clients:
-            for client in self.add_clients(kind, kind.count):
+            clients = self.add_clients(kind, kind.count)
+            for client in clients:
                 if kind.connected:
                     self._place(client)
                 else:
                     self.later(client, 0.0)
+            if kind.arrive:
+                Arrivals(self, kind, clients)
         self.clock.at(1.0, self._end_second)
         self._look()
 
@@ -96,7 +100,7 @@ class Fleet:
         """Add clients, which are away."""
         weight, first = self.weight, len(self.clients)
         added = []
-        for number in range(first, first + max(1, round(count / weight))):
+        for number in range(first, first + _objects(count, weight)):
             group = number * weight // kind.per_address
             address = f"10.{group >> 16 & 255}.{group >> 8 & 255}.{group & 255}"
             if group >> 24:  # more than one network of this kind has
@@ -200,11 +204,17 @@ class Fleet:
                 self.clock.after(away, self._leave, client, client.turn)
 
     def _leave(self, client: Client, turn: int) -> None:
-        """A client has what it wanted, and another one comes in its stead."""
-        if client.turn == turn and client.node is not None:
-            client.node.disconnect(client)
-            client.node = None
+        """A client has what it wanted; another one comes in its stead, or when the curve says."""
+        if client.turn != turn or client.node is None:
+            return
+        client.node.disconnect(client)
+        client.node = None
+        if client.left is None:
             self.later(client, 0.0)
+        else:
+            client.state = State.GONE
+            client.turn += 1
+            client.left.append(client)
 
     def refused(self, client: Client, reject: Reject | None) -> None:
         """An attempt is refused; None where nobody answered it, or the client cannot see why."""
@@ -377,3 +387,7 @@ class Fleet:
         record.status.append([int(node.status) for node in nodes])
         self._second = Second()
         self.clock.after(1.0, self._end_second)
+
+
+def _objects(count: int, weight: int) -> int:
+    return max(1, round(count / weight)) if count else 0

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Final
 
 from tidegate.core.admission.attempt import Lease, Reject
 from tidegate.core.admission.shedding import Signals, Zone
+from tidegate.core.balancing.weight import Load as Weighed
+from tidegate.core.balancing.weight import Weight, wanted
 from tidegate.core.codes import SHED
 from tidegate.gate.decision import Admit, Held, Wait
 from tidegate.sim.behaviours import Told
@@ -57,6 +59,8 @@ PERIOD: Final = 0.25
 
 _REST: Final = 1.0
 _LOOK: Final = 1.0  # s between two looks for attempts that were given up
+
+_AGENT_SECONDS: Final = 1.0  # HAProxy's `agent-inter` of `tidegate deploy`
 
 _SLOWEST: Final = 0.02  # share of the core that attempts get at least
 _TURN: Final = 0.02  # s that the engine gives to attempts between two looks at its connections
@@ -124,6 +128,8 @@ class Node:
         self._sampled = 0.0
         self._next_look = 0.0
         self._free_at = 0.0
+        self._weight = Weight()
+        self._asks_for = 100
         self.process = self._new_process()
 
     def _new_process(self) -> Process:
@@ -140,6 +146,7 @@ class Node:
         self.starts += 1
         self.lag = self.cpu = self._work = self._undone = self._leaked = 0.0
         self.probes_failed = 0
+        self._weight = Weight()
         self._serving = False
         self._sampled = self._clock.now
         self._clock.after(PERIOD, self._sample, self.starts)
@@ -184,11 +191,17 @@ class Node:
         """Bytes."""
         return self._load.process + len(self.connections) * self._load.bytes + self._leaked
 
-    @property
-    def free(self) -> float:
-        """The share of its capacity that it reports as free: leases and CPU."""
-        tracker = self.process.tracker
-        return max(0.0, min(1.0 - tracker.utilization, 1.0 - self.cpu))
+    def weigh(self) -> int:
+        """Return which share of new connections it asks for, in percent (agent-check).
+
+        One that does not answer keeps what it said.
+        """
+        now, process = self._clock.now, self.process
+        if self.answers(_AGENT_SECONDS):
+            shedder = process.shedder
+            load = Weighed(shedder.zone.label, shedder.pressure) if process.ready(now) else None
+            self._asks_for = self._weight.follow(wanted((load,)), now)
+        return self._asks_for
 
     def answers(self, timeout: float) -> bool:
         """Whether a check of its health gets an answer in time."""

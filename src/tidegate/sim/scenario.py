@@ -31,6 +31,7 @@ from tidegate.core.settings.fields import (
 )
 from tidegate.costs import MEASURED, Costs
 from tidegate.errors import ConfigError
+from tidegate.sim.arrivals import Curve
 from tidegate.sim.sections import (
     AutoscaleSection,
     BalancerSection,
@@ -104,11 +105,19 @@ class Scenario:
     @property
     def crowd(self) -> int:
         """The most clients that there are at a time."""
-        count = sum(each.count for each in self.clients)
+        count = sum(each.count + self._arriving(each) for each in self.clients)
         for happening in self.happenings:
             if happening.kind == "flash-crowd":
                 count += int((happening.factor - 1) * sum(each.count for each in self.clients))
         return count
+
+    def _arriving(self, kind: ClientsSection) -> int:
+        """The most of those that come over time that are there at once (by Little's law)."""
+        if not kind.arrive:
+            return 0
+        curve, stay = Curve(kind.arrive), self.load.stay
+        total = curve.total(self.run.duration)
+        return int(min(total, curve.most * stay) if stay else total)
 
     @property
     def weight(self) -> int:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import ClassVar, Final
 
 from tidegate.core.settings.fields import Section, setting
 from tidegate.sim.behaviours import BEHAVIOURS
 
 __all__ = [
+    "ArrivalPoint",
     "AutoscaleSection",
     "BalancerSection",
     "ClientsSection",
@@ -72,7 +74,7 @@ class BalancerSection(Section):
     section: ClassVar[str] = "balancer"
     algorithm: str = setting(
         "round-robin",
-        "How a node is chosen; agent-check weighs by the capacity that nodes report as free.",
+        "How a node is chosen; agent-check goes by the weights that nodes ask for.",
         choices=("round-robin", "least-connections", "agent-check", "sticky"),
     )
     interval: float = setting(
@@ -170,11 +172,20 @@ class CostsSection(Section):
 
 
 @dataclass(frozen=True, slots=True)
+class ArrivalPoint(Section):
+    """A point of an arrival curve."""
+
+    section: ClassVar[str] = "arrive"
+    at: float = setting(0.0, "When.", unit="s", low=0, high=_DAY)
+    rate: float = setting(0.0, "New clients a second then.", low=0, high=1_000_000)
+
+
+@dataclass(frozen=True, slots=True)
 class ClientsSection(Section):
     """Clients of one kind."""
 
     section: ClassVar[str] = "clients"
-    count: int = setting(10_000, "How many there are.", low=1, high=_MOST)
+    count: int = setting(10_000, "How many there are at the start.", low=0, high=_MOST)
     behaviour: str = setting(
         "tidegate", "Which client they use, for how it comes back.", choices=tuple(BEHAVIOURS)
     )
@@ -182,6 +193,18 @@ class ClientsSection(Section):
     tier: str | None = setting(None, "The tier of their tokens.")
     priority: int = setting(0, "The priority of their tokens.", low=0, high=100)
     connected: bool = setting(True, "Whether they are connected at the start.")
+    arrive: tuple[ArrivalPoint, ...] = setting(
+        (),
+        "How many more come, and leave for good after `load.stay`: points of time and rate, with "
+        "an even change between them. Without any, another client comes for each that leaves.",
+    )
+
+    def _check(self) -> None:
+        if not self.count and not self.arrive:
+            raise self.error("count", "must be 1 or more, where none arrive")
+        times = [point.at for point in self.arrive]
+        if any(later <= earlier for earlier, later in pairwise(times)):
+            raise self.error("arrive", "each point must be later than the one before it")
 
 
 KINDS: Final = (

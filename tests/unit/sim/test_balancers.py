@@ -17,8 +17,11 @@ CLIENTS = [Client(n, BEHAVIOURS["browser"], "10.0.0.1", None, 0) for n in range(
 class Stand:
     """As much of a node as a balancer looks at."""
 
-    def __init__(self, number: int, load: int = 0, free: float = 1.0) -> None:
-        self.number, self.load, self.free = number, load, free
+    def __init__(self, number: int, load: int = 0, weight: int = 100) -> None:
+        self.number, self.load, self.weight = number, load, weight
+
+    def weigh(self) -> int:
+        return self.weight
 
 
 def made(name: str, *stands: Stand) -> Balancer:
@@ -58,10 +61,15 @@ def test_least_connections_finds_who_has_lost_some_at_the_next_look() -> None:
     assert picks(found, 5, adds=True) == [1] * 5
 
 
-def test_agent_check_follows_what_nodes_report() -> None:
-    seen = picks(made("agent-check", Stand(0, free=0.9), Stand(1, free=0.1), Stand(2, free=0.0)))
+def test_agent_check_follows_what_nodes_ask_for() -> None:
+    stands = Stand(0, weight=90), Stand(1, weight=10), Stand(2, weight=0)
+    seen = picks(made("agent-check", *stands))
     assert 830 < seen.count(0) < 960
-    assert seen.count(2) < 40
+    assert seen.count(2) == 0
+
+
+def test_agent_check_gives_nothing_to_nodes_that_all_ask_for_nothing() -> None:
+    assert made("agent-check", Stand(0, weight=0)).pick(CLIENTS[0]) is None
 
 
 def test_sticky_gives_a_client_the_same_node_and_spreads_clients() -> None:

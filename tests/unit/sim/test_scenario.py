@@ -16,7 +16,7 @@ from tidegate.sim.scenario import OFF, load, parse, ready
         ("[fleet]\nnode = 3", "fleet.node: there is no such setting; did you mean fleet.nodes"),
         ('[fleet]\nboot = "soon"', 'fleet.boot = "soon": must be a number from 0 to 3,600'),
         ('[balancer]\nalgorithm = "x"', 'algorithm = "x": must be one of "round-robin"'),
-        ("[[clients]]\n[[clients]]\ncount = 0", "clients[2].count = 0: must be a whole number"),
+        ("[[clients]]\n[[clients]]\ncount = 0", "clients[2].count = 0: must be 1 or more"),
         ('[[clients]]\nbehaviour = "curl"', 'behaviour = "curl": must be one of "tidegate"'),
         ('[[happenings]]\nkind = "rain"', 'happenings[1].kind = "rain": must be one of "death"'),
         ("[clients]\ncount = 1", "clients = {'count': 1}: must be a list of sections, [[clients]]"),
