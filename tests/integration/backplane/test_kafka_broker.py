@@ -292,3 +292,4 @@ async def test_server_that_is_frozen_is_given_up_and_read_on_from(server: Kafka)
         assert await two.publish("frozen", 2) is None
         await until(lambda: 2 in one.data("frozen"))
         assert one.gaps == []
+    await until(lambda: len(asyncio.all_tasks()) == 1, "nothing is left of what has ended")

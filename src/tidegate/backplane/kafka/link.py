@@ -34,6 +34,7 @@ _MOST_RECORDS: Final = 500  # that are delivered before the loop does something 
 _FETCH_WAIT_MS: Final = 250  # a server answers at once when there is something
 _FETCH_BYTES: Final = 8 << 20
 _BATCH_BYTES: Final = 256 << 10
+_REQUEST_BYTES: Final = 2 << 20  # more than what `Sending` takes
 _METADATA_MS: Final = 10_000  # after which a new partition is seen
 
 
@@ -178,10 +179,13 @@ class Link:
                 acks="all",
                 enable_idempotence=True,
                 max_batch_size=_BATCH_BYTES,
-                max_request_size=_FETCH_BYTES,
+                max_request_size=_REQUEST_BYTES,
                 **more,
             )
             await self._producer.start()
+            sender = self._producer._sender
+            # What aiokafka does when it fails is meant for transactions, and fails without one.
+            sender.sender_task.remove_done_callback(sender._fail_all)
             count = len(await self._producer.partitions_for(self._topic))
             where = [TopicPartition(self._topic, number) for number in range(count)]
             self._consumer = consumer = AIOKafkaConsumer(
@@ -205,9 +209,8 @@ class Link:
                 if not begins[one] <= offset <= ends[one]
             }
         for one in where:
-            offset = self._next.get(one, begins[one])
-            if lost is None or one.partition in lost:
-                offset = begins[one]
+            # A log that is shorter now was cut: what is in it was read before.
+            offset = max(begins[one], min(self._next.get(one, begins[one]), ends[one]))
             self._next[one] = offset
             consumer.seek(one, offset)
         self._goal, self.partitions = ends, count
@@ -221,8 +224,9 @@ class Link:
         assert self.sending is not None
         work = self._read(), self._watch(), self.sending.run()
         tasks = [asyncio.ensure_future(one) for one in work]
+        sends = self._producer._sender.sender_task
         try:
-            ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            ended, _ = await asyncio.wait((*tasks, sends), return_when=asyncio.FIRST_COMPLETED)
             for task in ended:
                 task.result()
         finally:
@@ -239,25 +243,26 @@ class Link:
             try:
                 found = await consumer.getmany(timeout_ms=1000, max_records=_MOST_RECORDS)
             except OffsetOutOfRangeError as error:
-                await self._skip(tuple(error.args[0]))
+                await self._skip(error.args[0])
                 continue
             for where, records in found.items():
                 for one in records:
                     traffic.received += 1
                     traffic.bytes_received += len(one.value or b"")
+                    self._next[where] = one.offset + 1
                     record(one.key or b"", one.value or b"")
-                self._next[where] = records[-1].offset + 1
             if found:
                 self._look()
             await asyncio.sleep(0)
 
-    async def _skip(self, partitions: tuple[Any, ...]) -> None:
-        """What comes next in these partitions is gone: go on with the oldest that is there."""
-        begins = await self._consumer.beginning_offsets(partitions)
-        for one, offset in begins.items():
-            self._next[one] = offset
-            self._consumer.seek(one, offset)
-        self._lost({one.partition for one in partitions})
+    async def _skip(self, offsets: dict[Any, int]) -> None:
+        """These offsets are not there: go on with the oldest one that is, or after the last one."""
+        begins = await self._consumer.beginning_offsets(tuple(offsets))
+        ends = await self._consumer.end_offsets(tuple(offsets))
+        for one, offset in offsets.items():
+            self._next[one] = max(begins[one], min(offset, ends[one]))
+            self._consumer.seek(one, self._next[one])
+        self._lost({one.partition for one in offsets})
 
     async def _watch(self) -> None:
         """Find out whether the servers answer, and all that they have comes."""
