@@ -232,6 +232,39 @@ async def test_room_of_more_users_than_a_message_can_have_is_read(server: Nats) 
 
 
 @in_loop
+async def test_change_that_is_too_big_for_a_message_is_asked_for(server: Nats) -> None:
+    async with parts(server.url, "bigger") as (one, two):
+        done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        two.presence.entering("seen", done.set_result)(None)
+        await done
+        number = two.bus.link.subscribe("bigger.room.seen")
+        await asked(two.bus.link.confirm)
+        two.bus.serve(lambda sent: two.presence.told("seen", sent.data[2:]), lambda _: None)
+        one.joined("seen", *((f"u{n}", b"1" * 3000) for n in range(900)))
+        await until(lambda: two.here.count("seen") == 900)
+        two.bus.link.unsubscribe(number)
+
+
+@in_loop
+async def test_answer_that_is_too_big_for_a_message_was_not_done(server: Nats) -> None:
+    async with fleet(server.url) as (one, two):
+
+        async def carry_out(_kind: str, _body: bytes) -> bytes:
+            return bytes(2_000_000)
+
+        two.backplane.orders.start(carry_out)
+        since = time.monotonic()
+        assert await one.backplane.orders.ask("big", b"", 10) == ([], False)
+        assert await one.backplane.orders.ask("big", bytes(2_000_000), 10) == ([], False)
+        assert time.monotonic() - since < 5
+        name = two.node.engine.shared.name
+        assert (await one.backplane.orders.ask_one(name, "big", b"", 10)).complete is False
+        since = time.monotonic()
+        assert await one.backplane.orders.ask_one("nobody", "big", b"", 10) == ([], True)
+        assert time.monotonic() - since < 5
+
+
+@in_loop
 async def test_node_that_does_not_answer_is_waited_for_once(server: Nats) -> None:
     async with fleet(server.url, backplane={"timeout": 0.3}) as (one, two):
         server.publish("tidegate.peers", msgpack.encode(["frozen", "hello", b""]))

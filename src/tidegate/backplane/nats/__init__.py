@@ -1,1 +1,1 @@
-"""NATS between nodes: core subjects carry messages, JetStream keeps the histories of rooms."""
+"""NATS between nodes: core subjects carry what they say, JetStream keeps what they write down."""

@@ -8,6 +8,7 @@ alone and is not there any more is told by the server at once.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from tidegate.backplane.nats.wire import Message
 
 __all__ = ["Answered", "Calls", "Carry", "Reply"]
+
+
+_log = logging.getLogger("tidegate")
 
 
 class _Call(msgspec.Struct, array_like=True, frozen=True):
@@ -133,7 +137,13 @@ class Calls:
             return
 
         def answer(body: bytes | None, last: bool) -> None:
-            self._bus.tell(reply, _encode(_Part(self._bus.node, body, last)))
+            part = _encode(_Part(self._bus.node, body, last))
+            if len(part) > self._bus.link.largest:
+                _log.warning(
+                    "an answer to another node is too big", extra={"order": call.kind[:64]}
+                )
+                part = _encode(_Part(self._bus.node, None, last))
+            self._bus.tell(reply, part)
 
         self._carry(call.kind, call.body, answer)
 

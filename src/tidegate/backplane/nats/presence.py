@@ -132,7 +132,10 @@ class NatsPresence(FollowedRooms):
     # Writing.
 
     def _send(self, room: str, change: RoomChange) -> None:
-        self._bus.tell(self._room + token(room), PRESENCE + change.told)
+        told = change.told
+        if len(told) + len(PRESENCE) > self._bus.link.largest:  # the others ask for it
+            told = _encode((self._node, 0, change.number, False, None, []))
+        self._bus.tell(self._room + token(room), PRESENCE + told)
         if not self._receiver.has(room):
             loop = asyncio.get_running_loop()
             loop.call_later(_AGAIN_SECONDS, self._still_left, room, change.number)
