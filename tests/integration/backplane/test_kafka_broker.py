@@ -219,7 +219,10 @@ def test_two_servers_share_rooms_and_messages(serve: Start, server: Kafka) -> No
 
     aio.run(run())
     for one in servers:
-        shown = one.get("/nodes")[1]["backplane"]
+        page = one.get("/nodes")[1]
+        assert (len(page["nodes"]), page["complete"]) == (1, False)
+        assert one.get("/stats?scope=fleet")[1]["complete"] is False
+        shown = page["backplane"]
         assert (shown["up"], shown["reconnects"]) == (True, 0)
         assert shown["received"] >= 3
 

@@ -54,6 +54,10 @@ _NO_HISTORY: Final = (
     "must be 0 with Kafka as backplane.url, as a room has no offsets of its own in a topic; "
     "Valkey, Redis and NATS keep histories"
 )
+_NO_PRESENCE: Final = (
+    "must be off with Kafka as backplane.url, as nodes cannot ask each other over it who is there; "
+    "over Valkey, Redis and NATS they can"
+)
 _TIER_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -102,9 +106,8 @@ class Settings:
         if total > 1:
             raise SettingError("tiers.*.reserved", f"must be 1 at most together, not {total:g}")
         url = self.backplane.url
-        kept = any(rule.history_size for rule in self.rooms.rules)
-        if kept and url is not None and KAFKA.match(url):
-            raise SettingError("rooms.rules.history_size", _NO_HISTORY)
+        if url is not None and KAFKA.match(url):
+            _check_rules(self.rooms)
         server, admin, proxies = self.server, self.admin, self.proxies
         if proxies.protocol and not proxies.trusted and not any(map(unix_path, server.host)):
             raise proxies.error("protocol", "needs proxies.trusted, the networks of the proxies")
@@ -159,6 +162,14 @@ class Settings:
         """Every setting there is, by section; the section of a tier's settings is `tiers.*`."""
         for section in (*_SECTIONS.values(), Tier):
             yield from settings_of(section)
+
+
+def _check_rules(rooms: RoomsSettings) -> None:
+    """Raise SettingError for what rooms cannot do over Kafka."""
+    if any(rule.history_size for rule in rooms.rules):
+        raise SettingError("rooms.rules.history_size", _NO_HISTORY)
+    if any(rule.presence != "off" for rule in rooms.rules):
+        raise SettingError("rooms.rules.presence", _NO_PRESENCE)
 
 
 def _check_apart(

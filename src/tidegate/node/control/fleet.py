@@ -185,7 +185,7 @@ class Fleet:
 
     Args:
         node: this one.
-        orders: reach the others; None for a node that is alone.
+        orders: reach the others; None for a node that is alone, or cannot reach them.
         revocations: keeps them for all; None for a node that is alone.
     """
 
@@ -207,7 +207,8 @@ class Fleet:
         """
         orders = self._orders
         if orders is None:
-            return await kind.do(self._node, body)
+            done = await kind.do(self._node, body)
+            return done if self._node.backplane is None else replace(done, complete=False)
         if seconds is None:
             seconds = self._node.settings.backplane.timeout
         packed = msgpack.encode(body)

@@ -70,14 +70,14 @@ class NodesPage(Struct, frozen=True):
     connections: int
     capacity: int
     complete: bool
-    """Whether these are all: not while the backplane cannot be reached."""
+    """Whether these are all: not while the backplane cannot be reached, or where it knows none."""
     backplane: BackplaneRow | None = None
     """Of the node that answers; None where it is alone."""
 
 
 async def nodes_page(node: Parts) -> NodesPage:
     """Return all nodes; this one alone while the backplane cannot be reached."""
-    membership = node.membership
+    membership, between = node.membership, node.backplane
     seen = await membership.read()
     own = membership.record()
     # What this node knows of itself is newer.
@@ -90,8 +90,8 @@ async def nodes_page(node: Parts) -> NodesPage:
         rows,
         sum(row.connections for row in here),
         sum(row.capacity for row in here),
-        complete=seen is not None,
-        backplane=None if node.backplane is None else _between(node.backplane, membership.latency),
+        complete=seen is not None and (between is None or between.nodes is not None),
+        backplane=None if between is None else _between(between, membership.latency),
     )
 
 

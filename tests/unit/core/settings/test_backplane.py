@@ -59,6 +59,8 @@ def test_kafka_and_what_it_cannot_do_is_an_error_that_says_what_can() -> None:
         BackplaneSettings(url=kafka["url"], prefix="a:b")
     with pytest.raises(ConfigError, match=r"rooms\.rules\.history_size.*Valkey, Redis and NATS"):
         Settings.from_mapping({"backplane": kafka, "rooms": {"rules": [{"history_size": 1}]}})
+    with pytest.raises(ConfigError, match=r"rooms\.rules\.presence.*Valkey, Redis and NATS"):
+        Settings.from_mapping({"backplane": kafka, "rooms": {"rules": [{"presence": "members"}]}})
     settings = Settings.from_mapping({"backplane": kafka, "rooms": {"rules": [{"pattern": "a"}]}})
     kept = settings.rooms.rules[0].__class__(pattern="a", history_size=5)
     with pytest.raises(ConfigError, match="history_size"):
