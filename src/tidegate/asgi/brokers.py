@@ -9,8 +9,7 @@ from tidegate.backplane.nats.broker import NatsBroker
 from tidegate.backplane.nats.bus import Bus
 from tidegate.backplane.nats.servers import Servers
 from tidegate.backplane.redis.broker import RedisBroker
-from tidegate.backplane.redis.links import Links
-from tidegate.backplane.redis.servers import connector_of
+from tidegate.backplane.redis.links import links_of
 from tidegate.core.messaging.rules import Rules
 
 if TYPE_CHECKING:
@@ -37,4 +36,4 @@ def broker_of(settings: Settings, name: str) -> Broker | None:
         return NatsBroker(bus, Rules(), settings.backplane.replicas)
     if url.startswith("kafka"):
         return KafkaBroker(url, settings.backplane, Rules(), name)
-    return RedisBroker(Links(connector_of(url, timeout), settings.backplane, name), Rules())
+    return RedisBroker(links_of(url, settings.backplane, name), Rules())

@@ -141,9 +141,11 @@ class Following:
             del self.rooms[room]
             done(BACKPLANE_DOWN)
 
-    def down(self) -> None:
-        """There is no link any more: what is published now is missed."""
+    def down(self, covers: Callable[[str], bool] = lambda _: True) -> None:
+        """There is no link any more, for these rooms: what is published now is missed."""
         for room, subscription in tuple(self.rooms.items()):
+            if not covers(room):
+                continue
             done, subscription.done = subscription.done, None
             if done is not None:
                 del self.rooms[room]

@@ -64,7 +64,7 @@ def fleet_leases(
     if close_all is None and fleet.when_lost == "close":
         problem = "only `tidegate serve` and `tidegate run` close connections by themselves"
         raise fleet.error("when_lost", problem)
-    connector = connector_of(url, settings.backplane.timeout)
+    connector = connector_of(url, settings.backplane.timeout, "{fleet}")
     leases = RedisLeases(connector, settings.backplane, fleet.ttl, node)
     return FleetLeases(settings, leases, stats, close_all or (lambda: None))
 

@@ -14,8 +14,7 @@ from tidegate.backplane.nats.bus import Bus
 from tidegate.backplane.nats.peers import Peers
 from tidegate.backplane.nats.servers import Servers
 from tidegate.backplane.redis.broker import RedisBroker
-from tidegate.backplane.redis.links import Links
-from tidegate.backplane.redis.servers import connector_of
+from tidegate.backplane.redis.links import links_of
 from tidegate.core.codes import BACKPLANE_DOWN, Fault
 from tidegate.core.messaging.history import Page, Position
 from tidegate.core.messaging.publication import Direct, Publication
@@ -35,7 +34,7 @@ def broker_of(settings: BackplaneSettings, rules: Rules, name: str) -> Any:
         return NatsBroker(bus, rules, settings.replicas, Peers(bus, 10.0))
     if settings.url.startswith("kafka"):
         return KafkaBroker(settings.url, settings, rules, name)
-    links = Links(connector_of(settings.url, settings.timeout), settings, name)
+    links = links_of(settings.url, settings, name)
     return RedisBroker(links, rules)
 
 

@@ -18,6 +18,8 @@ from tests.support.fleet_nodes import FleetNode, fleet, until
 from tests.support.native import NativeClient
 from tests.support.nats import Nats
 from tests.support.tokens import bearer
+from tests.support.valkey import Valkey
+from tests.support.valkey_cluster import ValkeyCluster
 from tidegate.core.codes import KICKED, TOKEN_REVOKED, UNAUTHORIZED
 from tidegate.errors import ConfigError
 from tidegate.node.control import Moved, Ping, Selector
@@ -31,8 +33,13 @@ def frozen_node(server: Server) -> Iterator[None]:
         yield
         server.publish("tidegate.peers", msgpack.encode(["frozen", "bye", b""]))
         return
-    with socket.create_connection(("127.0.0.1", server.port), 5) as frozen:
-        frozen.sendall(b"SUBSCRIBE tidegate:orders tidegate:all\r\n")
+    channel, subscribe, own = "tidegate:orders", "SUBSCRIBE", server
+    if isinstance(server, ValkeyCluster):
+        channel, subscribe = "{tidegate}:orders", "SSUBSCRIBE"
+        own = server.servers[server.primary_of(channel)]
+    assert isinstance(own, Valkey)
+    with socket.create_connection(("127.0.0.1", own.port), 5) as frozen:
+        frozen.sendall(f"{subscribe} {channel}\r\n".encode())
         frozen.recv(1 << 16)
         yield
 

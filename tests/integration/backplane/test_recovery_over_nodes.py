@@ -15,6 +15,7 @@ from tests.support.aio import in_loop
 from tests.support.fleet_nodes import FleetNode, fleet, until
 from tests.support.native import NativeClient
 from tests.support.valkey import sentinels, valkey
+from tests.support.valkey_cluster import valkey_cluster
 
 ROOMS = ("one", "two")
 PUBLISHERS, MEMBERS = 20, 6
@@ -140,7 +141,25 @@ async def failed_over(folder: Path) -> AsyncIterator[Fails]:
         yield servers.url, servers.fail_over
 
 
-@pytest.mark.parametrize("how", [killed, emptied, failed_over])
+@asynccontextmanager
+async def shard_failed_over(folder: Path) -> AsyncIterator[Fails]:
+    """A cluster, of which the primary is killed that has one of the rooms."""
+    with valkey_cluster(folder) as cluster:
+        number = cluster.primary_of("tidegate:{rone}")
+        yield cluster.url, partial(cluster.fail_over, number)
+
+
+@asynccontextmanager
+async def home_failed_over(folder: Path) -> AsyncIterator[Fails]:
+    """A cluster, of which the primary is killed that has what is not of rooms."""
+    with valkey_cluster(folder) as cluster:
+        yield cluster.url, partial(cluster.fail_over, cluster.primary_of("{tidegate}"))
+
+
+WAYS = [killed, emptied, failed_over, shard_failed_over, home_failed_over]
+
+
+@pytest.mark.parametrize("how", WAYS)
 @in_loop
 async def test_every_message_comes_once_and_in_order_or_the_member_is_told(
     how: Any, tmp_path: Path

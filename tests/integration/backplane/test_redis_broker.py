@@ -33,12 +33,12 @@ async def test_more_missed_than_is_kept_is_told(server: Valkey) -> None:
         await one.join("kept-few")
         await two.publish("kept-few", 1)
         await until(lambda: one.got)
-        one.broker._listening._connector = _refuses  # it does not come back for a while
+        one.broker._links.listening._connector = _refuses  # it does not come back for a while
         server.command("CLIENT", "KILL", "TYPE", "pubsub")
         await until(lambda: not one.broker.up)
         for number in range(2, 20):
             await two.publish("kept-few", number)
-        one.broker._listening._connector = connector_of(server.url, 1)
+        one.broker._links.listening._connector = connector_of(server.url, 1)
         await until(lambda: one.gaps == ["kept-few"])
         await until(lambda: one.broker.up)
         await two.publish("kept-few", 20)
@@ -55,7 +55,7 @@ async def test_directs_that_were_sent_while_a_link_was_down_come_then(server: Va
         assert await asked(one.broker.send, Direct("ann", b"0")) == 4
         for number in range(1, 4):
             server.command("CLIENT", "KILL", "TYPE", "pubsub")
-            await until(lambda: two.broker._commands.open)
+            await until(lambda: two.broker._links.commands.open)
             packed = pack_direct("node-x", number, Direct("ann", str(number).encode()))
             done = asyncio.get_running_loop().create_future()
             two.broker._directs.publish(packed, done.set_result)

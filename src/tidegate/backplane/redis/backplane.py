@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING, Final
 
 from tidegate.backplane.redis.beats import Beats
 from tidegate.backplane.redis.broker import RedisBroker
-from tidegate.backplane.redis.links import Links
+from tidegate.backplane.redis.links import links_of
 from tidegate.backplane.redis.nodes import RedisNodes
 from tidegate.backplane.redis.orders import RedisOrders
 from tidegate.backplane.redis.presence import RedisPresence
 from tidegate.backplane.redis.revocations import RedisRevocations
-from tidegate.backplane.redis.servers import connector_of
 from tidegate.backplane.redis.sessions import RedisSessions
 
 if TYPE_CHECKING:
@@ -38,7 +37,7 @@ class RedisBackplane:
     """
 
     def __init__(self, url: str, settings: BackplaneSettings, rules: Rules, node: str) -> None:
-        links = Links(connector_of(url, settings.timeout), settings, node)
+        links = links_of(url, settings, node)
         self.links = links
         beats = Beats(links, _TTL)
         self.presence = RedisPresence(links, rules, beats)

@@ -90,9 +90,7 @@ class Beats:
         self._ticked = now
         if not self._links.up:
             return
-        self._links.commands.ask(
-            "PUBLISH", self._channel, self._links.node.encode(), answer=lambda _: None
-        )
+        self._links.publish(self._channel, self._links.node.encode(), lambda _: None)
         if (
             now - before > _PERIOD + self._ttl / 2
         ):  # this one stood still: it has not listened either

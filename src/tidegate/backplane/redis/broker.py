@@ -37,7 +37,8 @@ from tidegate.core.messaging.history import Page, Position
 
 if TYPE_CHECKING:
     from tidegate.backplane.base import Done, HistoryQuery, Receiver
-    from tidegate.backplane.redis.links import Links
+    from tidegate.backplane.redis.link import Link
+    from tidegate.backplane.redis.links import Covers, Links
     from tidegate.backplane.redis.presence import RedisPresence
     from tidegate.core.codes import Fault
     from tidegate.core.messaging.publication import Direct, Publication
@@ -65,13 +66,11 @@ class RedisBroker:
         self._rules = rules
         self._traffic = links.traffic
         self._node = links.node
-        self._commands, self._listening = links.commands, links.listening
-        self._cut = len(links.prefix.encode()) + 1
         self._streams = Streams(links)
         self._following = Following(rules, self._read)
         # SUBSCRIBE commands that are not confirmed: a room may be left and joined in between.
         self._unconfirmed: Counter[bytes] = Counter()
-        self._unsettled: list[tuple[Subscription, Position]] = []
+        self._unsettled: dict[Link, list[tuple[Subscription, Position]]] = {}
         self._counts = Counts(links)
         links.serve(self)
         self._directs = Directs(links, self._direct, lambda: self._receiver.missed_directs())
@@ -106,7 +105,7 @@ class RedisBroker:
 
     def subscribe(self, room: str, done: Done, /) -> None:
         """Subscribe to a room's channel."""
-        if not self._listening.open:
+        if not self._links.hears(self._channel(room)).open:
             done(BACKPLANE_DOWN)
             return
         if self._presence is not None:
@@ -119,7 +118,7 @@ class RedisBroker:
         if self._following.remove(room):
             if self._presence is not None:
                 self._presence.left(room)
-            self._listening.tell("UNSUBSCRIBE", self._channel(room))
+            self._links.unsubscribe(self._channel(room))
 
     def publish(self, publication: Publication, done: Done, /) -> None:
         """Publish, and keep it where its room has a history. HOT."""
@@ -132,11 +131,10 @@ class RedisBroker:
             if rule.history_size:
                 self._streams.publish(publication, rule, lambda answer: done(fault_of(answer)))
                 return
-        self._commands.ask(
-            "PUBLISH",
+        self._links.publish(
             self._channel(room),
             b"\n" + pack_publication(publication),
-            answer=lambda answer: done(fault_of(answer)),
+            lambda answer: done(fault_of(answer)),
         )
 
     def send(self, message: Direct, done: Callable[[int], None], /) -> None:
@@ -186,28 +184,27 @@ class RedisBroker:
     def _channel(self, room: str) -> bytes:
         return self._links.room(room)
 
-    def _room(self, channel: bytes) -> str:
-        return channel[self._cut : -1].decode()
-
     # Subscriptions.
 
     def _subscribe(self, rooms: Iterable[str]) -> None:
         channels = [self._channel(room) for room in rooms]
         self._unconfirmed.update(channels)
-        self._listening.tell("SUBSCRIBE", *channels)
+        self._links.subscribe(channels)
 
-    def listening_up(self) -> None:
-        """There is a link again: subscribe to all rooms."""
-        rooms = list(self._following.rooms)
+    def listening_up(self, covers: Covers, /) -> None:
+        """There is a link again: subscribe to its rooms."""
+        rooms = [room for room in self._following.rooms if covers(room)]
         for first in range(0, len(rooms), _TOGETHER):
             self._subscribe(rooms[first : first + _TOGETHER])
 
-    def listening_down(self) -> None:
+    def listening_down(self, covers: Covers, /) -> None:
         """The link is down: nothing is delivered, and what is published may be missed."""
-        self._unconfirmed.clear()
+        room_of = self._links.room_of
+        for channel in [one for one in self._unconfirmed if covers(room_of(one))]:
+            del self._unconfirmed[channel]
         self._unsettled.clear()
         self._counts.lost()
-        self._following.down()
+        self._following.down(covers)
 
     def confirmed(self, channel: bytes, /) -> None:
         """A room's subscription is there, for the first time or again."""
@@ -215,7 +212,7 @@ class RedisBroker:
         if self._unconfirmed[channel] > 0:
             return  # this is of a subscription that has ended, and there is a newer one
         del self._unconfirmed[channel]
-        subscription = self._following.subscribed(self._room(channel))
+        subscription = self._following.subscribed(self._links.room_of(channel))
         if subscription is not None:
             self._settle(subscription)
 
@@ -226,19 +223,22 @@ class RedisBroker:
         link that subscribes.
         """
 
+        link = self._links.hears(self._channel(subscription.room))
+
         def read(answer: Any) -> None:
             if isinstance(answer, Exception):
                 return
-            if not self._unsettled:
-                self._listening.ask("PING", answer=self._settled)
-            self._unsettled.append((subscription, Position(answer[0].decode(), answer[1])))
+            unsettled = self._unsettled.setdefault(link, [])
+            unsettled.append((subscription, Position(answer[0].decode(), answer[1])))
+            if len(unsettled) == 1:
+                link.ask("PING", answer=partial(self._settled, link))
 
         self._streams.read(subscription.room, -1, 0, read)
 
-    def _settled(self, answer: Any) -> None:
+    def _settled(self, link: Link, answer: Any) -> None:
+        settled = self._unsettled.pop(link, [])
         if isinstance(answer, Exception):
             return
-        settled, self._unsettled = self._unsettled, []
         for subscription, position in settled:
             if subscription.last is None:
                 subscription.last = position
@@ -255,7 +255,7 @@ class RedisBroker:
 
     def published(self, channel: bytes, data: bytes, /) -> None:
         """Deliver what was published to a room, if it is the next one. HOT."""
-        room = self._room(channel)
+        room = self._links.room_of(channel)
         if room not in self._following.rooms:
             return
         if data.startswith(PRESENCE):

@@ -99,9 +99,7 @@ class Counts:
     def _tell(self) -> None:
         to_tell, self._to_tell = self._to_tell, {}
         for node, counts in to_tell.items():
-            self._links.commands.ask(
-                "PUBLISH", self._channel(node), _encode(counts), answer=lambda _: None
-            )
+            self._links.publish(self._channel(node), _encode(counts), lambda _: None)
 
     def _told(self, data: bytes) -> None:
         for number, count in _read(data):

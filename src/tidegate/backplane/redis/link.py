@@ -75,7 +75,7 @@ class Link:
         self._unsent: list[tuple[Any, ...]] = []
         self._asked: deque[tuple[float, Answer]] = deque()
         self._wake = asyncio.Event()
-        self._stopped = False
+        self._stopped = self._given_up = False
         self.run = b""
         """Which run of the server this is connected to: another one after each start of it, and
         another one after a failover."""
@@ -107,10 +107,15 @@ class Link:
         self._loop = asyncio.get_running_loop()
         self._task = self._loop.create_task(self._serve())
 
-    async def stop(self) -> None:
-        """End, and call nobody any more."""
+    def again(self) -> None:
+        """Give the connection up soon, and make another one."""
+        self._given_up = True
+
+    async def stop(self, *, answer: bool = False) -> None:
+        """End, and call nobody any more, but those who wait for an `answer` if that is wanted."""
         self._stopped = True
-        self._asked.clear()
+        if not answer:
+            self._asked.clear()
         self._unsent.clear()
         self._up = self._down = lambda: None
         if self._task is not None:
@@ -227,14 +232,20 @@ class Link:
             await connection.send_packed_command(packed, check_health=False)
 
     async def _read(self, connection: AbstractConnection) -> None:
-        from redis.exceptions import NoScriptError, ReadOnlyError, ResponseError
+        from redis.exceptions import (
+            AskError,
+            ClusterDownError,
+            NoScriptError,
+            ReadOnlyError,
+            ResponseError,
+        )
 
         read, asked, pushed = connection.read_response, self._asked, self._pushed
         while True:
             try:
                 reply: Any = await read(disable_decoding=True, timeout=math.inf)
-            except ReadOnlyError:
-                raise  # it is a replica now: the primary is elsewhere
+            except (ReadOnlyError, AskError, ClusterDownError):
+                raise  # it is a replica now, or the slot is elsewhere (MOVED, ASK)
             except ResponseError as error:
                 if pushed is not None:
                     raise  # it is not known what it answers
@@ -252,6 +263,9 @@ class Link:
         timeout = self._timeout
         while True:
             await asyncio.sleep(timeout / 4)
+            if self._given_up:
+                self._given_up = False
+                raise ConnectionError("given up for another one")
             if not self._asked:
                 self.ask("PING", answer=_ignore)
             elif monotonic() - self._asked[0][0] > timeout:

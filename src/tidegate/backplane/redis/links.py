@@ -1,42 +1,49 @@
 """The two connections of a node to its server, and what the parts of the backplane do with them.
 
 One is for commands, one subscribes: to some channels for as long as the node runs (`hear`), and to
-those of the rooms that have members here.
+those of the rooms that have members here. In a cluster there are two to each shard, and channels
+are those of sharded pub/sub.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
 from tidegate.backplane.redis.link import Link, LinkDownError
-from tidegate.backplane.redis.scripts import SCRIPTS
-from tidegate.backplane.redis.servers import unreachable
+from tidegate.backplane.redis.scripts import SCRIPTS, SHARDED
+from tidegate.backplane.redis.servers import cluster_of, connector_of, unreachable
+from tidegate.backplane.redis.shards import Pair, Shards
 from tidegate.backplane.traffic import Traffic
 
 if TYPE_CHECKING:
+    from tidegate.backplane.redis.cluster import Cluster
     from tidegate.backplane.redis.link import Answer
     from tidegate.backplane.redis.scripts import Script
     from tidegate.backplane.redis.servers import Connector
     from tidegate.core.settings import BackplaneSettings
 
-__all__ = ["Links", "RoomChannels"]
+__all__ = ["Covers", "Links", "RoomChannels", "links_of"]
 
 _log = logging.getLogger("tidegate")
+
+
+Covers = Callable[[str], bool]
+"""Whether a room is heard on a link."""
 
 
 class RoomChannels(Protocol):
     """Who subscribes to rooms: told what happens on the link that does it."""
 
-    def listening_up(self) -> None:
-        """There is a link; it is subscribed to no room."""
+    def listening_up(self, covers: Covers, /) -> None:
+        """There is a link for some rooms; it is subscribed to none."""
 
-    def listening_down(self) -> None:
-        """There is none any more."""
+    def listening_down(self, covers: Covers, /) -> None:
+        """There is none for these any more."""
 
     def confirmed(self, channel: bytes, /) -> None:
         """The server has confirmed a subscription."""
@@ -52,32 +59,39 @@ class Links:
         connector: makes connections to the server.
         settings: the prefix of all names, and how long an answer may take.
         node: the name of this node: no other one has it.
+        cluster: None for one server; else `connector` is not used.
     """
 
-    def __init__(self, connector: Connector, settings: BackplaneSettings, node: str) -> None:
+    def __init__(
+        self,
+        connector: Connector,
+        settings: BackplaneSettings,
+        node: str,
+        cluster: Cluster | None = None,
+    ) -> None:
         self.node = node
         self.timeout = settings.timeout
-        self.prefix = f"{settings.prefix}:"
-        """How all names begin."""
+        # Names with the same part in braces are in the same slot of a cluster. An empty part would
+        # be none, hence the letter.
+        self._prefix = f"{{{settings.prefix}}}:" if cluster else f"{settings.prefix}:"
+        self._room_prefix = f"{settings.prefix}:{{{'r' if cluster else ''}"
+        self._sharded = "S" if cluster else ""
+        self._cut = len(self._room_prefix.encode())
         self.traffic = Traffic()
         """Counts what goes over them."""
-        self.commands = Link(
-            connector,
-            "command",
-            settings.timeout,
-            up=self._commands_up,
-            down=self._commands_down,
-            traffic=self.traffic,
+        if cluster is not None:
+            home_slot = cluster.slot(self._prefix)
+            connector = cluster.connect_to(home_slot)
+        self.commands = self._link(connector, "command", self._commands_up, self._commands_down)
+        self.listening = self._link(
+            connector, "subscription", self._listening_up, self._listening_down, hears=True
         )
-        self.listening = Link(
-            connector,
-            "subscription",
-            settings.timeout,
-            up=self._listening_up,
-            down=self._listening_down,
-            pushed=self._pushed,
-            traffic=self.traffic,
-        )
+        self._shards: Shards | None = None
+        if cluster is not None:
+            home = Pair(self.commands, self.listening)
+            self._shards = Shards(cluster, home, home_slot, self._pair)
+            cluster.changed = self._moved
+        self._moving: asyncio.Task[None] | None = None
         self._ups: list[Callable[[], None]] = []
         self._downs: list[Callable[[], None]] = []
         self._heard_again: list[Callable[[], None]] = []
@@ -92,14 +106,18 @@ class Links:
 
     def name(self, *parts: str) -> bytes:
         """Return the name of a key or a channel."""
-        return (self.prefix + ":".join(parts)).encode()
+        return (self._prefix + ":".join(parts)).encode()
 
     def room(self, room: str) -> bytes:
         """Return the name of a room's channel, with which the names of its keys begin.
 
         It has braces, so that a cluster keeps all of them on the same server.
         """
-        return f"{self.prefix}{{{room}}}".encode()
+        return f"{self._room_prefix}{room}}}".encode()
+
+    def room_of(self, channel: bytes) -> str:
+        """Return the room of a channel. HOT."""
+        return channel[self._cut : -1].decode()
 
     def watch(
         self,
@@ -141,6 +159,8 @@ class Links:
         if self._started:
             return
         self._started = True
+        if self._shards is not None:
+            await self._begin_shards(self._shards)
         await self.commands.start()
         await self.listening.start()
         asked = asyncio.Event()
@@ -157,8 +177,12 @@ class Links:
         """End the connections, and call nobody any more."""
         for end in self._ends:
             end()
-        await self.listening.stop()
-        await self.commands.stop()
+        if self._moving is not None:
+            self._moving.cancel()
+        others = () if self._shards is None else self._shards.others
+        for pair in (Pair(self.commands, self.listening), *others):
+            await pair.listening.stop()
+            await pair.commands.stop()
 
     @property
     def up(self) -> bool:
@@ -167,11 +191,37 @@ class Links:
 
     # Commands.
 
+    def of(self, name: bytes | str) -> Link:
+        """Return the link for commands on the server that has a key. HOT."""
+        return self.commands if self._shards is None else self._shards.of(name).commands
+
+    def hears(self, channel: bytes) -> Link:
+        """Return the link that subscribes to a room's channel. HOT."""
+        return self.listening if self._shards is None else self._shards.of(channel).listening
+
+    def publish(self, channel: bytes, data: bytes, answer: Answer) -> None:
+        """Publish to a channel. HOT."""
+        self.of(channel).ask(self._sharded + "PUBLISH", channel, data, answer=answer)
+
+    def subscribe(self, channels: Iterable[bytes]) -> None:
+        """Subscribe to channels of rooms; what comes of it is told to those who `serve` them."""
+        if self._shards is None:
+            self.listening.tell("SUBSCRIBE", *channels)
+            return
+        for channel in channels:  # one command is for one slot
+            self.hears(channel).tell("SSUBSCRIBE", channel)
+
+    def unsubscribe(self, channel: bytes) -> None:
+        """Leave the channel of a room."""
+        self.hears(channel).tell(self._sharded + "UNSUBSCRIBE", channel)
+
     def run(
         self, script: Script, keys: Sequence[bytes | str], *arguments: Any, answer: Answer
     ) -> None:
         """Run a script; one that the server has forgotten is given again. HOT."""
-        self.commands.ask(
+        if self._shards is not None:
+            script = SHARDED[script]
+        self.of(keys[0]).ask(
             "EVALSHA",
             script.sha,
             len(keys),
@@ -189,17 +239,21 @@ class Links:
         found: Any,
     ) -> None:
         if isinstance(found, Exception) and str(found).startswith("No matching script"):
-            self.commands.ask("EVAL", script.text, len(keys), *keys, *arguments, answer=answer)
+            self.of(keys[0]).ask("EVAL", script.text, len(keys), *keys, *arguments, answer=answer)
         else:
             answer(found)
 
     def _commands_up(self) -> None:
-        for script in SCRIPTS.values():
-            self.commands.ask("SCRIPT", "LOAD", script.text, answer=_loaded)
+        self._load(self.commands)
         for up in self._ups:
             up()
         if self._heard.is_set():
             self._tell_heard()
+
+    def _load(self, link: Link) -> None:
+        for script in SCRIPTS.values():
+            text = script.text if self._shards is None else SHARDED[script].text
+            link.ask("SCRIPT", "LOAD", text, answer=_loaded)
 
     def _commands_down(self) -> None:
         for down in self._downs:
@@ -210,20 +264,23 @@ class Links:
     def _listening_up(self) -> None:
         """There is a link again: subscribe to everything."""
         self._unconfirmed = set(self._handlers)
-        self.listening.tell("SUBSCRIBE", *self._handlers)
+        self.listening.tell(self._sharded + "SUBSCRIBE", *self._handlers)
         if self._rooms is not None:
-            self._rooms.listening_up()
+            self._rooms.listening_up(self._covered_by(self.listening))
 
     def _listening_down(self) -> None:
         self._heard.clear()
         if self._rooms is not None:
-            self._rooms.listening_down()
+            self._rooms.listening_down(self._covered_by(self.listening))
+
+    def _covered_by(self, link: Link) -> Covers:
+        return lambda room: self.hears(self.room(room)) is link
 
     def _pushed(self, pushed: list[Any]) -> None:
         """The server sends something on the link that subscribes. HOT."""
         kind, channel, data = pushed
         handler = self._handlers.get(channel)
-        if kind == b"message":
+        if kind in (b"message", b"smessage"):
             self.traffic.received += 1
             self.traffic.bytes_received += len(data)
             try:
@@ -233,7 +290,7 @@ class Links:
                     self._rooms.published(channel, data)
             except (msgspec.DecodeError, ValueError) as error:
                 _log.warning("the backplane sent what no node sends: %s", error)
-        elif kind == b"subscribe":
+        elif kind in (b"subscribe", b"ssubscribe"):
             if handler is None:
                 if self._rooms is not None:
                     self._rooms.confirmed(channel)
@@ -247,9 +304,106 @@ class Links:
             if self.commands.open:
                 self._tell_heard()
 
+    # The other shards of a cluster.
+
+    async def _begin_shards(self, shards: Shards) -> None:
+        """Connect to all but the one at home.
+
+        Raises:
+            BackplaneError: one cannot be reached.
+        """
+        try:
+            await shards.cluster.read()
+        except Exception as error:
+            raise unreachable(error) from error
+        shards.build()
+        for pair in shards.others:
+            await pair.commands.start()
+            await pair.listening.start()
+
+    def _pair(self, slot: int) -> Pair:
+        assert self._shards is not None
+        connector = self._shards.cluster.connect_to(slot)
+        commands = self._link(connector, "command", lambda: self._load(commands), lambda: None)
+
+        def up() -> None:
+            if self._rooms is not None:
+                self._rooms.listening_up(self._covered_by(listening))
+            # When this is answered the rooms are subscribed, and what was missed can be read.
+            listening.ask("PING", answer=heard)
+
+        def down() -> None:
+            if self._rooms is not None:
+                self._rooms.listening_down(self._covered_by(listening))
+
+        def heard(answer: Any) -> None:
+            if self.up and not isinstance(answer, Exception):
+                self._tell_heard()
+
+        listening = self._link(connector, "subscription", up, down, hears=True)
+        return Pair(commands, listening)
+
+    def _moved(self) -> None:
+        """Slots have moved to another shard."""
+        if self._moving is None or self._moving.done():
+            self._moving = asyncio.get_running_loop().create_task(self._connect_anew())
+
+    async def _connect_anew(self) -> None:
+        """Make the links anew: rooms may be elsewhere now."""
+        shards = self._shards
+        assert shards is not None
+        _log.warning("slots of the cluster have moved: all connections are made again")
+        if self._rooms is not None:
+            self._rooms.listening_down(lambda _: True)
+        before = shards.others
+        shards.build()
+        for pair in before:
+            await pair.listening.stop(answer=True)
+            await pair.commands.stop(answer=True)
+        self.listening.again()
+        self.commands.again()
+        for pair in shards.others:
+            pair.commands.begin()
+            pair.listening.begin()
+
+    def _link(
+        self,
+        connector: Connector,
+        name: str,
+        up: Callable[[], None],
+        down: Callable[[], None],
+        *,
+        hears: bool = False,
+    ) -> Link:
+        return Link(
+            connector,
+            name,
+            self.timeout,
+            up=up,
+            down=down,
+            pushed=self._pushed if hears else None,
+            traffic=self.traffic,
+        )
+
     def _tell_heard(self) -> None:
         for heard in self._heard_again:
             heard()
+
+
+def links_of(url: str, settings: BackplaneSettings, node: str) -> Links:
+    """Return the links to the server, or the cluster, of a URL.
+
+    Args:
+        url: valid by the settings.
+        settings: the prefix of all names, and how long an answer may take.
+        node: the name of this node: no other one has it.
+
+    Raises:
+        ConfigError: redis-py is missing.
+    """
+    timeout = settings.timeout
+    cluster = cluster_of(url, timeout)
+    return Links(connector_of(url, timeout), settings, node, cluster)
 
 
 def _loaded(answer: Any) -> None:

@@ -109,7 +109,7 @@ class RedisOrders:
                 asked.check()
 
         order = _encode(_Order(self._links.node, number, kind, body))
-        self._links.commands.ask("PUBLISH", channel, order, answer=sent)
+        self._links.publish(channel, order, sent)
         complete = True
         try:
             await asyncio.wait_for(asked.over.wait(), seconds)
@@ -163,9 +163,5 @@ class RedisOrders:
         self._answer(order, answer)
 
     def _answer(self, order: _Order, body: bytes | None) -> None:
-        self._links.commands.ask(
-            "PUBLISH",
-            self._answers(order.node),
-            _encode(_Answer(order.number, body)),
-            answer=lambda _: None,
-        )
+        answer = _encode(_Answer(order.number, body))
+        self._links.publish(self._answers(order.node), answer, lambda _: None)

@@ -86,7 +86,7 @@ class RedisPresence(FollowedRooms):
 
     def _renew_room(self, room: str) -> None:
         for key in (self._nodes(room), self._users(room, self._node)):
-            self._links.commands.ask("PEXPIRE", key, _KEEP_MS, answer=_written)
+            self._links.of(key).ask("PEXPIRE", key, _KEEP_MS, answer=_written)
 
     def _nodes(self, room: str) -> bytes:
         return self._links.room(room) + b":nodes"
@@ -111,7 +111,7 @@ class RedisPresence(FollowedRooms):
         """A node was away for a while: it writes what it has, and says so."""
         if node in self._gone:
             del self._gone[node]
-            self._links.commands.ask("PUBLISH", self._again_of(node), b"", answer=_written)
+            self._links.publish(self._again_of(node), b"", _written)
 
     def _again_of(self, node: str) -> bytes:
         return self._links.name("again", node)

@@ -67,7 +67,7 @@ class RedisRevocations:
 
     def _tell(self, changed: Any) -> None:
         if isinstance(changed, int) and changed:
-            self._links.commands.ask("PUBLISH", self._channel, b"", answer=_done)
+            self._links.publish(self._channel, b"", _done)
 
     def _told(self, _: bytes) -> None:
         self._read()

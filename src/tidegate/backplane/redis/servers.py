@@ -1,8 +1,9 @@
-"""From a URL to connections: one server, or the primary that Sentinels name.
+"""From a URL to connections: one server, the primary that Sentinels name, or a cluster's.
 
     redis://[user:password@]host[:port][/db]          rediss:// with TLS
     unix:///path/of/socket[?db=0]
     redis+sentinel://host[:port],host[:port]/primary[/db]
+    redis+cluster://host[:port],host[:port]           see `cluster`
 
 `valkey` may stand for `redis` everywhere.
 """
@@ -14,12 +15,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote, urlsplit
 
+from tidegate.backplane.redis.cluster import Cluster, is_cluster
 from tidegate.errors import BackplaneError, ConfigError
 
 if TYPE_CHECKING:
     from redis.asyncio.connection import AbstractConnection
 
-__all__ = ["Connector", "connector_of", "leave_sentinels"]
+__all__ = ["Connector", "cluster_of", "connector_of", "leave_sentinels", "reason_of", "unreachable"]
 
 Connector = Callable[[], "AbstractConnection"]
 """Makes a connection that is not open yet."""
@@ -27,24 +29,48 @@ Connector = Callable[[], "AbstractConnection"]
 _SENTINEL_PORT: Final = 26379
 
 
-def connector_of(url: str, timeout: float) -> Connector:
+def connector_of(url: str, timeout: float, key: str = "") -> Connector:
     """Return what makes connections to a URL's server.
 
     Args:
         url: valid by `backplane_url_problem`.
         timeout: seconds in which it must connect.
+        key: in a cluster, to the server that has this one.
 
     Raises:
         ConfigError: redis-py is missing.
     """
+    cluster = cluster_of(url, timeout)
+    if cluster is not None:
+        return cluster.connect_to(cluster.slot(key))
+    from redis.asyncio import ConnectionPool
+
+    options = _options(timeout)
+    url = re.sub("^valkey", "redis", url)
+    if url.startswith("redis+sentinel:"):
+        return _by_sentinel(url, options)
+    pool = ConnectionPool.from_url(url, **options)
+    return pool.make_connection
+
+
+def cluster_of(url: str, timeout: float) -> Cluster | None:
+    """Return the cluster of a URL; None for one server.
+
+    Raises:
+        ConfigError: redis-py is missing.
+    """
+    options = _options(timeout)
+    return Cluster(url, options) if is_cluster(url) else None
+
+
+def _options(timeout: float) -> dict[str, Any]:
     try:
-        from redis.asyncio import ConnectionPool
         from redis.asyncio.retry import Retry
         from redis.backoff import NoBackoff
     except ImportError:
         problem = "needs redis-py: pip install 'tidegate[redis]'"
         raise ConfigError(f"backplane.url: {problem}") from None
-    options: dict[str, Any] = {
+    return {
         "protocol": 2,
         "socket_connect_timeout": timeout,
         "socket_timeout": None,  # the link watches its connection itself
@@ -52,11 +78,6 @@ def connector_of(url: str, timeout: float) -> Connector:
         "health_check_interval": 0,
         "client_name": "tidegate",
     }
-    url = re.sub("^valkey", "redis", url)
-    if url.startswith("redis+sentinel:"):
-        return _by_sentinel(url, options)
-    pool = ConnectionPool.from_url(url, **options)
-    return pool.make_connection
 
 
 def _by_sentinel(url: str, options: dict[str, Any]) -> Connector:

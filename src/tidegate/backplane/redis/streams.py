@@ -56,7 +56,7 @@ class Streams:
             pack_publication(publication),
             rule.history_size,
             max(1, round(rule.history_ttl * 1000)),
-            self._links.commands.run,
+            self._links.of(self._links.room(room)).run,
             _new_epoch(),
             _META_MS,
             answer=answer,
@@ -64,7 +64,8 @@ class Streams:
 
     def read(self, room: str, after: int, limit: int, answer: Answer) -> None:
         """Read a stream: what comes after an offset, or the last messages where that is -1."""
-        arguments = (self._links.commands.run, _new_epoch(), _META_MS, after, limit)
+        run = self._links.of(self._links.room(room)).run
+        arguments = (run, _new_epoch(), _META_MS, after, limit)
         self._run(_READ, room, *arguments, answer=answer)
 
     def _run(self, which: Script, room: str, *arguments: Any, answer: Answer) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Final
 
 from tidegate.core.settings.fields import Section, setting
-from tidegate.core.settings.servers import KAFKA, NATS, REDIS, server_problem
+from tidegate.core.settings.servers import KAFKA, NATS, REDIS, REDIS_CLUSTER, server_problem
 
 __all__ = ["BackplaneSettings"]
 
@@ -58,7 +58,7 @@ class BackplaneSettings(Section):
 
     def _check(self) -> None:
         if self.url is not None:
-            problem = server_problem(self.url, REDIS, NATS, KAFKA)
+            problem = server_problem(self.url, REDIS, REDIS_CLUSTER, NATS, KAFKA)
             if problem:
                 raise self.error("url", problem)
         if not _PREFIX.fullmatch(self.prefix):

@@ -9,7 +9,7 @@ from re import Pattern
 from typing import Final
 from urllib.parse import parse_qs, urlsplit
 
-__all__ = ["KAFKA", "NATS", "REDIS", "Kind", "server_problem"]
+__all__ = ["KAFKA", "NATS", "REDIS", "REDIS_CLUSTER", "Kind", "server_problem"]
 
 _NATS_FILES: Final = ("creds", "nkey", "ca", "cert", "key")
 _KAFKA_OPTIONS: Final = ("sasl", "ca")
@@ -101,6 +101,11 @@ REDIS: Final = Kind(
     "redis://host:port/db, rediss:// (TLS), unix:///path, "
     "redis+sentinel://host:port,host:port/primary",
     _redis_problem,
+)
+REDIS_CLUSTER: Final = Kind(
+    re.compile(r"(rediss?|valkeys?)\+cluster://"),
+    "redis+cluster://host:port,host:port",
+    lambda url: _hosts_problem(url, ()),
 )
 NATS: Final = Kind(
     re.compile("(nats|tls)://"), "nats://host:port or tls://host:port (NATS)", _nats_problem

@@ -6,7 +6,7 @@ import hashlib
 from importlib.resources import files
 from typing import Final, NamedTuple
 
-__all__ = ["SCRIPTS", "Script"]
+__all__ = ["SCRIPTS", "SHARDED", "Script"]
 
 
 class Script(NamedTuple):
@@ -26,3 +26,8 @@ SCRIPTS: Final = {
     if file.name.endswith(".lua")
 }
 """All of them, by the names of their files without the suffix."""
+
+SHARDED: Final = {
+    script: _read(script.text.replace(b"'PUBLISH'", b"'SPUBLISH'")) for script in SCRIPTS.values()
+}
+"""The same for a cluster, whose channels are sharded."""
