@@ -39,8 +39,8 @@ class ValkeyCluster:
             assert first.command("CLUSTER", "MEET", *own_address).startswith(b"+OK")
         wait_until(lambda: all(self._knows_all(own) for own in self.servers), 30, "they meet")
         for primary, replica in zip(self.servers[:3], self.servers[3:], strict=True):
-            name = primary.command("CLUSTER", "MYID").split(b"\r\n")[1].decode()
-            wait_until(partial(_is_done, replica, "REPLICATE", name), 20, "it is a replica")
+            asked = partial(_is_done, replica, "REPLICATE", _id_of(primary))
+            wait_until(asked, 20, "it is a replica")
         for replica in self.servers[3:]:
             wait_until(partial(_has_copy, replica), 30, "it has a copy")
         wait_until(lambda: all(self._is_up(own) for own in self.servers), 30, "all slots are up")
@@ -60,6 +60,20 @@ class ValkeyCluster:
         self.servers[number].kill()
         replica = self.servers[number + 3]
         wait_until(lambda: b"role:master" in replica.command("INFO", "replication"), 30)
+
+    def move(self, name: str, to: int) -> None:
+        """Move the slot of a key or a channel to another primary, with what is in it."""
+        slot = str(key_slot(name.encode()))
+        source, target = self.servers[self.primary_of(name)], self.servers[to]
+        ids = [_id_of(own) for own in (source, target)]
+        assert target.command("CLUSTER", "SETSLOT", slot, "IMPORTING", ids[0])[:1] == b"+"
+        assert source.command("CLUSTER", "SETSLOT", slot, "MIGRATING", ids[1])[:1] == b"+"
+        while keys := source.command("CLUSTER", "GETKEYSINSLOT", slot, "100").split(b"\r\n")[2::2]:
+            names = [key.decode() for key in keys]
+            where = ("127.0.0.1", str(target.port), "", "0", "5000")
+            assert source.command("MIGRATE", *where, "KEYS", *names)[:1] == b"+"
+        for own in (target, source, *self.servers):
+            own.command("CLUSTER", "SETSLOT", slot, "NODE", ids[1])
 
     def cut(self, node: str) -> None:
         """End the connections that subscribe; they may come back at once."""
@@ -104,6 +118,10 @@ class ValkeyCluster:
 
     def _is_up(self, own: Valkey) -> bool:
         return b"cluster_state:ok" in own.command("CLUSTER", "INFO")
+
+
+def _id_of(own: Valkey) -> str:
+    return own.command("CLUSTER", "MYID").split(b"\r\n")[1].decode()
 
 
 def _has_copy(own: Valkey) -> bool:

@@ -37,8 +37,9 @@ from tidegate.core.messaging.history import Page, Position
 
 if TYPE_CHECKING:
     from tidegate.backplane.base import Done, HistoryQuery, Receiver
+    from tidegate.backplane.redis.channels import Covers
     from tidegate.backplane.redis.link import Link
-    from tidegate.backplane.redis.links import Covers, Links
+    from tidegate.backplane.redis.links import Links
     from tidegate.backplane.redis.presence import RedisPresence
     from tidegate.core.codes import Fault
     from tidegate.core.messaging.publication import Direct, Publication
@@ -215,6 +216,11 @@ class RedisBroker:
         subscription = self._following.subscribed(self._links.room_of(channel))
         if subscription is not None:
             self._settle(subscription)
+
+    def wants(self, channel: bytes, /) -> bool:
+        """Whether a subscription that the server says has ended is still wanted."""
+        room = self._links.room_of(channel)
+        return room in self._following.rooms and not self._unconfirmed[channel]
 
     def _settle(self, subscription: Subscription) -> None:
         """Find out where a room is now, so that it is known later whether something was missed.

@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -21,35 +22,16 @@ from tidegate.backplane.redis.shards import Pair, Shards
 from tidegate.backplane.traffic import Traffic
 
 if TYPE_CHECKING:
+    from tidegate.backplane.redis.channels import Covers, RoomChannels
     from tidegate.backplane.redis.cluster import Cluster
     from tidegate.backplane.redis.link import Answer
     from tidegate.backplane.redis.scripts import Script
     from tidegate.backplane.redis.servers import Connector
     from tidegate.core.settings import BackplaneSettings
 
-__all__ = ["Covers", "Links", "RoomChannels", "links_of"]
+__all__ = ["Links", "links_of"]
 
 _log = logging.getLogger("tidegate")
-
-
-Covers = Callable[[str], bool]
-"""Whether a room is heard on a link."""
-
-
-class RoomChannels(Protocol):
-    """Who subscribes to rooms: told what happens on the link that does it."""
-
-    def listening_up(self, covers: Covers, /) -> None:
-        """There is a link for some rooms; it is subscribed to none."""
-
-    def listening_down(self, covers: Covers, /) -> None:
-        """There is none for these any more."""
-
-    def confirmed(self, channel: bytes, /) -> None:
-        """The server has confirmed a subscription."""
-
-    def published(self, channel: bytes, data: bytes, /) -> None:
-        """Something was published. HOT."""
 
 
 class Links:
@@ -296,6 +278,11 @@ class Links:
                     self._rooms.confirmed(channel)
             else:
                 self._hears(channel)
+        elif kind == b"sunsubscribe" and (handler is not None or self._wants(channel)):
+            self._moved()
+
+    def _wants(self, channel: bytes) -> bool:
+        return self._rooms is not None and self._rooms.wants(channel)
 
     def _hears(self, channel: bytes) -> None:
         self._unconfirmed.discard(channel)
@@ -355,6 +342,8 @@ class Links:
         _log.warning("slots of the cluster have moved: all connections are made again")
         if self._rooms is not None:
             self._rooms.listening_down(lambda _: True)
+        with suppress(Exception):  # then it is read again with the next link
+            await shards.cluster.read()
         before = shards.others
         shards.build()
         for pair in before:
