@@ -42,7 +42,7 @@ RUN = [ROOT / "README.md", ROOT / "docs" / "protocol.md", *sorted(ROOT.glob("doc
 RUNNABLE = {"python", "sh", "js", "toml", "json", "html"}
 PLAIN = {"", "text"}
 BIN = Path(sys.executable).parent
-SECONDS = 10
+SECONDS = 30
 _ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]+")
 
 

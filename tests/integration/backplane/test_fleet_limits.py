@@ -50,7 +50,7 @@ def settings_of(own: Valkey, **sections: Any) -> dict[str, Any]:
 
 def counted(own: Valkey) -> bytes:
     """The counts of all nodes, as they are at the server between them."""
-    names = own.command("SMEMBERS", "tidegate:{fleet}:nodes").split(b"\r\n")[2::2]
+    names = own.command("SMEMBERS", "tidegate:{fleet}:members").split(b"\r\n")[2::2]
     return b"".join(
         own.command("HGETALL", f"tidegate:{{fleet}}:counts:{one.decode()}") for one in names
     )

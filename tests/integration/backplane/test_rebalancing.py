@@ -162,8 +162,9 @@ async def test_notices_have_the_route_of_the_other_node(server: Server) -> None:
 
 @in_loop
 async def test_clients_move_through_haproxy_to_the_node_that_joined(
-    server: Server, tool: Tool, tmp_path: Path
+    server: Server, tool: Tool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(moves, "SETTLE_SECONDS", 5.0)  # real clients may take a while
     settings: dict[str, Any] = {"proxies": {"trusted": ["127.0.0.1"]}}
     settings["limits"] = {"connections": 200}  # proxies want two descriptors for each
     made = [FleetNode(server.url, server={"route": name}, **settings) for name in ("a", "b")]

@@ -5,15 +5,20 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.support.aio import in_loop
 from tests.support.valkey import Valkey, sentinels, valkey
+from tests.support.valkey_cluster import valkey_cluster
 from tidegate.backplane.redis.leases import RedisLeases
+from tidegate.backplane.redis.links import links_of
+from tidegate.backplane.redis.scripts import SCRIPTS
 from tidegate.backplane.redis.servers import connector_of
 from tidegate.core.settings import BackplaneSettings
 from tidegate.errors import BackplaneError
@@ -32,7 +37,7 @@ class Node:
 
     def __init__(self, url: str, name: str, ttl: float = TTL) -> None:
         settings = BackplaneSettings(url=url, timeout=1.0)
-        self.leases = RedisLeases(connector_of(url, 1.0), settings, ttl, name)
+        self.leases = RedisLeases(connector_of(url, 1.0, "{fleet}"), settings, ttl, name)
         self.name = name
         self.held: Counter[str] = Counter()
         self.lost = 0
@@ -156,22 +161,36 @@ async def test_after_a_restart_nobody_gets_more_until_all_have_said_what_they_ho
         assert one.held["c"] + other.held["c"] == 5
 
 
+@contextmanager
+def by_sentinel(folder: Path) -> Iterator[tuple[str, Callable[[], None], Valkey]]:
+    with sentinels(folder) as servers:
+        yield servers.url, servers.fail_over, servers.replica
+
+
+@contextmanager
+def in_cluster(folder: Path) -> Iterator[tuple[str, Callable[[], None], Valkey]]:
+    with valkey_cluster(folder) as servers:
+        number = servers.primary_of("{fleet}")
+        yield servers.url, partial(servers.fail_over, number), servers.servers[number + 3]
+
+
+@pytest.mark.parametrize("start", [by_sentinel, in_cluster])
 @in_loop
-async def test_a_limit_holds_through_a_failover(tmp_path: Path) -> None:
-    with sentinels(tmp_path) as servers:
-        one, other = Node(servers.url, "one", 3.0), Node(servers.url, "other", 3.0)
+async def test_a_limit_holds_through_a_failover(start: Any, tmp_path: Path) -> None:
+    with start(tmp_path) as (url, fail_over, replica):
+        one, other = Node(url, "one", 3.0), Node(url, "other", 3.0)
         await one.start()
         await other.start()
         for node in (one, other, one):
             assert await node.take(4, "c") == 0
         await asyncio.sleep(1.1)  # each has heard of the other
-        await asyncio.to_thread(servers.fail_over)
+        await asyncio.to_thread(fail_over)
         other.give_back("c")
         async with asyncio.timeout(30):
             while not (one.leases.up and other.leases.up):
                 await asyncio.sleep(0.02)
         assert [await one.take(4, "c") for _ in range(3)] == [0, 0, 1]
-        await until_right(servers.replica, one, other)
+        await until_right(replica, one, other)
         assert one.held["c"] + other.held["c"] == 4
         await one.leases.stop()
         await other.leases.stop()
@@ -208,3 +227,20 @@ async def test_begin_without_a_server_counts_as_soon_as_there_is_one(own: Valkey
     own.start()
     await until_right(own, node)
     await node.leases.stop()
+
+
+@in_loop
+async def test_a_room_of_the_name_of_the_fleet_is_another_thing(own: Valkey) -> None:
+    async with pair(own) as (one, other):
+        assert await one.take(2, "c") == 0
+        links = links_of(own.url, BackplaneSettings(url=own.url, timeout=1.0), "n")
+        links.hear(b"anything", lambda _: None)
+        await links.start()
+        read = asyncio.Event()
+        room = links.room("fleet")
+        # As is done for a room with presence, of which some nodes are gone.
+        keys, gone = (room + b":nodes",), (room + b":at:", "one", "other")
+        links.run(SCRIPTS["present"], keys, *gone, answer=lambda _: read.set())
+        await asyncio.wait_for(read.wait(), 20)
+        await links.stop()
+        assert [await other.take(2, "c") for _ in range(2)] == [0, 1]

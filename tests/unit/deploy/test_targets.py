@@ -323,6 +323,7 @@ def test_haproxy_keeps_addresses_on_one_node_where_limits_need_it(
         ("rediss://ann:hush@valkey.example:6380/1", [6380]),
         ("redis+sentinel://a:26379,b:26380/primary", [6379, 26379, 26380]),
         ("redis+sentinel://a,b/primary", [6379, 26379]),
+        ("redis+cluster://a:7001,b:7002", [7001, 7002]),
         ("kafka+tls://a,b:9093", [9093]),
         ("kafka+tls://a,b", [9092]),
         ("redis://[fd00::1]:7000", [7000]),

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from random import shuffle
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote, urlsplit
 
@@ -80,7 +81,9 @@ class Cluster:
             BackplaneError: nobody can be asked, or not all slots are served.
         """
         problem: Exception | None = None
-        for address in [*self._primaries, *self._seeds]:
+        addresses = list(dict.fromkeys((*self._primaries, *self._seeds)))
+        shuffle(addresses)  # one that does not answer is not the first each time
+        for address in addresses:
             try:
                 ranges = await self._asked(address)
             except Exception as error:
@@ -103,7 +106,7 @@ class Cluster:
 
         connection: Any = self._make(there, **self._options)
         try:
-            async with asyncio.timeout(self._timeout):
+            async with asyncio.timeout(self._timeout / 2):
                 await connection.connect()
                 await connection.send_command("CLUSTER", "SLOTS")
                 slots = await connection.read_response(disable_decoding=True)

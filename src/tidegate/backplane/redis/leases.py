@@ -62,9 +62,10 @@ class RedisLeases:
     def __init__(
         self, connector: Connector, settings: BackplaneSettings, ttl: float, node: str
     ) -> None:
-        # The braces keep all of it on one server of a cluster.
+        # The braces keep all of it on one server of a cluster. A room of this name has keys that
+        # begin so too: they end with known, stream, nodes, or at and a node.
         prefix = f"{settings.prefix}:{{fleet}}:"
-        self._state, self._nodes = f"{prefix}state", f"{prefix}nodes"
+        self._state, self._nodes = f"{prefix}state", f"{prefix}members"
         self._counts = f"{prefix}counts:"
         self._own = f"{self._counts}{node}"
         self._node = node
