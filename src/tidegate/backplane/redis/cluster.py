@@ -53,8 +53,11 @@ class Cluster:
         self._seeds = [_address(host) for host in hosts.split(",")]
         self._primaries: list[Address] = []
         self._ranges: list[tuple[int, int, Address]] = []
-        self.changed: Callable[[], None] = lambda: None
-        """Called when slots have moved from one shard to another: not by a failover, by people."""
+        self._moved: Callable[[], None] = lambda: None
+
+    def watch(self, moved: Callable[[], None]) -> None:
+        """Be told when slots have moved from one shard to another: not by a failover, by people."""
+        self._moved = moved
 
     def connect_to(self, slot: int) -> Callable[[], AbstractConnection]:
         """Return what makes connections to the primary of a slot."""
@@ -95,7 +98,7 @@ class Cluster:
             before, self._ranges = self.shards, ranges
             self._primaries = list(dict.fromkeys(primary for _, _, primary in ranges))
             if before and before != self.shards:
-                self.changed()
+                self._moved()
             return
         assert problem is not None, "there is a host at least"
         raise problem

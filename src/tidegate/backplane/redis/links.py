@@ -72,7 +72,7 @@ class Links:
         if cluster is not None:
             home = Pair(self.commands, self.listening)
             self._shards = Shards(cluster, home, home_slot, self._pair)
-            cluster.changed = self._moved
+            cluster.watch(self._moved)
         self._moving: asyncio.Task[None] | None = None
         self._ups: list[Callable[[], None]] = []
         self._downs: list[Callable[[], None]] = []
