@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Generator, Iterator
@@ -18,6 +19,10 @@ from tests.support.net import allow_descriptors, has_address
 from tests.support.process import ROOT, Process
 
 Start = Callable[..., Process]
+
+# What a shell starts with `&` ignores Ctrl-C, and so would the servers that tests end by it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
