@@ -61,6 +61,12 @@ class ValkeyCluster:
         replica = self.servers[number + 3]
         wait_until(lambda: b"role:master" in replica.command("INFO", "replication"), 30)
 
+    def change_over(self, number: int) -> None:
+        """Let a replica take over from its primary, which stays as a replica."""
+        replica = self.servers[number + 3]
+        assert replica.command("CLUSTER", "FAILOVER").startswith(b"+OK")
+        wait_until(lambda: b"role:master" in replica.command("INFO", "replication"), 30)
+
     def move(self, name: str, to: int) -> None:
         """Move the slot of a key or a channel to another primary, with what is in it."""
         slot = str(key_slot(name.encode()))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,34 @@ async def test_slots_that_move_take_their_rooms_along(cluster: ValkeyCluster) ->
                 missing = set(range(1, last + 1)).difference(node.data(room))
                 assert not missing or room in node.gaps
                 assert node.data(room) == sorted(set(node.data(room)))
+
+
+@in_loop
+async def test_a_failover_by_hand_concerns_the_rooms_of_its_shard_alone(
+    cluster: ValkeyCluster,
+) -> None:
+    number = cluster.primary_of("tidegate:{rplain}")
+    others = [room for room in "abcdefgh" if cluster.primary_of(f"tidegate:{{r{room}}}") != number]
+    async with nodes(cluster.url) as (one, two):
+        for room in ("plain", *others):
+            assert await one.join(room) is None
+        before = one.broker._links.hears(one.broker._links.room("plain")).peer
+        await asyncio.to_thread(cluster.change_over, number)
+        last = 0
+        async with asyncio.timeout(20):
+            while last not in one.data("plain"):
+                last += await two.publish("plain", last + 1) is None
+                await asyncio.sleep(0.05)
+        async with asyncio.timeout(20):
+            # Nobody listens to what is a replica now.
+            while one.broker._links.hears(one.broker._links.room("plain")).peer in (before, None):
+                for node in (one, two):  # who publishes learns it
+                    await node.publish("plain", 999)
+                await asyncio.sleep(0.05)
+        for number, room in enumerate(others):
+            assert await two.publish(room, number) is None
+            await until(partial(one.data, room))
+        assert set(one.gaps) <= {"plain"}
 
 
 @in_loop

@@ -14,7 +14,7 @@ from tests.support.aio import in_loop
 from tests.unit.server.admin_world import LOCAL, TOKEN, ask, node_of
 from tidegate.core.settings import Settings
 from tidegate.server.admin import admin_app
-from tidegate.server.dashboard.pages import FILES
+from tidegate.server.dashboard.pages import FILES, _content
 from tidegate.server.dashboard.sessions import COOKIE, Sessions
 from tidegate.server.dashboard.trying import allowed_source, public_url
 from tidegate.server.timeline import Timeline
@@ -252,3 +252,10 @@ async def test_timeline_has_what_happened_between_two_samples() -> None:
         assert timeline.since(before.at).moments == [after]
     finally:
         node.engine.shared.poller.close()
+
+
+def test_pages_lead_to_the_same_pages() -> None:
+    pages = [_content(name).decode() for name in ("index.html", "try.html")]
+    found = [re.findall(r'<a href="/?([^"]+)"', page.partition("</nav>")[0]) for page in pages]
+    assert found[0] == found[1]
+    assert len(found[0]) == 10

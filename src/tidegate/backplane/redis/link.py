@@ -29,6 +29,7 @@ _log = logging.getLogger("tidegate")
 
 _FIRST_DELAY: Final = 0.05
 _MOST_DELAY: Final = 1.0
+_LASTING: Final = 2.0  # seconds after which a connection has been a good one
 _MOST_ASKED: Final = 100_000  # commands that wait for their answer
 
 Answer = Callable[[Any], None]
@@ -71,6 +72,8 @@ class Link:
         self._pushed = pushed
         self._traffic = Traffic() if traffic is None else traffic
         self._connection: AbstractConnection | None = None
+        self._connected_at = 0.0
+        self._delay = _FIRST_DELAY
         self._task: asyncio.Task[None] | None = None
         self._unsent: list[tuple[Any, ...]] = []
         self._asked: deque[tuple[float, Answer]] = deque()
@@ -84,6 +87,12 @@ class Link:
     def open(self) -> bool:
         """Whether there is a connection."""
         return self._connection is not None
+
+    @property
+    def peer(self) -> tuple[str, int] | None:
+        """Which server it is connected to, where that is known by host and port."""
+        connection: Any = self._connection
+        return None if connection is None else (connection.host, connection.port)
 
     @property
     def waits(self) -> int:
@@ -108,8 +117,8 @@ class Link:
         self._task = self._loop.create_task(self._serve())
 
     def again(self) -> None:
-        """Give the connection up soon, and make another one."""
-        self._given_up = True
+        """Give the connection up soon, if there is one, and make another one."""
+        self._given_up = self.open
 
     async def stop(self, *, answer: bool = False) -> None:
         """End, and call nobody any more, but those who wait for an `answer` if that is wanted."""
@@ -155,6 +164,7 @@ class Link:
             await leave_sentinels(connection)
         self.run = _run_of(info)
         self._connection = connection
+        self._connected_at = monotonic()
         self._up()
 
     async def _serve(self) -> None:
@@ -181,6 +191,8 @@ class Link:
             self._lost(next(iter(done)))
             await self._disconnect()
             since = monotonic()
+            if since - self._connected_at > _LASTING:
+                self._delay = _FIRST_DELAY
             await self._connect_again()
             self._traffic.reconnects += 1
             down = monotonic() - since
@@ -198,16 +210,16 @@ class Link:
         )
 
     async def _connect_again(self) -> None:
-        delay = _FIRST_DELAY
         while True:
-            await asyncio.sleep(delay * (0.5 + random() / 2))  # noqa: S311 - it spreads nodes
+            await asyncio.sleep(self._delay * (0.5 + random() / 2))  # noqa: S311 - it spreads nodes
+            # Also after one that ends at once, as in a cluster that is down.
+            self._delay = min(self._delay * 2, _MOST_DELAY)
             try:
                 await self._connect()
             except Exception as error:
                 _log.debug("the backplane cannot be reached: %s", reason_of(error))
             else:
                 return
-            delay = min(delay * 2, _MOST_DELAY)
 
     async def _disconnect(self) -> None:
         connection, self._connection = self._connection, None

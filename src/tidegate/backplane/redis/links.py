@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -64,16 +63,14 @@ class Links:
         if cluster is not None:
             home_slot = cluster.slot(self._prefix)
             connector = cluster.connect_to(home_slot)
-        self.commands = self._link(connector, "command", self._commands_up, self._commands_down)
-        self.listening = self._link(
+        self.commands = self.link(connector, "command", self._commands_up, self._commands_down)
+        self.listening = self.link(
             connector, "subscription", self._listening_up, self._listening_down, hears=True
         )
         self._shards: Shards | None = None
         if cluster is not None:
             home = Pair(self.commands, self.listening)
-            self._shards = Shards(cluster, home, home_slot, self._pair)
-            cluster.watch(self._moved)
-        self._moving: asyncio.Task[None] | None = None
+            self._shards = Shards(cluster, home, home_slot, self)
         self._ups: list[Callable[[], None]] = []
         self._downs: list[Callable[[], None]] = []
         self._heard_again: list[Callable[[], None]] = []
@@ -142,7 +139,7 @@ class Links:
             return
         self._started = True
         if self._shards is not None:
-            await self._begin_shards(self._shards)
+            await self._shards.start()
         await self.commands.start()
         await self.listening.start()
         asked = asyncio.Event()
@@ -159,12 +156,10 @@ class Links:
         """End the connections, and call nobody any more."""
         for end in self._ends:
             end()
-        if self._moving is not None:
-            self._moving.cancel()
-        others = () if self._shards is None else self._shards.others
-        for pair in (Pair(self.commands, self.listening), *others):
-            await pair.listening.stop()
-            await pair.commands.stop()
+        if self._shards is not None:
+            await self._shards.stop()
+        await self.listening.stop()
+        await self.commands.stop()
 
     @property
     def up(self) -> bool:
@@ -226,16 +221,13 @@ class Links:
             answer(found)
 
     def _commands_up(self) -> None:
-        self._load(self.commands)
+        self.load(self.commands)
+        if self._shards is not None:
+            self._shards.follow(Pair(self.commands, self.listening))
         for up in self._ups:
             up()
         if self._heard.is_set():
             self._tell_heard()
-
-    def _load(self, link: Link) -> None:
-        for script in SCRIPTS.values():
-            text = script.text if self._shards is None else SHARDED[script].text
-            link.ask("SCRIPT", "LOAD", text, answer=_loaded)
 
     def _commands_down(self) -> None:
         for down in self._downs:
@@ -247,16 +239,11 @@ class Links:
         """There is a link again: subscribe to everything."""
         self._unconfirmed = set(self._handlers)
         self.listening.tell(self._sharded + "SUBSCRIBE", *self._handlers)
-        if self._rooms is not None:
-            self._rooms.listening_up(self._covered_by(self.listening))
+        self.rooms_up(self.listening)
 
     def _listening_down(self) -> None:
         self._heard.clear()
-        if self._rooms is not None:
-            self._rooms.listening_down(self._covered_by(self.listening))
-
-    def _covered_by(self, link: Link) -> Covers:
-        return lambda room: self.hears(self.room(room)) is link
+        self.rooms_down(self.listening)
 
     def _pushed(self, pushed: list[Any]) -> None:
         """The server sends something on the link that subscribes. HOT."""
@@ -279,7 +266,7 @@ class Links:
             else:
                 self._hears(channel)
         elif kind == b"sunsubscribe" and (handler is not None or self._wants(channel)):
-            self._moved()
+            self.hears(channel).again()  # the slot is elsewhere, or this is a replica now
 
     def _wants(self, channel: bytes) -> bool:
         return self._rooms is not None and self._rooms.wants(channel)
@@ -291,71 +278,9 @@ class Links:
             if self.commands.open:
                 self._tell_heard()
 
-    # The other shards of a cluster.
+    # What shards want (`shards.Owner`).
 
-    async def _begin_shards(self, shards: Shards) -> None:
-        """Connect to all but the one at home.
-
-        Raises:
-            BackplaneError: one cannot be reached.
-        """
-        try:
-            await shards.cluster.read()
-        except Exception as error:
-            raise unreachable(error) from error
-        shards.build()
-        for pair in shards.others:
-            await pair.commands.start()
-            await pair.listening.start()
-
-    def _pair(self, slot: int) -> Pair:
-        assert self._shards is not None
-        connector = self._shards.cluster.connect_to(slot)
-        commands = self._link(connector, "command", lambda: self._load(commands), lambda: None)
-
-        def up() -> None:
-            if self._rooms is not None:
-                self._rooms.listening_up(self._covered_by(listening))
-            # When this is answered the rooms are subscribed, and what was missed can be read.
-            listening.ask("PING", answer=heard)
-
-        def down() -> None:
-            if self._rooms is not None:
-                self._rooms.listening_down(self._covered_by(listening))
-
-        def heard(answer: Any) -> None:
-            if self.up and not isinstance(answer, Exception):
-                self._tell_heard()
-
-        listening = self._link(connector, "subscription", up, down, hears=True)
-        return Pair(commands, listening)
-
-    def _moved(self) -> None:
-        """Slots have moved to another shard."""
-        if self._moving is None or self._moving.done():
-            self._moving = asyncio.get_running_loop().create_task(self._connect_anew())
-
-    async def _connect_anew(self) -> None:
-        """Make the links anew: rooms may be elsewhere now."""
-        shards = self._shards
-        assert shards is not None
-        _log.warning("slots of the cluster have moved: all connections are made again")
-        if self._rooms is not None:
-            self._rooms.listening_down(lambda _: True)
-        with suppress(Exception):  # then it is read again with the next link
-            await shards.cluster.read()
-        before = shards.others
-        shards.build()
-        for pair in before:
-            await pair.listening.stop(answer=True)
-            await pair.commands.stop(answer=True)
-        self.listening.again()
-        self.commands.again()
-        for pair in shards.others:
-            pair.commands.begin()
-            pair.listening.begin()
-
-    def _link(
+    def link(
         self,
         connector: Connector,
         name: str,
@@ -364,6 +289,7 @@ class Links:
         *,
         hears: bool = False,
     ) -> Link:
+        """Return a link that is not connected yet; whether it `hears` channels."""
         return Link(
             connector,
             name,
@@ -373,6 +299,35 @@ class Links:
             pushed=self._pushed if hears else None,
             traffic=self.traffic,
         )
+
+    def load(self, link: Link) -> None:
+        """Give all scripts to a server."""
+        for script in SCRIPTS.values():
+            text = script.text if self._shards is None else SHARDED[script].text
+            link.ask("SCRIPT", "LOAD", text, answer=_loaded)
+
+    def rooms_up(self, listening: Link) -> None:
+        """Subscribe to the rooms of a link."""
+        if self._rooms is not None:
+            self._rooms.listening_up(self._covered_by(listening))
+
+    def rooms_down(self, listening: Link) -> None:
+        """Nothing comes for the rooms of a link."""
+        if self._rooms is not None:
+            self._rooms.listening_down(self._covered_by(listening))
+
+    def all_down(self) -> None:
+        """Nothing comes for any room."""
+        if self._rooms is not None:
+            self._rooms.listening_down(lambda _: True)
+
+    def heard_again(self) -> None:
+        """Something may have been missed, and can be read now."""
+        if self.up:
+            self._tell_heard()
+
+    def _covered_by(self, link: Link) -> Covers:
+        return lambda room: self.hears(self.room(room)) is link
 
     def _tell_heard(self) -> None:
         for heard in self._heard_again:

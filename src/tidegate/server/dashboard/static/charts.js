@@ -40,6 +40,7 @@ export class Chart {
       {
         width,
         height: 180,
+        padding: [null, 36, null, null], // room for the last time
         cursor: { y: false },
         scales: { y: { range: (_, low, high) => [0, Math.max(high ?? 0, this.least) * 1.1] } },
         axes: [{ ...axis, space: 90, values: (_, ticks) => ticks.map(clock) }, { ...axis, size: 64, values: (_, ticks) => ticks.map(this.format) }],
