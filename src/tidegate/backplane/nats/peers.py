@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 from msgspec import DecodeError
 
+from tidegate.backplane.living import LivingNodes
 from tidegate.backplane.nodes import FORGOTTEN_SECONDS, GONE_SECONDS, NodeRecord, Seen
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Peers"]
 
-_PERIOD: Final = 1.0
 _ROLL_CALL_SECONDS: Final = 0.05
 _BEAT: Final = "beat"
 _HELLO: Final = "hello"
@@ -55,20 +55,15 @@ class Peers:
 
     def __init__(self, bus: Bus, ttl: float) -> None:
         self._bus = bus
-        self._ttl = ttl
         self._all = bus.name("peers")
-        self._last: dict[str, float] = {}
         self._silent: set[str] = set()
         self._records: dict[str, tuple[bytes, float]] = {}
         self._own = b""
-        self._gone: list[Callable[[str], None]] = []
-        self._back: list[Callable[[str], None]] = []
-        self._late: list[Callable[[], None]] = []
-        self._timer: asyncio.TimerHandle | None = None
-        self._ticked = 0.0
+        self._living = LivingNodes(bus.node, ttl, lambda: bus.up, self._beat)
+        self._living.watch(self._silent.discard, lambda _: None, lambda: None)
         bus.hear(self._all, self._told)
         bus.hear(self._to(bus.node), self._told)
-        bus.watch(heard=self._heard, ready=self._roll_call, stopped=self._stop)
+        bus.watch(heard=self._heard, ready=self._roll_call, stopped=self._living.stop)
 
     def watch(
         self,
@@ -76,27 +71,17 @@ class Peers:
         back: Callable[[str], None],
         late: Callable[[], None],
     ) -> None:
-        """Be told what happens to nodes.
-
-        Args:
-            gone: told of another node that is gone.
-            back: told of one that is heard for the first time, or again.
-            late: called when this node stood still for so long that it may be gone for others.
-        """
-        self._gone.append(gone)
-        self._back.append(back)
-        self._late.append(late)
+        """Be told what happens to nodes, as by `LivingNodes.watch`."""
+        self._living.watch(gone, back, late)
 
     def expect(self, node: str) -> None:
         """A node was seen: it is gone if it is not heard from now on."""
-        if node != self._bus.node:
-            self._last.setdefault(node, monotonic())
+        self._living.expect(node)
 
     @property
     def known(self) -> Set[str]:
         """The other nodes that are not listed as gone."""
-        oldest = monotonic() - GONE_SECONDS
-        return {node for node, last in self._last.items() if last > oldest}
+        return self._living.within(GONE_SECONDS)
 
     @property
     def present(self) -> Set[str]:
@@ -105,7 +90,7 @@ class Peers:
 
     def doubt(self, node: str) -> None:
         """A node has not answered: nobody waits for it until it is heard again."""
-        if node in self._last:
+        if self._living.knows(node):
             self._silent.add(node)
 
     # Records.
@@ -119,7 +104,7 @@ class Peers:
     async def leave(self) -> None:
         """Tell the others that this node ends."""
         self._own = b""
-        self._stop()
+        self._living.stop()
         self._say(_BYE)
 
     async def read(self) -> list[Seen] | None:
@@ -153,7 +138,7 @@ class Peers:
             return
         if said.kind == _BYE:
             self._records.pop(node, None)
-            self._forget(node)
+            self._living.left(node)
             return
         now = monotonic()
         record = said.record or self._records.get(node, (b"", now))[0]
@@ -161,51 +146,19 @@ class Peers:
             self._records[node] = (record, now)
         if said.kind == _HELLO:
             self._say(_BEAT, self._own, self._to(node))
-        known = node in self._last
-        self._last[node] = now
         self._silent.discard(node)
-        if not known:
-            for back in self._back:
-                back(node)
-
-    def _forget(self, node: str) -> None:
-        self._silent.discard(node)
-        if self._last.pop(node, None) is not None:
-            for gone in self._gone:
-                gone(node)
+        self._living.heard(node)
 
     def _heard(self) -> None:
-        """What was not heard says nothing."""
-        now = monotonic()
-        self._last = dict.fromkeys(self._last, now)
-        if self._timer is None:
-            self._ticked = now
-            self._tick()
+        """This node hears the others."""
+        self._living.begin()
         self._say(_HELLO, self._own)
 
     async def _roll_call(self) -> None:
         await asyncio.sleep(_ROLL_CALL_SECONDS)
 
-    def _tick(self) -> None:
-        self._timer = asyncio.get_running_loop().call_later(_PERIOD, self._tick)
-        now, before = monotonic(), self._ticked
-        self._ticked = now
-        if not self._bus.up:
-            return
+    def _beat(self) -> None:
         self._say(_BEAT)
-        if now - before > _PERIOD + self._ttl / 2:
-            # This one stood still: it has not listened either.
-            self._last = dict.fromkeys(self._last, now)
-            for late in self._late:
-                late()
-        oldest = now - self._ttl
-        for node in [one for one, last in self._last.items() if last < oldest]:
-            self._forget(node)
-        forgotten = now - FORGOTTEN_SECONDS
+        forgotten = monotonic() - FORGOTTEN_SECONDS
         for node in [one for one, (_, last) in self._records.items() if last < forgotten]:
             del self._records[node]
-
-    def _stop(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None

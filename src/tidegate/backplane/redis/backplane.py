@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from tidegate.backplane.redis.beats import Beats
+from tidegate.backplane.redis.beats import living_nodes
 from tidegate.backplane.redis.broker import RedisBroker
 from tidegate.backplane.redis.links import links_of
 from tidegate.backplane.redis.nodes import RedisNodes
@@ -39,8 +39,7 @@ class RedisBackplane:
     def __init__(self, url: str, settings: BackplaneSettings, rules: Rules, node: str) -> None:
         links = links_of(url, settings, node)
         self.links = links
-        beats = Beats(links, _TTL)
-        self.presence = RedisPresence(links, rules, beats)
+        self.presence = RedisPresence(links, rules, living_nodes(links, _TTL))
         self.broker = RedisBroker(links, rules, self.presence)
         self.orders = RedisOrders(links)
         self.traffic = links.traffic

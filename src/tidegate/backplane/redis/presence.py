@@ -19,8 +19,8 @@ from tidegate.backplane.redis.scripts import SCRIPTS
 from tidegate.core.messaging.presence import Present
 
 if TYPE_CHECKING:
+    from tidegate.backplane.living import LivingNodes
     from tidegate.backplane.presence import Found, Read, RoomChange
-    from tidegate.backplane.redis.beats import Beats
     from tidegate.backplane.redis.links import Links
     from tidegate.core.messaging.rules import Rules
 
@@ -45,14 +45,14 @@ class RedisPresence(FollowedRooms):
     Args:
         links: the connections to the server.
         rules: which rooms show who is there.
-        beats: knows which nodes live.
+        living: knows which nodes live.
     """
 
-    def __init__(self, links: Links, rules: Rules, beats: Beats) -> None:
-        super().__init__(links.node, rules, beats, _RENEW_SECONDS)
+    def __init__(self, links: Links, rules: Rules, living: LivingNodes) -> None:
+        super().__init__(links.node, rules, living, _RENEW_SECONDS)
         self._links = links
         self._gone: dict[str, None] = {}
-        beats.watch(self._node_gone, self._node_back, self._all_again)
+        living.watch(self._node_gone, self._node_back, self._all_again)
         links.watch(heard=self._all_again, stopped=self._stop)
         links.hear(self._again_of(links.node), lambda _: self._all_again())
 
