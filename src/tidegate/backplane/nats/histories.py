@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 import msgspec
 
 from tidegate.backplane.envelopes import pack_publication
+from tidegate.backplane.nats.answers import NO_MESSAGE, WRONG_LAST, Stored
 from tidegate.backplane.nats.batches import Batch, Head, pack_batch
 from tidegate.backplane.nats.link import Link
 from tidegate.backplane.nats.stream import HistoryStream
@@ -53,32 +54,8 @@ _MOST_TRIES: Final = 1000
 _QUIET_SECONDS: Final = 30 * 86_400  # for how long the offset of an idle room is remembered
 _SOON_SECONDS: Final = 1.0
 _MARGIN: Final = 4096  # bytes of a message's headers and of a batch around an envelope
-_WRONG_LAST: Final = (10071, 10164)
-_NO_MESSAGE: Final = 10037
-_NO_STREAM: Final = 10059
 
 Found: TypeAlias = "Callable[[Head | Fault], None]"
-
-
-class _Error(msgspec.Struct):
-    err_code: int = 0
-    description: str = ""
-
-
-class _Stored(msgspec.Struct):
-    seq: int
-    data: bytes = b""  # in base64, which msgspec decodes
-
-
-class _Answer(msgspec.Struct):
-    """What JetStream answers to a publication, and to the question for the last message."""
-
-    error: _Error | None = None
-    seq: int = 0
-    message: _Stored | None = None
-
-
-_read_answer = msgspec.json.Decoder(_Answer).decode
 
 
 class _Waiting(NamedTuple):
@@ -178,7 +155,7 @@ class Histories:
         epoch, offset, sequence = head.epoch, head.offset, head.sequence
 
         def answered(answer: Message | Exception) -> None:
-            said = self._said(answer)
+            said = self._stream.said(answer)
             if said is None:
                 self._heads.pop(room, None)  # it is not known whether the server has it
                 fault: Fault | None = BACKPLANE_DOWN
@@ -190,7 +167,7 @@ class Histories:
                 for number, one in enumerate(batch, offset + 1):
                     one.publication.epoch, one.publication.offset = epoch, number
                 fault = None
-            elif said.error.err_code in _WRONG_LAST and lane.tries < _MOST_TRIES:
+            elif said.error.err_code in WRONG_LAST and lane.tries < _MOST_TRIES:
                 lane.waiting.extendleft(reversed(batch))
                 self._again(room, lane, sequence)
                 return
@@ -238,22 +215,6 @@ class Histories:
         head = b"Nats-Expected-Last-Subject-Sequence: %d\r\nNats-TTL: %ds\r\n"
         self._link.ask(self.subject(room), data, answer, head % (sequence, ceil(ttl)))
 
-    def _said(self, answer: Message | Exception) -> _Answer | None:
-        """Return what JetStream answers; None when it does not."""
-        if isinstance(answer, Exception):
-            return None
-        if answer.status:
-            self._stream.prepare_soon()
-            return None
-        try:
-            said = _read_answer(answer.data)
-        except msgspec.DecodeError:
-            return None
-        if said.error is not None and said.error.err_code == _NO_STREAM:
-            self._stream.prepare_soon()
-            return None
-        return said
-
     # Where a room is.
 
     def head(self, room: str, done: Found) -> None:
@@ -270,7 +231,7 @@ class Histories:
         """Ask where a room is. `known` is what was known before: the stream may have gone back."""
 
         def answered(answer: Message | Exception) -> None:
-            said = self._said(answer)
+            said = self._stream.said(answer)
             if said is None:
                 done(BACKPLANE_DOWN)
                 return
@@ -282,7 +243,7 @@ class Histories:
                     done(head)
                     return
                 sequence = said.message.seq
-            elif said.error is None or said.error.err_code != _NO_MESSAGE:
+            elif said.error is None or said.error.err_code != NO_MESSAGE:
                 description = "" if said.error is None else said.error.description
                 _log.warning("the backplane refused to say where a room is: %s", description)
                 done(BACKPLANE_DOWN)
@@ -297,7 +258,7 @@ class Histories:
         epoch = secrets.token_hex(4)
 
         def answered(answer: Message | Exception) -> None:
-            said = self._said(answer)
+            said = self._stream.said(answer)
             if said is not None and said.error is None:
                 head = Head(epoch, 0, said.seq)
                 self._remember(room, head)
@@ -348,7 +309,7 @@ class Histories:
         """Write a batch that lasts: the room's last one will be gone some time."""
 
         def answered(answer: Message | Exception) -> None:
-            said = self._said(answer)
+            said = self._stream.said(answer)
             if said is not None and said.error is None:
                 self.learn(room, head.epoch, offset, said.seq)
 
@@ -362,7 +323,7 @@ def _gone_back(known: Head | None, head: Head) -> bool:
     return known is not None and known.epoch == head.epoch and head.sequence < known.sequence
 
 
-def _head(stored: _Stored) -> Head | None:
+def _head(stored: Stored) -> Head | None:
     try:
         batch = Batch.of(stored.data)
     except msgspec.DecodeError:

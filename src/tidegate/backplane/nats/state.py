@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 import msgspec
 
+from tidegate.backplane.nats.answers import NO_MESSAGE, WRONG_LAST
 from tidegate.backplane.nats.link import LinkDownError
 from tidegate.backplane.nats.servers import reason_of, unreachable
 from tidegate.backplane.nats.stream import Stream
@@ -29,9 +30,6 @@ __all__ = ["Failed", "State", "Value"]
 
 _log = logging.getLogger("tidegate")
 
-_NO_MESSAGE: Final = 10037
-_WRONG_LAST: Final = (10071, 10164)
-_NO_STREAM: Final = 10059
 _TOGETHER: Final = 1000
 _MOST_TRIES: Final = 20
 _AGAIN_SECONDS: Final = 0.05
@@ -51,23 +49,6 @@ class Failed(NamedTuple):
     known: bool
     """Whether it is known that nothing was written: because another node was faster."""
 
-
-class _Error(msgspec.Struct):
-    err_code: int = 0
-
-
-class _Stored(msgspec.Struct):
-    seq: int
-    data: bytes = b""  # in base64, which msgspec decodes
-
-
-class _Answer(msgspec.Struct):
-    error: _Error | None = None
-    seq: int = 0
-    message: _Stored | None = None
-
-
-_read = msgspec.json.Decoder(_Answer).decode
 
 Got: TypeAlias = "Callable[[Value | Failed], None]"
 
@@ -148,13 +129,13 @@ class State(Stream):
             head += b"Nats-Expected-Last-Subject-Sequence: %d\r\n" % after
 
         def answered(answer: Message | Exception) -> None:
-            said = self._said(answer)
+            said = self.said(answer)
             if said is None:
                 done(Failed(known=False))
             elif said.error is None:
                 done(Value(data, said.seq))
             else:
-                done(Failed(known=said.error.err_code in _WRONG_LAST))
+                done(Failed(known=said.error.err_code in WRONG_LAST))
 
         self._link.ask(self.subject(*key), data, answered, head)
 
@@ -178,32 +159,16 @@ class State(Stream):
         """Read the last value of a subject, from the server that leads the stream."""
 
         def answered(answer: Message | Exception) -> None:
-            said = self._said(answer)
+            said = self.said(answer)
             if said is not None and said.message is not None:
                 done(Value(said.message.data, said.message.seq))
-            elif said is not None and said.error is not None and said.error.err_code == _NO_MESSAGE:
+            elif said is not None and said.error is not None and said.error.err_code == NO_MESSAGE:
                 done(Value(b"", 0))
             else:
                 done(Failed(known=False))
 
         question = msgspec.json.encode({"last_by_subj": subject})
         self._link.ask(f"$JS.API.STREAM.MSG.GET.{self.name}", question, answered)
-
-    def _said(self, answer: Message | Exception) -> _Answer | None:
-        """Return what JetStream answers; None when it does not."""
-        if isinstance(answer, Exception):
-            return None
-        if answer.status:
-            self.prepare_soon()
-            return None
-        try:
-            said = _read(answer.data)
-        except msgspec.DecodeError:
-            return None
-        if said.error is not None and said.error.err_code == _NO_STREAM:
-            self.prepare_soon()
-            return None
-        return said
 
     def _fetch(
         self, reading: _Reading, done: Callable[[list[bytes] | None], None], tries: int

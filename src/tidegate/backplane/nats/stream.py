@@ -13,13 +13,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from abc import ABC, abstractmethod
 from time import monotonic
 from typing import Any, Final
 
 import msgspec
 
+from tidegate.backplane.nats.answers import NO_STREAM, Said, read_answer
 from tidegate.backplane.nats.link import Link, LinkDownError
 from tidegate.backplane.nats.servers import reason_of
+from tidegate.backplane.nats.wire import Message
 from tidegate.core.messaging.rules import Rules
 from tidegate.errors import BackplaneError
 
@@ -31,7 +34,7 @@ _AGAIN_SECONDS: Final = 0.5
 _NEEDED: Final = (2, 11)  # of the server: a time to live for each message, reads of many at once
 
 
-class Stream:
+class Stream(ABC):
     """Makes a stream, and makes it again when it is lost.
 
     Args:
@@ -52,13 +55,13 @@ class Stream:
         self._tried = -_AGAIN_SECONDS
         self._problem = ""
 
+    @abstractmethod
     def wanted(self, config: dict[str, Any]) -> dict[str, Any]:
         """Return what the stream must have, beside what is the operator's.
 
         Args:
             config: what it has now; empty for a new one.
         """
-        raise NotImplementedError
 
     async def prepare(self) -> dict[str, Any]:
         """Make the stream, or make it keep as much as it should; return what it has then.
@@ -75,7 +78,7 @@ class Stream:
         config = answer.get("config")
         if config is None:
             code = answer.get("error", {}).get("err_code")
-            if code != _NOT_FOUND:
+            if code != NO_STREAM:
                 raise _refused(answer)
             new = {"storage": "file", "num_replicas": self._replicas, "max_age": 0}
             answer = await self._ask("CREATE", {**new, "name": self.name, **self.wanted({})})
@@ -87,6 +90,22 @@ class Stream:
             raise _refused(answer)
         found: dict[str, Any] = answer["config"]
         return found
+
+    def said(self, answer: Message | Exception) -> Said | None:
+        """Return what JetStream answers; None when it does not. A lost stream is made again."""
+        if isinstance(answer, Exception):
+            return None
+        if answer.status:
+            self.prepare_soon()
+            return None
+        try:
+            said = read_answer(answer.data)
+        except msgspec.DecodeError:
+            return None
+        if said.error is not None and said.error.err_code == NO_STREAM:
+            self.prepare_soon()
+            return None
+        return said
 
     def prepare_soon(self) -> None:
         """Make it again: it was lost, or has to keep more. One at a time, twice a second."""
@@ -114,8 +133,8 @@ class Stream:
             self._problem = ""
             self.made()
 
-    def made(self) -> None:
-        """It was made again."""
+    def made(self) -> None:  # noqa: B027 - not all want to know
+        """It was made again; nothing is to be done where one does not say what."""
 
     async def _ask(self, what: str, config: dict[str, Any]) -> dict[str, Any]:
         data = msgspec.json.encode(config) if config else b""
@@ -175,9 +194,6 @@ class HistoryStream(Stream):
             "allow_msg_ttl": True,
             "republish": {"src": f"{self.kept}*", "dest": f"{self.rooms}{{{{wildcard(1)}}}}"},
         }
-
-
-_NOT_FOUND: Final = 10059
 
 
 def _version(text: str) -> tuple[int, ...]:

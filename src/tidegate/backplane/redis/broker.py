@@ -204,7 +204,8 @@ class RedisBroker:
         for channel in [one for one in self._unconfirmed if covers(room_of(one))]:
             del self._unconfirmed[channel]
         self._unsettled.clear()
-        self._counts.lost()
+        if not self._links.up:
+            self._counts.lost()
         self._following.down(covers)
 
     def confirmed(self, channel: bytes, /) -> None:
