@@ -1,0 +1,91 @@
+"""Which nodes live, on a clock that stands still until it is moved."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+
+import pytest
+
+from tests.support.virtual_clock import VirtualClock
+from tidegate.backplane import living
+from tidegate.backplane.living import LivingNodes
+
+TTL = 10.0
+
+
+class World:
+    """One node, and what it is told of the others."""
+
+    def __init__(self, clock: VirtualClock) -> None:
+        self.clock = clock
+        self.up = True
+        self.told: list[str] = []
+        self.said = 0
+        self.nodes = LivingNodes("me", TTL, lambda: self.up, self._say)
+        self.nodes.watch(
+            lambda node: self.told.append(f"{node} is gone"),
+            lambda node: self.told.append(f"{node} is back"),
+            lambda: self.told.append("late"),
+        )
+        self.nodes.begin()
+
+    def _say(self) -> None:
+        self.said += 1
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> World:
+    clock = VirtualClock()
+    loop = SimpleNamespace(
+        call_later=lambda delay, call: SimpleNamespace(cancel=clock.call_later(delay, call))
+    )
+    monkeypatch.setattr(living, "monotonic", clock.time)
+    monkeypatch.setattr(asyncio, "get_running_loop", lambda: loop)
+    return World(clock)
+
+
+def test_it_says_each_second_that_it_lives_until_it_stops(world: World) -> None:
+    world.clock.advance(5)
+    assert world.said == 6
+    world.nodes.stop()
+    world.clock.advance(5)
+    assert (world.said, len(world.clock)) == (6, 0)
+
+
+def test_a_node_that_is_silent_is_gone_once_and_back_when_it_is_heard(world: World) -> None:
+    world.nodes.heard("a")
+    world.nodes.expect("b")
+    world.nodes.expect("me")
+    world.clock.advance(TTL)
+    assert world.told == ["a is back"]
+    assert world.nodes.within(TTL + 1) == {"a", "b"}
+    assert world.nodes.within(TTL - 1) == set()
+    world.clock.advance(2)
+    assert world.told == ["a is back", "a is gone", "b is gone"]
+    assert not world.nodes.knows("a")
+    world.nodes.left("a")
+    world.nodes.heard("a")
+    assert world.told[3:] == ["a is back"]
+
+
+def test_nobody_is_gone_while_this_node_does_not_hear(world: World) -> None:
+    world.nodes.heard("a")
+    world.up = False
+    world.clock.advance(3 * TTL)
+    assert (world.told, world.said) == (["a is back"], 1)
+    world.up = True
+    world.nodes.begin()
+    world.clock.advance(TTL)
+    assert world.nodes.knows("a")
+    world.clock.advance(2)
+    assert world.told == ["a is back", "a is gone"]
+
+
+def test_one_that_stood_still_says_so_and_gives_the_others_their_time(world: World) -> None:
+    world.nodes.heard("a")
+    world.clock._now += TTL + 5  # nothing goes off meanwhile
+    world.clock.advance(0.1)
+    assert world.told == ["a is back", "late"]
+    world.clock.advance(TTL - 1)
+    assert world.nodes.knows("a")
