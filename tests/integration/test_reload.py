@@ -47,7 +47,10 @@ def served_by(server: Process, certificate: Path) -> bool:
 
 
 class Talk(threading.Thread):
-    """A client of the native protocol that talks until it is told to stop."""
+    """A client of the native protocol that talks until it is told to stop.
+
+    It waits between two messages, so a crowd of these leaves time for those that connect.
+    """
 
     def __init__(self, url: str, context: ssl.SSLContext) -> None:
         super().__init__(daemon=True)
@@ -62,7 +65,7 @@ class Talk(threading.Thread):
             self._url, ssl=self._context, subprotocols=[Subprotocol(JSON_V1)], proxy=None
         ) as client:
             client.recv(10)
-            while not self.over.is_set():
+            while not self.over.wait(0.01):
                 client.send('{"type": "ping", "id": 1}')
                 client.recv(10)
                 self.answers += 1
@@ -72,8 +75,8 @@ class Talk(threading.Thread):
 def talking(url: str, context: ssl.SSLContext, count: int) -> Iterator[list[Talk]]:
     """So many clients that talk all the time."""
     talks = [Talk(url, context) for _ in range(count)]
-    wait_until(lambda: all(talk.answers for talk in talks), 20, "all are connected")
     try:
+        wait_until(lambda: all(talk.answers for talk in talks), 20, "all are connected")
         yield talks
     finally:
         for talk in talks:
