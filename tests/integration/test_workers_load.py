@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -36,6 +38,14 @@ def together(folder: Path) -> Iterator[Crew]:
         yield them
 
 
+def imports() -> float:
+    """Seconds that a worker takes to import what it needs, beside all that runs now."""
+    begun = time.monotonic()
+    command = [sys.executable, "-P", "-c", "import tidegate.server.supervisor.worker"]
+    subprocess.run(command, check=True)
+    return time.monotonic() - begun
+
+
 async def in_thread(condition: Any, what: str) -> None:
     await asyncio.to_thread(wait_until, condition, 60, what)
 
@@ -44,11 +54,12 @@ async def in_thread(condition: Any, what: str) -> None:
 def test_a_worker_that_is_killed_loses_what_it_had_accepted_and_nothing_else(
     tmp_path: Path,
 ) -> None:
-    async def play(them: Crew) -> float:
+    async def play(them: Crew) -> tuple[float, float]:
         before = them.serving()
         victim = psutil.Process(before[1])
         storm = Onrush(them.server.port, RATE, stay=0.2)
         await storm.wait_for(RATE)
+        importing = await asyncio.to_thread(imports)
         # It stands still, so that it is known what it has accepted, and what waits in its queue.
         victim.suspend()
         await asyncio.sleep(0.3)
@@ -60,6 +71,7 @@ def test_a_worker_that_is_killed_loses_what_it_had_accepted_and_nothing_else(
             lambda: them.serving().get(1) not in (None, before[1]), "another is in its place"
         )
         back = time.monotonic() - killed
+        importing = max(importing, await asyncio.to_thread(imports))
         await storm.wait_for(RATE)
         await storm.stop()
         lost = [attempt for attempt in storm.attempts if attempt.end != "101"]
@@ -71,11 +83,13 @@ def test_a_worker_that_is_killed_loses_what_it_had_accepted_and_nothing_else(
         assert figures["accepted"] <= storm.ends["101"]
         metrics = await asyncio.to_thread(them.server.metrics)
         assert metrics['websocket_connections_current{state="open"}'] == 0
-        return back
+        return back, importing
 
     with together(tmp_path) as them:
-        back = asyncio.run(play(them))
-        assert back < 10, f"it was back after {back:.1f} s"
+        back, importing = asyncio.run(play(them))
+        # Most of the time goes into imports, which take 0.6 s of a core that is otherwise idle.
+        text = f"it was back after {back:.1f} s, of which its imports take {importing:.1f} s"
+        assert back < max(2, 3 * importing), text
 
 
 class Member:
