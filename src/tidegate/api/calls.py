@@ -1,10 +1,10 @@
-"""Every call of the server API, once: `ServerApi` and `AsyncServerApi` send what these return."""
+"""What `ServerApi` and `AsyncServerApi` can call; the lists are in `lists`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from http import HTTPStatus
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 from uuid import uuid4
 
 from msgspec import json
@@ -12,23 +12,15 @@ from msgspec import json
 from tidegate.api import results
 from tidegate.api.figures import NodesPage, Stats
 from tidegate.api.results import (
-    ConnectionsPage,
     HistoryPage,
-    OneConnection,
-    OneRoom,
-    OneUser,
     Outcome,
     Position,
     Presence,
     Published,
-    RoomsPage,
-    UsersPage,
 )
-from tidegate.api.values import Call, Message, Pages, body_of, query_of
+from tidegate.api.values import Call, Message, body_of, get, into, query_of, scope
 
 R = TypeVar("R")
-
-_PAGE: Final = 1000  # the most rows of one page
 
 
 def publish(room: str, data: object, *, key: str | None = None) -> Call[Published]:
@@ -68,31 +60,6 @@ def publish_batch(messages: Iterable[Message], *, key: str | None = None) -> Cal
     )
 
 
-def rooms(
-    *, limit: int = 100, search: str = "", after: str | None = None, name: str | None = None
-) -> Call[RoomsPage]:
-    """List rooms that have members: the largest first, or by name behind `after`.
-
-    Args:
-        limit: 1 to 1,000.
-        search: what the name contains.
-        after: a name; "" for the first page by name, `next` of a page for the one that follows.
-        name: only this room; there is none when it has neither members nor a history.
-    """
-    return _get("/rooms", RoomsPage, limit=limit, search=search or None, after=after, name=name)
-
-
-def each_room(*, search: str = "") -> Pages[RoomsPage, OneRoom]:
-    """Go through all rooms, by name."""
-    return Pages(
-        rooms(limit=_PAGE, search=search, after=""),
-        lambda page: page.rooms,
-        lambda page: (
-            None if page.next is None else rooms(limit=_PAGE, search=search, after=page.next)
-        ),
-    )
-
-
 def join(
     room: str, *, user: str | None = None, connection: str | None = None
 ) -> Call[results.Moved]:
@@ -109,7 +76,7 @@ def leave(
 
 def presence(room: str) -> Call[Presence]:
     """Tell who is in a room. `NotTaken` with the code "no_presence" where its rule shows nobody."""
-    return _get("/presence", Presence, room=room)
+    return get("/presence", Presence, room=room)
 
 
 def history(room: str, *, limit: int = 100, since: Position | None = None) -> Call[HistoryPage]:
@@ -123,23 +90,7 @@ def history(room: str, *, limit: int = 100, since: Position | None = None) -> Ca
         since: `position` of the page before, or one that was kept from elsewhere.
     """
     epoch, offset = (None, None) if since is None else (since.epoch, since.offset)
-    return _get("/history", HistoryPage, room=room, limit=limit, epoch=epoch, offset=offset)
-
-
-def users(*, limit: int = 100, search: str = "", after: str = "") -> Call[UsersPage]:
-    """List users by name, behind `after`; `limit` and `search` are as for `rooms`."""
-    return _get("/users", UsersPage, limit=limit, search=search or None, after=after or None)
-
-
-def each_user(*, search: str = "") -> Pages[UsersPage, OneUser]:
-    """Go through all users, by name."""
-    return Pages(
-        users(limit=_PAGE, search=search),
-        lambda page: page.users,
-        lambda page: (
-            None if page.next is None else users(limit=_PAGE, search=search, after=page.next)
-        ),
-    )
+    return get("/history", HistoryPage, room=room, limit=limit, epoch=epoch, offset=offset)
 
 
 def ping(user: str, *, timeout: float = 2.0) -> Call[results.Latency]:
@@ -150,51 +101,8 @@ def ping(user: str, *, timeout: float = 2.0) -> Call[results.Latency]:
         timeout: seconds to wait for the answer, at most 10.
     """
     body = body_of({"user": user, "timeout": timeout})
-    parse = _into(results.Latency)
+    parse = into(results.Latency)
     return Call("POST", "/ping", parse, body=body, repeats=True, seconds=timeout)
-
-
-def connections(
-    *,
-    limit: int = 100,
-    after: int = 0,
-    user: str | None = None,
-    ip: str | None = None,
-    room: str | None = None,
-) -> Call[ConnectionsPage]:
-    """List connections: those to which all that is given applies.
-
-    Args:
-        limit: 1 to 1,000.
-        after: `next` of the page before.
-        user: whose they are.
-        ip: where they come from: an address, or a network such as "2001:db8::/64".
-        room: of which they are members.
-    """
-    return _get(
-        "/connections",
-        ConnectionsPage,
-        limit=limit,
-        after=after or None,
-        user=user,
-        ip=ip,
-        room=room,
-    )
-
-
-def each_connection(
-    *, user: str | None = None, ip: str | None = None, room: str | None = None
-) -> Pages[ConnectionsPage, OneConnection]:
-    """Go through all connections to which what is given applies, as for `connections`."""
-    return Pages(
-        connections(limit=_PAGE, user=user, ip=ip, room=room),
-        lambda page: page.connections,
-        lambda page: (
-            None
-            if page.next is None
-            else connections(limit=_PAGE, after=page.next, user=user, ip=ip, room=room)
-        ),
-    )
 
 
 def disconnect(
@@ -245,7 +153,7 @@ def revoke(user: str, *, before: float | None = None) -> Call[results.Revoked]:
         before: Unix seconds; tokens that were issued earlier are refused. Now when None.
     """
     body = body_of({"user": user, "before": before})
-    return Call("POST", "/revoke", _into(results.Revoked), body=body, repeats=before is not None)
+    return Call("POST", "/revoke", into(results.Revoked), body=body, repeats=before is not None)
 
 
 def explain(
@@ -267,7 +175,7 @@ def explain(
         origin: where the page comes from, as in "https://app.example.com"; no page when None.
         host: the host that it asks for.
     """
-    return _get(
+    return get(
         "/explain",
         results.Explanation,
         ip=ip,
@@ -289,17 +197,17 @@ def explain_room(
         user: who asks; a client without a token when None.
         claim: a pattern of the claim `rooms` of its token.
     """
-    return _get("/explain/room", results.RoomExplanation, room=room, user=user, claim=claim)
+    return get("/explain/room", results.RoomExplanation, room=room, user=user, claim=claim)
 
 
 def refusals() -> Call[results.Refusals]:
     """List the last refused attempts, and why."""
-    return _get("/refusals", results.Refusals)
+    return get("/refusals", results.Refusals)
 
 
 def settings() -> Call[results.SettingsView]:
     """Read all settings as they are in force."""
-    return _get("/settings", results.SettingsView)
+    return get("/settings", results.SettingsView)
 
 
 def change_settings(
@@ -311,8 +219,8 @@ def change_settings(
     where a name or a value is wrong; nothing has changed then.
     """
     body = body_of(changes)
-    query = query_of(scope="fleet" if fleet else None)
-    return Call("PATCH", "/settings", _into(results.Applied), query, body=body, repeats=True)
+    query = query_of(scope=scope(fleet))
+    return Call("PATCH", "/settings", into(results.Applied), query, body=body, repeats=True)
 
 
 def drain(*, window: float | None = None) -> Call[results.DrainProgress]:
@@ -322,37 +230,37 @@ def drain(*, window: float | None = None) -> Call[results.DrainProgress]:
         window: seconds over which connections are closed; `drain.window` of the server when None.
     """
     query = query_of(window=window)
-    return Call("POST", "/drain", _into(results.DrainProgress), query, repeats=True)
+    return Call("POST", "/drain", into(results.DrainProgress), query, repeats=True)
 
 
 def drain_progress() -> Call[results.DrainProgress]:
     """Tell how far the drain is."""
-    return _get("/drain", results.DrainProgress)
+    return get("/drain", results.DrainProgress)
 
 
 def rebalance(*, rate: float | None = None) -> Call[results.Rebalanced]:
     """Move connections from the fullest nodes to the others, at a rate a second; 0 ends it."""
-    return Call("POST", "/rebalance", _into(results.Rebalanced), query_of(rate=rate), repeats=True)
+    return Call("POST", "/rebalance", into(results.Rebalanced), query_of(rate=rate), repeats=True)
 
 
 def rebalanced() -> Call[results.Rebalanced]:
     """Tell how far rebalancing is."""
-    return _get("/rebalance", results.Rebalanced)
+    return get("/rebalance", results.Rebalanced)
 
 
 def stats(*, fleet: bool = False) -> Call[Stats]:
     """Read the counters of the server, its workers included; with `fleet` of all nodes."""
-    return _get("/stats", Stats, scope="fleet" if fleet else None)
+    return get("/stats", Stats, scope=scope(fleet))
 
 
 def nodes() -> Call[NodesPage]:
     """List the nodes of the fleet; a server without a backplane is the only one."""
-    return _get("/nodes", NodesPage)
+    return get("/nodes", NodesPage)
 
 
 def timeline(*, since: float = 0.0) -> Call[dict[str, Any]]:
     """Read what charts show: a moment a second of ten minutes, after `since` (Unix seconds)."""
-    return _get("/timeline", dict[str, Any], since=since)
+    return get("/timeline", dict[str, Any], since=since)
 
 
 def metrics() -> Call[str]:
@@ -362,23 +270,23 @@ def metrics() -> Call[str]:
 
 def health() -> Call[results.Health]:
     """Tell that the process lives."""
-    return _get("/health", results.Health)
+    return get("/health", results.Health)
 
 
 def ready() -> Call[results.Readiness]:
     """Tell whether the server should get new connections."""
     takes = (HTTPStatus.SERVICE_UNAVAILABLE,)
-    return Call("GET", "/ready", _into(results.Readiness), repeats=True, takes=takes)
+    return Call("GET", "/ready", into(results.Readiness), repeats=True, takes=takes)
 
 
 def openapi() -> Call[dict[str, Any]]:
     """Read the description of the server API, as OpenAPI 3.1."""
-    return _get("/openapi.json", dict[str, Any])
+    return get("/openapi.json", dict[str, Any])
 
 
 def _publish(message: Message, key: str | None) -> Call[Published]:
     body = body_of(message)
-    parse = _into(Published)
+    parse = into(Published)
     return Call("POST", "/publish", parse, body=body, key=_key(key), repeats=True)
 
 
@@ -386,13 +294,5 @@ def _key(given: str | None) -> str:
     return str(uuid4()) if given is None else given
 
 
-def _get(path: str, into: type[R], **query: object) -> Call[R]:
-    return Call("GET", path, _into(into), query_of(**query), repeats=True)
-
-
-def _post(path: str, into: type[R], body: dict[str, object]) -> Call[R]:
-    return Call("POST", path, _into(into), body=body_of(body))
-
-
-def _into(kind: type[R]) -> Callable[[bytes], R]:
-    return lambda body: json.decode(body, type=kind)
+def _post(path: str, kind: type[R], body: dict[str, object]) -> Call[R]:
+    return Call("POST", path, into(kind), body=body_of(body))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
 
 import httpx2
 
-from tidegate.api import calls
+from tidegate.api import calls, lists
 from tidegate.api.answers import result
 from tidegate.api.place import Place, answer_of, no_answer
 from tidegate.api.values import Answer, Call, NoAnswer, Pages
@@ -130,17 +130,17 @@ class ServerApi:
     publish_to_user = _now(calls.publish_to_user)
     publish_to_all = _now(calls.publish_to_all)
     publish_batch = _now(calls.publish_batch)
-    rooms = _now(calls.rooms)
-    each_room = _each(calls.each_room)
+    rooms = _now(lists.rooms)
+    each_room = _each(lists.each_room)
     join = _now(calls.join)
     leave = _now(calls.leave)
     presence = _now(calls.presence)
     history = _now(calls.history)
-    users = _now(calls.users)
-    each_user = _each(calls.each_user)
+    users = _now(lists.users)
+    each_user = _each(lists.each_user)
     ping = _now(calls.ping)
-    connections = _now(calls.connections)
-    each_connection = _each(calls.each_connection)
+    connections = _now(lists.connections)
+    each_connection = _each(lists.each_connection)
     disconnect = _now(calls.disconnect)
     revoke = _now(calls.revoke)
     explain = _now(calls.explain)
@@ -217,17 +217,17 @@ class AsyncServerApi:
     publish_to_user = _later(calls.publish_to_user)
     publish_to_all = _later(calls.publish_to_all)
     publish_batch = _later(calls.publish_batch)
-    rooms = _later(calls.rooms)
-    each_room = _each_later(calls.each_room)
+    rooms = _later(lists.rooms)
+    each_room = _each_later(lists.each_room)
     join = _later(calls.join)
     leave = _later(calls.leave)
     presence = _later(calls.presence)
     history = _later(calls.history)
-    users = _later(calls.users)
-    each_user = _each_later(calls.each_user)
+    users = _later(lists.users)
+    each_user = _each_later(lists.each_user)
     ping = _later(calls.ping)
-    connections = _later(calls.connections)
-    each_connection = _each_later(calls.each_connection)
+    connections = _later(lists.connections)
+    each_connection = _each_later(lists.each_connection)
     disconnect = _later(calls.disconnect)
     revoke = _later(calls.revoke)
     explain = _later(calls.explain)

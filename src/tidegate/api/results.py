@@ -101,14 +101,21 @@ class OneRoom(Struct, frozen=True):
     name: str
     members: int
     history: KeptHistory | None = None
+    nodes: dict[str, int] = {}
+    """How many members are on each node, by its id, where those of the fleet were asked for."""
 
 
 class RoomsPage(Struct, frozen=True):
-    """Some rooms, how many there are in all, and what is `after` of the next page."""
+    """Some rooms, how many there are in all, and what is `after` of the next page.
+
+    Of the fleet, `total` counts a room of several nodes once if it is on this page.
+    """
 
     rooms: list[OneRoom]
     total: int
     next: str | None
+    complete: bool = True
+    """Whether all nodes have answered."""
 
 
 class Moved(Struct, frozen=True):
@@ -169,14 +176,21 @@ class OneUser(Struct, frozen=True):
 
     user: str
     connections: int
+    nodes: dict[str, int] = {}
+    """How many it has on each node, by its id, where those of the fleet were asked for."""
 
 
 class UsersPage(Struct, frozen=True):
-    """Some users, how many there are in all, and what is `after` of the next page."""
+    """Some users, how many there are in all, and what is `after` of the next page.
+
+    Of the fleet, `total` counts a user of several nodes once if it is on this page.
+    """
 
     users: list[OneUser]
     total: int
     next: str | None
+    complete: bool = True
+    """Whether all nodes have answered."""
 
 
 class Latency(Struct, frozen=True):
@@ -207,13 +221,17 @@ class OneConnection(Struct, frozen=True, rename="camel"):
     """Time since its last message."""
     buffered: int
     """Bytes that it has not taken yet."""
+    node: str | None = None
+    """The id of its node, where those of the fleet were asked for."""
 
 
 class ConnectionsPage(Struct, frozen=True):
     """Some connections, and what is `after` of the next page."""
 
     connections: list[OneConnection]
-    next: int | None
+    next: int | str | None
+    complete: bool = True
+    """Whether all nodes have answered."""
 
 
 class Disconnected(Struct, frozen=True):

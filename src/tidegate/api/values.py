@@ -10,7 +10,18 @@ import msgspec
 
 from tidegate.errors import UsageError
 
-__all__ = ["Answer", "Call", "Message", "NoAnswer", "Pages", "body_of", "query_of"]
+__all__ = [
+    "Answer",
+    "Call",
+    "Message",
+    "NoAnswer",
+    "Pages",
+    "body_of",
+    "get",
+    "into",
+    "query_of",
+    "scope",
+]
 
 R = TypeVar("R")
 Page = TypeVar("Page")
@@ -95,3 +106,18 @@ def body_of(given: object) -> bytes:
         return _ENCODER.encode(given)
     except (TypeError, ValueError, RecursionError) as error:
         raise UsageError(f"this cannot be sent as JSON: {error}") from None
+
+
+def get(path: str, kind: type[R], **query: object) -> Call[R]:
+    """Return a call that only reads; parameters that are None are left out."""
+    return Call("GET", path, into(kind), query_of(**query), repeats=True)
+
+
+def into(kind: type[R]) -> Callable[[bytes], R]:
+    """Return what reads an answer into a type."""
+    return lambda body: msgspec.json.decode(body, type=kind)
+
+
+def scope(fleet: bool) -> str | None:
+    """Return the parameter that asks for all nodes of the fleet, None for one node."""
+    return "fleet" if fleet else None

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from msgspec import Struct
+
+from tidegate.node.control import Scope
 
 __all__ = [
     "Disconnect",
@@ -40,13 +40,13 @@ class RebalanceQuery(Struct):
 class StatsQuery(Struct):
     """Whose counters: those of this server, its workers included, or of the whole `fleet`."""
 
-    scope: Literal["node", "fleet"] = "node"
+    scope: Scope = "node"
 
 
 class SettingsQuery(Struct):
     """Which nodes are to change: this `node`, or the whole `fleet`."""
 
-    scope: Literal["node", "fleet"] = "node"
+    scope: Scope = "node"
 
 
 class Disconnect(Struct, rename="camel", forbid_unknown_fields=True):

@@ -18,6 +18,7 @@ from tidegate.api import (
     Unavailable,
     Unreachable,
     calls,
+    lists,
 )
 from tidegate.api.answers import delay, result
 from tidegate.api.values import Answer, Call, NoAnswer
@@ -25,7 +26,7 @@ from tidegate.errors import UsageError
 
 PUBLISH = calls.publish("lobby", 1)
 KICK = calls.disconnect(user="ann")
-READ = calls.rooms()
+READ = lists.rooms()
 READY = calls.ready()
 
 
@@ -152,4 +153,4 @@ def test_what_is_no_json_is_refused_before_it_is_sent() -> None:
 def test_what_is_none_is_left_out_and_data_may_be_none() -> None:
     assert calls.join("lobby", user="ann").body == b'{"room":"lobby","user":"ann"}'
     assert calls.publish("lobby", None).body == b'{"data":null,"room":"lobby"}'
-    assert calls.users(limit=5).query == {"limit": "5"}
+    assert lists.users(limit=5).query == {"limit": "5"}

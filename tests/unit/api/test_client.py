@@ -12,7 +12,16 @@ import httpx2
 import msgspec
 import pytest
 
-from tidegate.api import AsyncServerApi, Message, Position, ServerApi, calls, figures, results
+from tidegate.api import (
+    AsyncServerApi,
+    Message,
+    Position,
+    ServerApi,
+    calls,
+    figures,
+    lists,
+    results,
+)
 from tidegate.api.place import no_answer
 from tidegate.api.values import Call, Pages
 from tidegate.errors import UsageError
@@ -26,17 +35,19 @@ EACH: dict[str, Any] = {
     "publish_to_user": lambda: calls.publish_to_user("a", 1),
     "publish_to_all": lambda: calls.publish_to_all(1),
     "publish_batch": lambda: calls.publish_batch([Message(room="a", data=1)]),
-    "rooms": lambda: calls.rooms(limit=5, search="x", after="y", name="z"),
-    "each_room": lambda: calls.each_room(search="x"),
+    "rooms": lambda: lists.rooms(limit=5, search="x", after="y", name="z", fleet=True),
+    "each_room": lambda: lists.each_room(search="x", fleet=True),
     "join": lambda: calls.join("a", user="b", connection="c"),
     "leave": lambda: calls.leave("a", user="b", connection="c"),
     "presence": lambda: calls.presence("a"),
     "history": lambda: calls.history("a", limit=5, since=Position("e", 1)),
-    "users": lambda: calls.users(limit=5, search="x", after="y"),
-    "each_user": lambda: calls.each_user(search="x"),
+    "users": lambda: lists.users(limit=5, search="x", after="y", fleet=True),
+    "each_user": lambda: lists.each_user(search="x", fleet=True),
     "ping": lambda: calls.ping("a"),
-    "connections": lambda: calls.connections(limit=5, after=1, user="a", ip="::1", room="b"),
-    "each_connection": lambda: calls.each_connection(user="a", ip="::1", room="b"),
+    "connections": lambda: lists.connections(
+        limit=5, after="1:n", user="a", ip="::1", room="b", fleet=True
+    ),
+    "each_connection": lambda: lists.each_connection(user="a", ip="::1", room="b", fleet=True),
     "disconnect": lambda: calls.disconnect(
         user="a", ip="::1", room="b", connection="c", text="t", may_return=True, code=4000
     ),
@@ -77,7 +88,9 @@ def test_both_clients_have_every_call_with_its_signature_and_docs() -> None:
     for name in EACH:
         for client in (ServerApi, AsyncServerApi):
             method = getattr(client, name)
-            assert inspect.signature(method) == inspect.signature(getattr(calls, name)), name
+            assert inspect.signature(method) == inspect.signature(
+                getattr(calls, name, None) or getattr(lists, name)
+            ), name
             assert method.__doc__, name
 
 

@@ -123,18 +123,25 @@ class Peer:
         self.ends.append((reason.name, detail))
 
 
-def control_of(peers: list[Peer]) -> Control:
-    """The control of a node with these connections; those in a room are its members."""
+def control_of(peers: list[Peer], **parts: Any) -> Control:
+    """The control of a node with these connections; those in a room are its members.
+
+    Args:
+        parts: other parts that the node has.
+    """
     rooms: Rooms[Any] = Rooms(100_000, 100_000)
     for peer in peers:
         named, peer.rooms = peer.rooms, ()
         for room in named:
             assert rooms.join(peer, room) is None
-    node: Any = SimpleNamespace(
-        engine=SimpleNamespace(connections=lambda: iter(peers)),
-        rooms=rooms,
-        history=History(RoomsSettings(), "node"),
-        sessions=None,
-        backplane=None,
-    )
+    known: dict[str, Any] = {
+        "engine": SimpleNamespace(
+            connections=lambda: iter(peers), shared=SimpleNamespace(name="n")
+        ),
+        "rooms": rooms,
+        "history": History(RoomsSettings(), "node"),
+        "sessions": None,
+        "backplane": None,
+    }
+    node: Any = SimpleNamespace(**{**known, **parts})
     return Control(node)

@@ -68,7 +68,7 @@ def test_connections_shows_what_is_known_of_each() -> None:
 def test_connections_in_pages_covers_everything_once() -> None:
     peers = [Peer(number) for number in (9, 2, 30, 4, 11, 25, 1)]
     seen: list[list[int]] = []
-    after = 0
+    after = "0"
     while True:
         found = page(peers, limit=3, after=after)
         seen.append([row.number for row in found.connections])
@@ -76,7 +76,7 @@ def test_connections_in_pages_covers_everything_once() -> None:
             break
         # What comes or goes between two pages moves nothing else.
         peers = [peer for peer in peers if peer.number != 9] + [Peer(99)]
-        after = found.next
+        after = str(found.next)
     assert seen == [[1, 2, 4], [11, 25, 30], [99, 99]]
 
 
@@ -90,7 +90,7 @@ def test_connections_with_long_room_names_ends_a_page_early() -> None:
     rooms = tuple(f"{number:02}" + "é" * 126 for number in range(100))  # 12,800 characters
     peers = [Peer(number, rooms=rooms) for number in range(1, 101)]
     seen: list[int] = []
-    after = 0
+    after = "0"
     while True:
         found = page(peers, limit=1000, after=after)
         assert 1 <= len(found.connections) < 30
@@ -98,7 +98,7 @@ def test_connections_with_long_room_names_ends_a_page_early() -> None:
         seen += [row.number for row in found.connections]
         if found.next is None:
             break
-        after = found.next
+        after = str(found.next)
     assert seen == list(range(1, 101))
 
 
@@ -134,7 +134,7 @@ def test_connections_with_criteria_lists_those_that_meet_all() -> None:
     assert listed(peers, ip="192.0.0.0/24") == []
     assert listed(peers, room="a b") == [2, 3, 4]
     assert listed(peers, room="a b", user="alice") == [2]
-    assert listed(peers, user="alice", ip="192.0.2.1", after=1) == []
+    assert listed(peers, user="alice", ip="192.0.2.1", after="1") == []
     assert listed(peers, user="") == []
     assert listed(peers, room="other") == []
 

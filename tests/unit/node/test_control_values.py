@@ -31,7 +31,7 @@ def again(value: Any, kind: Any = None) -> Any:
     "value",
     [
         ConnectionsQuery(),
-        ConnectionsQuery(limit=1000, after=2**63 - 1, user="ann", ip="::1", room="lobby"),
+        ConnectionsQuery(limit=1000, after=str(2**63 - 1), user="ann", ip="::1", room="lobby"),
         ExplainQuery(),
         ExplainQuery(ip="::ffff:192.0.2.1", user="ann", tier="gold", priority=100),
         Selector(id="n-1"),

@@ -24,6 +24,7 @@ from tidegate.node.control.explaining import (
     RoomExplanation,
 )
 from tidegate.node.control.figures import METRICS, Description, Distribution, Metric
+from tidegate.node.control.lists import Scope
 from tidegate.node.control.moving import Moved
 from tidegate.node.control.nodes import NodeRow, NodesPage
 from tidegate.node.control.pinging import Ping, Pinged
@@ -91,6 +92,7 @@ __all__ = [
     "RoomsPage",
     "RoomsQuery",
     "Sample",
+    "Scope",
     "Selector",
     "SettingsView",
     "Snapshot",

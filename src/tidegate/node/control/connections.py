@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from bisect import bisect_right
 from collections.abc import AsyncIterator, Callable, Iterable, Set
 from itertools import accumulate
@@ -11,7 +12,7 @@ from operator import attrgetter
 from time import monotonic
 from typing import TYPE_CHECKING, Annotated, Final
 
-from msgspec import UNSET, Meta, Struct, UnsetType, json
+from msgspec import UNSET, Meta, Struct, UnsetType
 from msgspec.structs import force_setattr
 
 from tidegate.addresses import UNIX_PEER, counted, matcher, parse, range_of
@@ -19,6 +20,7 @@ from tidegate.core.codes import KICKED, REASONS, TOKEN_REVOKED, Close
 from tidegate.core.settings.fields import shown
 from tidegate.engine.states import Admission
 from tidegate.errors import UsageError
+from tidegate.node.control.lists import LOOKS, MOST, Scope, fitting
 
 if TYPE_CHECKING:
     from tidegate.engine.connection import Connection
@@ -35,18 +37,18 @@ __all__ = [
     "disconnect",
     "end_revoked",
     "page",
+    "place_of",
     "reason_of",
 ]
 
 _log = logging.getLogger("tidegate")
 
-_PAGE_MOST: Final = 1000
-_PAGE_BYTES: Final = 256 * 1024
 _number: Final = attrgetter("number")
 _ROW_ROOMS: Final = 16 * 1024  # characters
-# Connections that are looked at, and that are ended, before the loop gets its turn.
-_LOOKS: Final = 1000
-_ENDS: Final = 256
+_ENDS: Final = 256  # connections that are ended before the loop gets its turn
+_LARGEST: Final = 2**63 - 1
+_PLACE: Final = re.compile(r"(\d{1,19})(?::([!-~]{1,64}))?", re.ASCII)
+_BEHIND: Final = "\x7f"  # behind all names of nodes
 
 
 class ConnectionsQuery(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
@@ -55,20 +57,33 @@ class ConnectionsQuery(Struct, frozen=True, rename="camel", forbid_unknown_field
     `ip` is an address, or a network such as "2001:db8::/64".
 
     Raises:
-        UsageError: `ip` is neither an IP address nor a network.
+        UsageError: `ip` is neither an IP address nor a network, or `after` is no place in the list.
     """
 
-    limit: Annotated[int, Meta(ge=1, le=_PAGE_MOST)] = 100
+    limit: Annotated[int, Meta(ge=1, le=MOST)] = 100
     """How many there are on a page."""
-    after: Annotated[int, Meta(ge=0, le=2**63 - 1)] = 0
-    """The number behind which the page begins: `next` of the page before."""
+    after: str = "0"
+    """Where the page begins: `next` of the page before."""
     user: str | None = None
     ip: str | None = None
     room: str | None = None
+    scope: Scope = "node"
 
     def __post_init__(self) -> None:
         if self.ip is not None:
             force_setattr(self, "ip", _range_text(self.ip))
+        _ = self.place
+
+    @property
+    def place(self) -> tuple[int, str]:
+        """The number and the node of the connection behind which the page begins."""
+        found = _PLACE.fullmatch(self.after)
+        if found is None or int(found[1]) > _LARGEST or (found[2] and self.scope == "node"):
+            name = "" if self.scope == "node" else ", or `next` of the page before"
+            raise UsageError(
+                f"after: {shown(self.after)} is not a whole number from 0 to {_LARGEST}{name}"
+            )
+        return int(found[1]), found[2] or _BEHIND
 
 
 class ConnectionRow(Struct, frozen=True, rename="camel"):
@@ -89,6 +104,13 @@ class ConnectionRow(Struct, frozen=True, rename="camel"):
     """Time since its last message."""
     buffered: int
     """Bytes that it has not taken yet."""
+    node: str | UnsetType = UNSET
+    """The id of its node, where those of all nodes were asked for."""
+
+    @property
+    def place(self) -> tuple[int, str]:
+        """Where it is in a list: behind lower numbers, and behind nodes with lower names."""
+        return self.number, "" if isinstance(self.node, UnsetType) else self.node
 
 
 class ConnectionsPage(Struct, frozen=True, rename="camel"):
@@ -98,7 +120,10 @@ class ConnectionsPage(Struct, frozen=True, rename="camel"):
     """
 
     connections: list[ConnectionRow]
-    next: int | None
+    next: int | str | None
+    """The number of the last one; where those of all nodes were asked for, with its node."""
+    complete: bool | UnsetType = UNSET
+    """Whether all nodes have answered, where all were asked."""
 
 
 class Selector(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
@@ -139,24 +164,27 @@ class Disconnected(Struct, frozen=True, rename="camel"):
 async def page(node: Parts, query: ConnectionsQuery) -> ConnectionsPage:
     """Return one page. Connections that wait to be admitted are not listed."""
     found: list[Connection] = []
+    fleet = query.scope == "fleet"
+    name, after = node.engine.shared.name if fleet else "", query.place
     async for connections in chosen(node, query):
         found += [
             connection
             for connection in connections
-            if connection.number > query.after and connection.admission is not Admission.WAITING
+            if (connection.number, name) > after and connection.admission is not Admission.WAITING
         ]
         # In each turn, because sorting all of them at once would take too long for one.
         found.sort(key=_number)
         del found[query.limit + 1 :]
-    rows: list[ConnectionRow] = []
-    size, now = 0, monotonic()
-    for connection in found[: query.limit]:
-        row = _row(connection, now)
-        size += len(json.encode(row))
-        if rows and size > _PAGE_BYTES:
-            break
-        rows.append(row)
-    return ConnectionsPage(rows, rows[-1].number if len(rows) < len(found) else None)
+    now = monotonic()
+    own = name if fleet else UNSET
+    rows = fitting(_row(connection, now, own) for connection in found[: query.limit])
+    more = len(rows) < len(found)
+    return ConnectionsPage(rows, place_of(rows[-1]) if more else None, fleet or UNSET)
+
+
+def place_of(row: ConnectionRow) -> int | str:
+    """Return `next` of a page that ends with this row."""
+    return row.number if isinstance(row.node, UnsetType) else f"{row.number}:{row.node}"
 
 
 async def disconnect(
@@ -195,8 +223,8 @@ async def disconnect(
 async def end_revoked(node: Parts, users: Set[str]) -> None:
     """End the connections of users, those that wait too, because their tokens are revoked."""
     everyone = list(node.engine.connections())
-    for start in range(0, len(everyone), _LOOKS):
-        for connection in everyone[start : start + _LOOKS]:
+    for start in range(0, len(everyone), LOOKS):
+        for connection in everyone[start : start + LOOKS]:
             if connection.user in users and connection.open:
                 connection.end(TOKEN_REVOKED)
         await asyncio.sleep(0)
@@ -247,10 +275,10 @@ async def chosen(
     comes_from = _comes_from(wanted.ip)
     # A copy, because connections come and go while the loop has its turns.
     everyone = list(source)
-    for start in range(0, len(everyone), _LOOKS):
+    for start in range(0, len(everyone), LOOKS):
         yield [
             connection
-            for connection in everyone[start : start + _LOOKS]
+            for connection in everyone[start : start + LOOKS]
             if _fits(connection, wanted, comes_from)
         ]
         await asyncio.sleep(0)
@@ -287,7 +315,7 @@ def _is_chosen(
     )
 
 
-def _row(connection: Connection, now: float) -> ConnectionRow:
+def _row(connection: Connection, now: float, node: str | UnsetType) -> ConnectionRow:
     rooms = connection.rooms
     fitting = bisect_right(list(accumulate(map(len, rooms))), _ROW_ROOMS)
     return ConnectionRow(
@@ -302,4 +330,5 @@ def _row(connection: Connection, now: float) -> ConnectionRow:
         age=round(now - connection.opened_at, 3),
         idle=round(now - connection.last_active, 3),
         buffered=connection.buffered,
+        node=node,
     )

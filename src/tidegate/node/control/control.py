@@ -21,11 +21,13 @@ from tidegate.node.control import moving
 from tidegate.node.control.explaining import explain, explain_room, refused_reasons, refused_row
 from tidegate.node.control.figures import read_metrics
 from tidegate.node.control.fleet import (
+    CONNECTIONS,
     DISCONNECT,
     PING,
     REBALANCE,
     SETTINGS,
     STATS,
+    USERS,
     Disconnect,
     Fleet,
     Rebalance,
@@ -176,10 +178,14 @@ class Control:
 
     async def connections(self, query: ConnectionsQuery) -> ConnectionsPage:
         """Return a page of the connections that have been admitted, by number."""
+        if query.scope == "fleet":
+            return await self._fleet.everywhere(CONNECTIONS, query)
         return await listing.page(self._node, query)
 
     async def users(self, query: UsersQuery) -> UsersPage:
         """Return some of the users that have a connection."""
+        if query.scope == "fleet":
+            return await self._fleet.everywhere(USERS, query)
         return await users_page(self._node, query)
 
     async def presence(self, query: PresenceQuery) -> PresenceRow | Fault:
@@ -192,6 +198,8 @@ class Control:
 
     async def rooms(self, query: RoomsQuery) -> RoomsPage:
         """Return some of the rooms that have members."""
+        if query.scope == "fleet":
+            return await self._fleet.rooms(query)
         return await rooms_page(self._node, query)
 
     async def nodes(self) -> NodesPage:

@@ -19,12 +19,19 @@ from msgspec.structs import replace
 from tidegate.backplane.base import Revocation
 from tidegate.errors import TidegateError
 from tidegate.node.control import connections as listing
-from tidegate.node.control import moving
+from tidegate.node.control import merging, moving
 from tidegate.node.control.adding import FleetStats, fleet_stats
-from tidegate.node.control.connections import Disconnected, Selector
+from tidegate.node.control.connections import (
+    ConnectionsPage,
+    ConnectionsQuery,
+    Disconnected,
+    Selector,
+)
 from tidegate.node.control.moving import Moved
 from tidegate.node.control.pinging import Ping, Pinged, ping_user
+from tidegate.node.control.reading import UsersPage, UsersQuery, users_page
 from tidegate.node.control.revoking import Revoked, learn, revoke
+from tidegate.node.control.rooms import RoomsPage, RoomsQuery, named_rooms, rooms_page
 from tidegate.node.control.settings import Applied
 from tidegate.node.control.snapshot import snapshot
 from tidegate.node.fleet_sessions import FleetSessions
@@ -36,6 +43,7 @@ if TYPE_CHECKING:
     from tidegate.node.control.parts import Parts
 
 __all__ = [
+    "CONNECTIONS",
     "DISCONNECT",
     "JOIN",
     "LEAVE",
@@ -44,6 +52,7 @@ __all__ = [
     "REVOKE",
     "SETTINGS",
     "STATS",
+    "USERS",
     "Disconnect",
     "Fleet",
     "Rebalance",
@@ -66,7 +75,7 @@ class Kind(NamedTuple, Generic[B, R]):
     result: type[R]
     do: Callable[[Parts, B], Awaitable[R]]
     """Does it on one node."""
-    merge: Callable[[Sequence[R]], R]
+    merge: Callable[[Sequence[R], B], R]
     """Adds up what all nodes have done; the first of them is the one that was asked."""
 
 
@@ -133,7 +142,11 @@ async def _stats(node: Parts, _: None) -> FleetStats:
     return fleet_stats([snapshot(node)])
 
 
-def _rebalanced(own: Sequence[Rebalanced]) -> Rebalanced:
+async def _named_rooms(node: Parts, names: list[str]) -> RoomsPage:
+    return named_rooms(node, names, fleet=True)
+
+
+def _rebalanced(own: Sequence[Rebalanced], _: Rebalance) -> Rebalanced:
     return Rebalanced(
         nodes=len(own),
         members=own[0].members,
@@ -143,13 +156,13 @@ def _rebalanced(own: Sequence[Rebalanced]) -> Rebalanced:
     )
 
 
-def _first_answer(own: Sequence[Pinged]) -> Pinged:
+def _first_answer(own: Sequence[Pinged], _: Ping) -> Pinged:
     latencies = [one.latency for one in own if one.latency is not None]
     count = sum(one.connections for one in own)
     return Pinged(own[0].user, count, min(latencies, default=None))
 
 
-def _moved(own: Sequence[Moved]) -> Moved:
+def _moved(own: Sequence[Moved], _: _Join | _Leave) -> Moved:
     return Moved(own[0].room, sum(one.count for one in own))
 
 
@@ -158,7 +171,7 @@ DISCONNECT: Final = Kind(
     Disconnect,
     Disconnected,
     _disconnect,
-    lambda own: Disconnected(sum(one.count for one in own)),
+    lambda own, _: Disconnected(sum(one.count for one in own)),
 )
 JOIN: Final = Kind("join", _Join, Moved, _join, _moved)
 LEAVE: Final = Kind("leave", _Leave, Moved, _leave, _moved)
@@ -167,16 +180,40 @@ REVOKE: Final = Kind(
     _Revoke,
     Revoked,
     _revoke,
-    lambda own: Revoked(own[0].user, own[0].before, sum(one.closed for one in own)),
+    lambda own, _: Revoked(own[0].user, own[0].before, sum(one.closed for one in own)),
 )
 PING: Final = Kind("ping", Ping, Pinged, ping_user, _first_answer)
-SETTINGS: Final = Kind("settings", dict[str, dict[str, Any]], Applied, _apply, lambda own: own[0])
+SETTINGS: Final = Kind(
+    "settings", dict[str, dict[str, Any]], Applied, _apply, lambda own, _: own[0]
+)
 
-STATS: Final = Kind("stats", type(None), FleetStats, _stats, fleet_stats)
+STATS: Final = Kind("stats", type(None), FleetStats, _stats, lambda own, _: fleet_stats(own))
 REBALANCE: Final = Kind("rebalance", Rebalance, Rebalanced, _rebalance, _rebalanced)
+CONNECTIONS: Final = Kind(
+    "connections",
+    ConnectionsQuery,
+    ConnectionsPage,
+    listing.page,
+    lambda own, query: merging.connections(own, query.limit),
+)
+USERS: Final = Kind(
+    "users", UsersQuery, UsersPage, users_page, lambda own, query: merging.users(own, query.limit)
+)
+ROOMS: Final = Kind("rooms", RoomsQuery, RoomsPage, rooms_page, merging.rooms)
+_NAMED_ROOMS: Final = Kind(
+    "named_rooms",
+    list[str],
+    RoomsPage,
+    _named_rooms,
+    lambda own, names: merging.rooms(own, RoomsQuery(limit=len(names))),
+)
 
 _KINDS: Final[dict[str, Kind[Any, Any]]] = {
-    kind.name: kind for kind in (DISCONNECT, JOIN, LEAVE, REVOKE, PING, SETTINGS, STATS, REBALANCE)
+    kind.name: kind
+    for kind in (
+        *(DISCONNECT, JOIN, LEAVE, REVOKE, PING, SETTINGS, STATS, REBALANCE),
+        *(CONNECTIONS, USERS, ROOMS, _NAMED_ROOMS),
+    )
 }
 
 
@@ -218,8 +255,11 @@ class Fleet:
         )
         if not answers.complete:
             _log.warning("an order has not reached all nodes", extra={"order": kind.name})
-        others = [msgpack.decode(one, type=kind.result) for one in answers.bodies]
-        return replace(kind.merge([own, *others]), complete=answers.complete)
+        all_of_them = [own]
+        for one in answers.bodies:
+            all_of_them.append(msgpack.decode(one, type=kind.result))
+            await asyncio.sleep(0)  # a page of a list takes milliseconds
+        return replace(kind.merge(all_of_them, body), complete=answers.complete)
 
     async def revoke(self, user: str, before: float) -> Revoked:
         """Revoke the tokens of a user on all nodes, for those too that are away now.
@@ -233,6 +273,24 @@ class Fleet:
         if self._revocations is not None:
             self._revocations.keep(Revocation(user, before, until))
         return await self.everywhere(REVOKE, _Revoke(user, before))
+
+    async def rooms(self, query: RoomsQuery) -> RoomsPage:
+        """Return a page of the rooms of all nodes.
+
+        The largest are chosen among the largest of each node. Then all nodes are asked about these,
+        so that members are counted too on nodes where the room is not among the largest.
+        """
+        page = await self.everywhere(ROOMS, query)
+        by_name = query.after is not None or query.name is not None
+        if self._orders is None or by_name or not page.rooms:
+            return page
+        counted = await self.everywhere(_NAMED_ROOMS, [row.name for row in page.rooms])
+        exact = {row.name: row for row in counted.rooms}
+        rows = [exact.get(row.name, row) for row in page.rooms]
+        rows.sort(key=lambda row: row.members, reverse=True)
+        total = min(page.total, counted.total)  # both count some rooms of several nodes twice
+        complete = bool(page.complete) and bool(counted.complete)
+        return replace(page, rooms=rows, total=total, complete=complete)
 
     async def join(self, selector: Selector, room: str) -> Moved:
         """Put connections of all nodes into a room."""

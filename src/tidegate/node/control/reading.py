@@ -12,6 +12,7 @@ from tidegate.backplane.base import HistoryQuery
 from tidegate.core.codes import OVERLOADED, Fault
 from tidegate.core.messaging.history import Page, Position
 from tidegate.errors import UsageError
+from tidegate.node.control.lists import LOOKS, MOST, Scope, fitting
 from tidegate.node.presence import State
 
 if TYPE_CHECKING:
@@ -32,8 +33,6 @@ __all__ = [
     "users_page",
 ]
 
-_MOST: Final = 1000
-_LOOKS: Final = 1000
 _SECONDS: Final = 10.0
 _PAGE_BYTES: Final = 1 << 20
 
@@ -64,7 +63,7 @@ class RoomHistoryQuery(Struct, frozen=True, rename="camel"):
     """Messages of a room: the last ones, or those after a position (`epoch` and `offset`)."""
 
     room: str
-    limit: Annotated[int, Meta(ge=1, le=_MOST)] = 100
+    limit: Annotated[int, Meta(ge=1, le=MOST)] = 100
     epoch: str | None = None
     offset: Annotated[int, Meta(ge=0, le=2**53)] | None = None
 
@@ -95,24 +94,33 @@ class HistoryRow(Struct, frozen=True):
 class UsersQuery(Struct, frozen=True, rename="camel"):
     """Some users, by name behind `after`."""
 
-    limit: Annotated[int, Meta(ge=1, le=_MOST)] = 100
+    limit: Annotated[int, Meta(ge=1, le=MOST)] = 100
     search: str = ""
     after: str = ""
+    scope: Scope = "node"
 
 
 class UserRow(Struct, frozen=True):
-    """A user, and how many connections it has on this node."""
+    """A user, and how many connections it has."""
 
     user: str
     connections: int
+    nodes: dict[str, int] | UnsetType = UNSET
+    """How many it has on each node, by id, where those of all nodes were asked for."""
 
 
 class UsersPage(Struct, frozen=True):
-    """Some users, how many there are in all, and where the next page begins."""
+    """Some users, how many there are in all, and where the next page begins.
+
+    Of all nodes, `total` adds up theirs: a user of several counts once if it is on this page.
+    A page may have fewer than were asked for: it ends at 256 KiB.
+    """
 
     users: list[UserRow]
     total: int
     next: str | None
+    complete: bool | UnsetType = UNSET
+    """Whether all nodes have answered, where all were asked."""
 
 
 async def presence(node: Parts, query: PresenceQuery) -> PresenceRow | Fault:
@@ -182,20 +190,23 @@ async def users_page(node: Parts, query: UsersQuery) -> UsersPage:
     """Return a page of users, with a turn of the loop after some."""
     everybody = list(node.users)
     names: list[str] = []
-    for start in range(0, len(everybody), _LOOKS):
+    for start in range(0, len(everybody), LOOKS):
         names += [
             name
-            for name in everybody[start : start + _LOOKS]
+            for name in everybody[start : start + LOOKS]
             if name > query.after and query.search in name
         ]
         names = nsmallest(query.limit + 1, names)
         await asyncio.sleep(0)
-    following = None
-    if len(names) > query.limit:
-        names.pop()
-        following = names[-1]
-    rows = [UserRow(name, len(node.users.of_user(name))) for name in names]
-    return UsersPage(rows, len(everybody), following)
+    fleet = query.scope == "fleet"
+    rows = fitting(_user_row(node, name, fleet=fleet) for name in names[: query.limit])
+    following = rows[-1].user if len(rows) < len(names) else None
+    return UsersPage(rows, len(everybody), following, fleet or UNSET)
+
+
+def _user_row(node: Parts, name: str, *, fleet: bool) -> UserRow:
+    count = len(node.users.of_user(name))
+    return UserRow(name, count, {node.engine.shared.name: count} if fleet else UNSET)
 
 
 def _json(data: Any) -> Raw:

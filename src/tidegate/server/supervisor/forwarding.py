@@ -34,7 +34,9 @@ from tidegate.node.control import (
     RoomsQuery,
     UsersPage,
     UsersQuery,
+    merging,
 )
+from tidegate.node.control.lists import MOST
 from tidegate.server.bodies import Revoke
 from tidegate.server.messages_api import MAX_PUBLISH
 from tidegate.server.requests import MAX_BODY, decode_body, read_query, receive_body
@@ -50,7 +52,6 @@ __all__ = ["Forwarding"]
 
 _T = TypeVar("_T")
 _REFUSALS: Final = 200
-_WIDE: Final = 1000
 _PASSED: Final[Sequence[str]] = ("retry-after", "idempotency-replayed")
 _OUTCOMES: Final = ("admit", "wait", "reject")
 
@@ -72,31 +73,32 @@ class Forwarding:
     # What is read of all.
 
     async def connections(self, request: Request) -> Response:
-        """A page of the connections of all workers."""
+        """A page of the connections of all workers, or of all nodes."""
         query = read_query(request.query_params, ConnectionsQuery)
-        return await self._merged(
-            _asked(request), ConnectionsPage, lambda own: pages.connections(own, query.limit)
+        return await self._listed(
+            _asked(request),
+            query,
+            ConnectionsPage,
+            lambda own: merging.connections(own, query.limit),
         )
 
     async def users(self, request: Request) -> Response:
-        """A page of the users of all workers."""
+        """A page of the users of all workers, or of all nodes."""
         query = read_query(request.query_params, UsersQuery)
-        return await self._merged(
-            _asked(request), UsersPage, lambda own: pages.users(own, query.limit)
+        return await self._listed(
+            _asked(request), query, UsersPage, lambda own: merging.users(own, query.limit)
         )
 
     async def rooms(self, request: Request) -> Response:
-        """A page of the rooms of all workers."""
+        """A page of the rooms of all workers, or of all nodes."""
         query = read_query(request.query_params, RoomsQuery)
-        if query.after is not None:
-            return await self._merged(
-                _asked(request), RoomsPage, lambda own: pages.rooms_by_name(own, query.limit)
-            )
-        # A room that is small in one worker may be large in all.
-        wide = urlencode({"limit": _WIDE, "search": query.search})
-        return await self._merged(
-            Question(f"/rooms?{wide}"), RoomsPage, lambda own: pages.rooms_by_size(own, query.limit)
-        )
+        question = _asked(request)
+        shares = query.scope == "fleet" and self._supervisor.shares
+        if query.after is None and query.name is None and not shares:
+            # A room that is small in one worker may be large in all.
+            wide = {"limit": MOST, "search": query.search, "scope": query.scope}
+            question = Question(f"/rooms?{urlencode(wide)}")
+        return await self._listed(question, query, RoomsPage, lambda own: merging.rooms(own, query))
 
     async def presence(self, request: Request) -> Response:
         """Who is in a room, in all workers."""
@@ -218,6 +220,18 @@ class Forwarding:
     ) -> Response:
         """Have all workers do something; where they are of a fleet, one of them tells the rest."""
         if self._supervisor.shares:
+            return await self._one(question)
+        return await self._merged(question, into, merge)
+
+    async def _listed(
+        self,
+        question: Question,
+        query: ConnectionsQuery | UsersQuery | RoomsQuery,
+        into: type[_T],
+        merge: Callable[[Sequence[_T]], object],
+    ) -> Response:
+        """Ask all workers for a list; where they are of a fleet, one of them asks all nodes."""
+        if query.scope == "fleet" and self._supervisor.shares:
             return await self._one(question)
         return await self._merged(question, into, merge)
 

@@ -1,0 +1,33 @@
+"""What all lists have in common: of which nodes they are, and how long a page is at most."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final, Literal, TypeAlias, TypeVar
+
+from msgspec import json
+
+__all__ = ["LOOKS", "MOST", "Scope", "fitting"]
+
+MOST: Final = 1000
+"""The most rows of a page."""
+LOOKS: Final = 1000
+"""How many are looked at before the loop gets its turn."""
+_PAGE_BYTES: Final = 256 * 1024
+
+Scope: TypeAlias = Literal["node", "fleet"]
+"""Whose they are: those of the node that is asked, or of all nodes."""
+
+_R = TypeVar("_R")
+
+
+def fitting(rows: Iterable[_R]) -> list[_R]:
+    """Return the first rows: as many as have 256 KiB of JSON, but one at least."""
+    found: list[_R] = []
+    size = 0
+    for row in rows:
+        size += len(json.encode(row))
+        if found and size > _PAGE_BYTES:
+            break
+        found.append(row)
+    return found
