@@ -1,4 +1,4 @@
-"""Which other nodes live: each says so once a second, to all who hear it.
+"""Which other nodes live: each says so again and again, to all who hear it.
 
 A node that has not been heard for a while is gone, as if it had left by itself. Nobody is gone
 while this node does not hear the others.
@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Set
 from time import monotonic
-from typing import Final
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tidegate.backplane.nodes import NodeTimes
 
 __all__ = ["LivingNodes"]
-
-_PERIOD: Final = 1.0
 
 
 class LivingNodes:
@@ -21,16 +22,16 @@ class LivingNodes:
 
     Args:
         node: the name of this node.
-        ttl: seconds after which a node is gone that has not been heard.
+        times: how often nodes say that they live, and how long they may be silent.
         up: whether this node hears the others.
         say: tells them that it lives.
     """
 
     def __init__(
-        self, node: str, ttl: float, up: Callable[[], bool], say: Callable[[], None]
+        self, node: str, times: NodeTimes, up: Callable[[], bool], say: Callable[[], None]
     ) -> None:
         self._node = node
-        self._ttl = ttl
+        self._times = times
         self._up = up
         self._say = say
         self._last: dict[str, float] = {}
@@ -62,9 +63,10 @@ class LivingNodes:
         if node != self._node:
             self._last.setdefault(node, monotonic())
 
-    def within(self, seconds: float) -> Set[str]:
-        """Return the other nodes that were heard in the last seconds."""
-        oldest = monotonic() - seconds
+    @property
+    def known(self) -> Set[str]:
+        """The other nodes that are not gone, by what was heard until now."""
+        oldest = monotonic() - self._times.gone
         return {node for node, last in self._last.items() if last > oldest}
 
     def knows(self, node: str) -> bool:
@@ -100,17 +102,17 @@ class LivingNodes:
             self._timer = None
 
     def _tick(self) -> None:
-        self._timer = asyncio.get_running_loop().call_later(_PERIOD, self._tick)
+        self._timer = asyncio.get_running_loop().call_later(self._times.beat, self._tick)
         now, before = monotonic(), self._ticked
         self._ticked = now
         if not self._up():
             return
         self._say()
-        if now - before > _PERIOD + self._ttl / 2:
+        if now - before > self._times.beat + self._times.gone / 2:
             # This one stood still: it has not listened either.
             self._last = dict.fromkeys(self._last, now)
             for late in self._late:
                 late()
-        oldest = now - self._ttl
+        oldest = now - self._times.gone
         for node in [one for one, last in self._last.items() if last < oldest]:
             self.left(node)

@@ -9,14 +9,30 @@ from typing import Final, NamedTuple
 
 from msgspec import Struct
 
-__all__ = ["BEAT_SECONDS", "FORGOTTEN_SECONDS", "GONE_SECONDS", "NodeRecord", "Seen"]
+__all__ = ["NodeRecord", "NodeTimes", "Seen", "times_of"]
 
-BEAT_SECONDS: Final = 2.0
-"""How often a node says how it is."""
-GONE_SECONDS: Final = 7.0
-"""A node that was silent for so long is believed to be gone: three beats are missing."""
-FORGOTTEN_SECONDS: Final = 60.0
-"""A node that was silent for so long is not listed any more."""
+_BEAT_SECONDS: Final = 2.0
+_BEATS: Final = 3
+_LISTED_SECONDS: Final = 60.0
+
+
+class NodeTimes(NamedTuple):
+    """The times by which nodes know which of them live, in seconds."""
+
+    beat: float
+    """How often a node says that it lives, and how it is."""
+    gone: float
+    """A node that was silent for so long is gone: `fleet.ttl`."""
+    forgotten: float
+    """A node that was silent for so long is not listed any more."""
+
+
+def times_of(ttl: float) -> NodeTimes:
+    """Return the times of a fleet, by its `fleet.ttl` in seconds.
+
+    At least three beats are missing of a node that is gone, and it is listed for another minute.
+    """
+    return NodeTimes(min(_BEAT_SECONDS, ttl / _BEATS), ttl, ttl + _LISTED_SECONDS)
 
 
 class NodeRecord(Struct, frozen=True):

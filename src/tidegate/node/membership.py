@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec.structs import replace
 
-from tidegate.backplane.nodes import BEAT_SECONDS, NodeRecord, Seen
+from tidegate.backplane.nodes import NodeRecord, Seen
 from tidegate.core.stats import Histogram
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ class Membership:
         describe: returns how the node is, without its rate.
         ends: whether the node has begun to end.
         rebalancing: moves connections to the others.
+        beat: how often the node tells the others how it is, in seconds.
     """
 
     def __init__(
@@ -39,12 +40,14 @@ class Membership:
         describe: Callable[[], NodeRecord],
         ends: Callable[[], bool],
         rebalancing: Rebalancing,
+        beat: float,
     ) -> None:
         self.rebalancing = rebalancing
         self._stats = stats
         self._nodes = nodes
         self._describe = describe
         self._ends = ends
+        self._beat = beat
         self._due = 0.0
         self._looked = monotonic()
         self._accepted = 0
@@ -59,7 +62,7 @@ class Membership:
         self.rebalancing.tick(now)
         if now < self._due and self._told_end is self._ends():
             return
-        self._due = now + BEAT_SECONDS
+        self._due = now + self._beat
         self._told_end = self._ends()
         seconds, self._looked = now - self._looked, now
         accepted, self._accepted = self._accepted, self._stats.accepted

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from tidegate.backplane.base import Backplane, Broker
     from tidegate.core.admission.tracker import ConnectionTracker
     from tidegate.core.codes import Fault
-    from tidegate.core.settings import BackplaneSettings, Settings
+    from tidegate.core.settings import Settings
     from tidegate.core.stats import Stats
     from tidegate.engine.application import Application
     from tidegate.engine.connection import Connection
@@ -138,11 +138,10 @@ class Messaging:
 
     def _broker(self, settings: Settings, name: str) -> Broker:
         """Make the broker of the settings. `name` is this node's alone."""
-        backplane = settings.backplane
-        url = backplane.url
+        url = settings.backplane.url
         if url is None:
             return MemoryBroker(self.rules, self.history)
-        self.backplane = _kind(url)(url, backplane, self.rules, name)
+        self.backplane = _kind(url)(url, settings, self.rules, name)
         return self.backplane.broker
 
     def apply(self, settings: Settings) -> None:
@@ -163,7 +162,7 @@ class Messaging:
         self.presence.tick(now)
 
 
-def _kind(url: str) -> Callable[[str, BackplaneSettings, Rules, str], Backplane]:
+def _kind(url: str) -> Callable[[str, Settings, Rules, str], Backplane]:
     """Return what makes the backplane of a URL. The others are not imported: nodes start sooner."""
     if url.startswith(("nats:", "tls:")):
         from tidegate.backplane.nats.backplane import NatsBackplane

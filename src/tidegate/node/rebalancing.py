@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from msgspec import Struct
 
-from tidegate.backplane.nodes import GONE_SECONDS
+from tidegate.backplane.nodes import times_of
 from tidegate.core.admission.shedding import Zone
 from tidegate.core.balancing import moves
 from tidegate.core.balancing.moves import Member, Phase, Rounds
@@ -198,7 +198,9 @@ class Rebalancing:
         membership = self._node.membership
         seen = await membership.read()
         own = membership.record()
-        others = [one.record for one in seen or () if _counts(one) and one.record.id != own.id]
+        gone = times_of(self._node.settings.fleet.ttl).gone
+        here = [one.record for one in seen or () if one.age < gone and not one.record.draining]
+        others = [one for one in here if one.id != own.id]
         records = [own, *others] if not own.draining else others
         self._members, self._routes = _members(records)
         self._room = moves.room(self._members)
@@ -253,10 +255,6 @@ class Rebalancing:
         if connection.open:
             # Its own moment was given to it: it comes back at once.
             connection.end(REBALANCED, 0)
-
-
-def _counts(seen: Seen) -> bool:
-    return seen.age < GONE_SECONDS and not seen.record.draining
 
 
 def _name(record: NodeRecord) -> str:

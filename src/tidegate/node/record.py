@@ -7,7 +7,7 @@ import socket
 from typing import TYPE_CHECKING
 
 from tidegate.addresses import authority
-from tidegate.backplane.nodes import NodeRecord
+from tidegate.backplane.nodes import NodeRecord, times_of
 from tidegate.node.membership import Membership
 from tidegate.node.rebalancing import Rebalancing
 
@@ -26,6 +26,7 @@ def membership_of(node: Parts, worker: int | None) -> Membership:
         lambda: describe(node, worker),
         lambda: node.shutdown.begun,
         Rebalancing(node),
+        times_of(node.settings.fleet.ttl).beat,
     )
 
 

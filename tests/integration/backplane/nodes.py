@@ -13,6 +13,7 @@ from tidegate.backplane.nats.broker import NatsBroker
 from tidegate.backplane.nats.bus import Bus
 from tidegate.backplane.nats.peers import Peers
 from tidegate.backplane.nats.servers import Servers
+from tidegate.backplane.nodes import times_of
 from tidegate.backplane.redis.broker import RedisBroker
 from tidegate.backplane.redis.links import links_of
 from tidegate.core.codes import BACKPLANE_DOWN, Fault
@@ -31,7 +32,7 @@ def broker_of(settings: BackplaneSettings, rules: Rules, name: str) -> Any:
     if settings.url.startswith(("nats:", "tls:")):
         servers = Servers(settings.url, settings.timeout, name)
         bus = Bus(servers, settings, name)
-        return NatsBroker(bus, rules, settings.replicas, Peers(bus, 10.0))
+        return NatsBroker(bus, rules, settings.replicas, Peers(bus, times_of(10.0)))
     if settings.url.startswith("kafka"):
         return KafkaBroker(settings.url, settings, rules, name)
     links = links_of(settings.url, settings, name)

@@ -24,6 +24,7 @@ from tidegate.backplane.nats.revocations import NatsRevocations
 from tidegate.backplane.nats.servers import Servers
 from tidegate.backplane.nats.sessions import NatsSessions
 from tidegate.backplane.nats.state import Failed, State, Value
+from tidegate.backplane.nodes import times_of
 from tidegate.core.messaging.fleet_presence import FleetPresence
 from tidegate.core.messaging.presence import Present
 from tidegate.core.messaging.rules import Rules
@@ -49,7 +50,7 @@ class Parts:
         settings = BackplaneSettings(url=url, timeout=1.0, prefix=prefix)
         self.bus = Bus(Servers(url, 1.0, name), settings, name)
         self.state = State(self.bus, 1)
-        self.peers = Peers(self.bus, 10.0)
+        self.peers = Peers(self.bus, times_of(10.0))
         rules = Rules(Settings.from_mapping({"rooms": {"rules": RULES}}).rooms.rules)
         self.presence = NatsPresence(self.bus, rules, self.peers)
         self.here = FleetPresence()

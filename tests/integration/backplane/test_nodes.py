@@ -11,26 +11,24 @@ import pytest
 from msgspec import msgpack
 
 from tests.conftest import Start
-from tests.support.aio import in_loop
+from tests.support.aio import in_loop, run
 from tests.support.between import Server
 from tests.support.fleet_nodes import FleetNode, fleet
+from tests.support.native import NativeClient
 from tests.support.nats import Nats
 from tests.support.net import wait_until
+from tests.support.tokens import SECRET
 from tidegate.backplane import nodes as timing
-from tidegate.backplane.nats import peers
-from tidegate.backplane.redis import nodes as redis_nodes
-from tidegate.node import membership
 from tidegate.node.control import NodeRow, NodesPage
-from tidegate.node.control import nodes as rows
+
+TTL = 1.5
 
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nodes that say quickly how they are, and are soon believed to be gone."""
-    monkeypatch.setattr(membership, "BEAT_SECONDS", 0.1)
-    monkeypatch.setattr(rows, "GONE_SECONDS", 1.0)
-    monkeypatch.setattr(redis_nodes, "_FORGOTTEN_MS", 3000)
-    monkeypatch.setattr(peers, "FORGOTTEN_SECONDS", 3.0)
+    """Nodes that say quickly how they are, and are soon forgotten when they are gone."""
+    monkeypatch.setattr(timing, "_BEAT_SECONDS", 0.1)
+    monkeypatch.setattr(timing, "_LISTED_SECONDS", 2.0)
 
 
 async def until(condition: Callable[[], Awaitable[object]]) -> None:
@@ -108,7 +106,7 @@ async def test_a_node_that_drains_says_so(server: Server, quick: None) -> None:
 
 @in_loop
 async def test_a_node_that_is_cut_off_is_gone_and_comes_back(server: Server, quick: None) -> None:
-    async with fleet(server.url) as (first, second):
+    async with fleet(server.url, fleet={"ttl": 1}) as (first, second):
 
         async def serve() -> bool:
             return await states(first) == ["serving"] * 2
@@ -163,17 +161,38 @@ async def test_a_record_of_another_version_is_left_out(server: Server, quick: No
             server.command("ZREM", "tidegate:{nodes}:heard", "strange")
 
 
-def test_a_killed_node_is_gone_before_it_is_forgotten(serve: Start, own: Server) -> None:
-    settings: dict[str, Any] = {"backplane": {"url": own.url}}
+def test_a_killed_node_is_gone_for_everything_after_the_ttl_of_the_fleet(
+    serve: Start, own: Server
+) -> None:
+    settings: dict[str, Any] = {
+        "auth": {"secret": SECRET},
+        "backplane": {"url": own.url},
+        "fleet": {"ttl": TTL},
+        "rooms": {"rules": [{"pattern": "seen", "presence": "members", "presence_grace": 0.0}]},
+    }
     first, second = serve(settings), serve(settings)
 
     def listed() -> list[str]:
         return sorted(row["state"] for row in first.get("/nodes")[1]["nodes"])
 
+    async def until_bob_left() -> float:
+        ann = await NativeClient.at(first.url, "ann")
+        await ann.ask("join", room="seen", presence=True)
+        bob = await NativeClient.at(second.url, "bob")
+        await bob.ask("join", room="seen")
+        await ann.until(lambda one: one["type"] == "user_joined")
+        second.process.kill()
+        killed = time.monotonic()
+        left = await ann.until(lambda one: one["type"] == "user_left")
+        assert left["users"] == ["bob"]
+        await ann.close()
+        await bob.close()
+        return time.monotonic() - killed
+
     wait_until(lambda: listed() == ["serving"] * 2, 20)
-    second.process.kill()
-    assert "gone" not in listed()
-    wait_until(lambda: listed() == ["gone", "serving"], 20 + timing.GONE_SECONDS)
+    took = run(until_bob_left())
+    assert TTL / 2 < took < 2 * TTL
+    wait_until(lambda: listed() == ["gone", "serving"], TTL)
     status, stats = first.get("/stats?scope=fleet")
     assert status == 200
     assert (stats["nodes"], stats["complete"]) == (1, True)

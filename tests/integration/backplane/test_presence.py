@@ -13,8 +13,6 @@ from tests.support.aio import in_loop
 from tests.support.between import Server
 from tests.support.fleet_nodes import FleetNode, fleet, until
 from tests.support.native import NativeClient
-from tidegate.backplane.nats import backplane as nats_backplane
-from tidegate.backplane.redis import backplane as redis_backplane
 from tidegate.node.control import PresenceQuery, PresenceRow
 
 ROOMS: dict[str, Any] = {
@@ -122,12 +120,8 @@ async def test_room_of_many_is_counted_over_all_nodes(server: Server) -> None:
 
 
 @in_loop
-async def test_users_of_a_node_that_died_leave_after_a_while(
-    server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for module in (nats_backplane, redis_backplane):
-        monkeypatch.setattr(module, "_TTL", 2.0)
-    async with fleet(server.url, 3, rooms=ROOMS) as (one, two, three):
+async def test_users_of_a_node_that_died_leave_after_a_while(server: Server) -> None:
+    async with fleet(server.url, 3, rooms=ROOMS, fleet={"ttl": 2.0}) as (one, two, three):
         bob = await enter(one, "bob", "seen-2")
         ann = await enter(two, "ann", "seen-2")
         cid = await enter(three, "cid", "seen-2")

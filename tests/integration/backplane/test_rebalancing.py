@@ -16,17 +16,18 @@ from tests.support.fleet_nodes import FleetNode, fleet, until
 from tests.support.native import NativeClient
 from tests.support.net import free_port
 from tests.support.proxies import Tool, fetched, running
+from tidegate.backplane import nodes as timing
 from tidegate.client import State, connect
 from tidegate.core.balancing import moves
 from tidegate.core.codes import REBALANCED
 from tidegate.deploy import Node
-from tidegate.node import membership, rebalancing
+from tidegate.node import rebalancing
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Clients that may move soon after they have come."""
-    monkeypatch.setattr(membership, "BEAT_SECONDS", 0.1)
+    monkeypatch.setattr(timing, "_BEAT_SECONDS", 0.1)
     monkeypatch.setattr(rebalancing, "REST_SECONDS", 0.5)
     monkeypatch.setattr(rebalancing, "NOTICE_SECONDS", 0.2)
     monkeypatch.setattr(rebalancing, "_LOOK_SECONDS", 0.3)

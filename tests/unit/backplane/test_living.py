@@ -10,8 +10,19 @@ import pytest
 from tests.support.virtual_clock import VirtualClock
 from tidegate.backplane import living
 from tidegate.backplane.living import LivingNodes
+from tidegate.backplane.nodes import NodeTimes, times_of
 
 TTL = 10.0
+
+
+@pytest.mark.parametrize(
+    ("ttl", "times"),
+    [(1, (1 / 3, 1, 61)), (1.5, (0.5, 1.5, 61.5)), (10, (2, 10, 70)), (300, (2, 300, 360))],
+)
+def test_times_follow_the_ttl_of_the_fleet_and_miss_three_beats(
+    ttl: float, times: tuple[float, ...]
+) -> None:
+    assert times_of(ttl) == times
 
 
 class World:
@@ -22,7 +33,7 @@ class World:
         self.up = True
         self.told: list[str] = []
         self.said = 0
-        self.nodes = LivingNodes("me", TTL, lambda: self.up, self._say)
+        self.nodes = LivingNodes("me", NodeTimes(1.0, TTL, 60.0), lambda: self.up, self._say)
         self.nodes.watch(
             lambda node: self.told.append(f"{node} is gone"),
             lambda node: self.told.append(f"{node} is back"),
@@ -45,7 +56,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
     return World(clock)
 
 
-def test_it_says_each_second_that_it_lives_until_it_stops(world: World) -> None:
+def test_it_says_at_each_beat_that_it_lives_until_it_stops(world: World) -> None:
     world.clock.advance(5)
     assert world.said == 6
     world.nodes.stop()
@@ -57,10 +68,11 @@ def test_a_node_that_is_silent_is_gone_once_and_back_when_it_is_heard(world: Wor
     world.nodes.heard("a")
     world.nodes.expect("b")
     world.nodes.expect("me")
-    world.clock.advance(TTL)
-    assert world.told == ["a is back"]
-    assert world.nodes.within(TTL + 1) == {"a", "b"}
-    assert world.nodes.within(TTL - 1) == set()
+    world.clock.advance(TTL - 1)
+    assert world.nodes.known == {"a", "b"}
+    world.clock.advance(1)
+    assert (world.told, world.nodes.known) == (["a is back"], set())
+    assert world.nodes.knows("a")
     world.clock.advance(2)
     assert world.told == ["a is back", "a is gone", "b is gone"]
     assert not world.nodes.knows("a")

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from tidegate.core.messaging.history import Page
     from tidegate.core.messaging.publication import Publication
     from tidegate.core.messaging.rules import Rules
-    from tidegate.core.settings import BackplaneSettings
+    from tidegate.core.settings import BackplaneSettings, Settings
 
 __all__ = ["KafkaBackplane", "KafkaBroker"]
 
@@ -223,8 +223,8 @@ class KafkaBackplane:
 
     orders = presence = sessions = nodes = revocations = None
 
-    def __init__(self, url: str, settings: BackplaneSettings, rules: Rules, node: str) -> None:
-        self.broker = KafkaBroker(url, settings, rules, node)
+    def __init__(self, url: str, settings: Settings, rules: Rules, node: str) -> None:
+        self.broker = KafkaBroker(url, settings.backplane, rules, node)
         self.traffic = self.broker.traffic
 
     @property

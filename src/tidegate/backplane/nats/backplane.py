@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from tidegate.backplane.nats.broker import NatsBroker
 from tidegate.backplane.nats.bus import Bus
@@ -13,14 +13,13 @@ from tidegate.backplane.nats.revocations import NatsRevocations
 from tidegate.backplane.nats.servers import Servers
 from tidegate.backplane.nats.sessions import NatsSessions
 from tidegate.backplane.nats.state import State
+from tidegate.backplane.nodes import times_of
 
 if TYPE_CHECKING:
     from tidegate.core.messaging.rules import Rules
-    from tidegate.core.settings import BackplaneSettings
+    from tidegate.core.settings import Settings
 
 __all__ = ["NatsBackplane"]
-
-_TTL: Final = 10.0  # seconds after which a node is gone that is not heard
 
 
 class NatsBackplane:
@@ -28,8 +27,8 @@ class NatsBackplane:
 
     Args:
         url: of the servers, valid by the settings.
-        settings: the prefix of all subjects, how long an answer may take, and on how many servers
-            something is kept.
+        settings: the prefix of all subjects, how long an answer may take, on how many servers
+            something is kept, and when a node is gone.
         rules: which rooms keep a history.
         node: the name of this node: no other one has it.
 
@@ -37,15 +36,16 @@ class NatsBackplane:
         ConfigError: a file that the URL names cannot be read, or a package is missing.
     """
 
-    def __init__(self, url: str, settings: BackplaneSettings, rules: Rules, node: str) -> None:
-        self.bus = bus = Bus(Servers(url, settings.timeout, node), settings, node)
-        state = State(bus, settings.replicas)
-        self.nodes = Peers(bus, _TTL)
+    def __init__(self, url: str, settings: Settings, rules: Rules, node: str) -> None:
+        own = settings.backplane
+        self.bus = bus = Bus(Servers(url, own.timeout, node), own, node)
+        state = State(bus, own.replicas)
+        self.nodes = Peers(bus, times_of(settings.fleet.ttl))
         self.presence = NatsPresence(bus, rules, self.nodes)
         self.orders = NatsOrders(bus, self.nodes)
         self.revocations = NatsRevocations(bus, state)
         self.sessions = NatsSessions(bus, state)
-        self.broker = NatsBroker(bus, rules, settings.replicas, self.nodes, self.presence)
+        self.broker = NatsBroker(bus, rules, own.replicas, self.nodes, self.presence)
         self.traffic = bus.traffic
 
     @property

@@ -1,6 +1,6 @@
 """Which other nodes live, and what each says of itself.
 
-Each says once a second that it lives, to all who hear it; nothing is kept anywhere else. One that
+Each says again and again that it lives, to all who hear it; nothing is kept anywhere else. One that
 comes says hello, and is answered by all. One that was not heard for a while is gone, as if it had
 left by itself; nobody is gone while this node does not hear the others.
 """
@@ -16,7 +16,7 @@ import msgspec
 from msgspec import DecodeError
 
 from tidegate.backplane.living import LivingNodes
-from tidegate.backplane.nodes import FORGOTTEN_SECONDS, GONE_SECONDS, NodeRecord, Seen
+from tidegate.backplane.nodes import NodeRecord, NodeTimes, Seen
 
 if TYPE_CHECKING:
     from tidegate.backplane.nats.bus import Bus
@@ -50,16 +50,17 @@ class Peers:
 
     Args:
         bus: the connection to the server.
-        ttl: seconds after which a node is gone that has not been heard.
+        times: how often nodes say that they live, and how long they may be silent.
     """
 
-    def __init__(self, bus: Bus, ttl: float) -> None:
+    def __init__(self, bus: Bus, times: NodeTimes) -> None:
         self._bus = bus
         self._all = bus.name("peers")
+        self._forgotten = times.forgotten
         self._silent: set[str] = set()
         self._records: dict[str, tuple[bytes, float]] = {}
         self._own = b""
-        self._living = LivingNodes(bus.node, ttl, lambda: bus.up, self._beat)
+        self._living = LivingNodes(bus.node, times, lambda: bus.up, self._beat)
         self._living.watch(self._silent.discard, lambda _: None, lambda: None)
         bus.hear(self._all, self._told)
         bus.hear(self._to(bus.node), self._told)
@@ -80,8 +81,8 @@ class Peers:
 
     @property
     def known(self) -> Set[str]:
-        """The other nodes that are not listed as gone."""
-        return self._living.within(GONE_SECONDS)
+        """The other nodes that are not gone."""
+        return self._living.known
 
     @property
     def present(self) -> Set[str]:
@@ -159,6 +160,6 @@ class Peers:
 
     def _beat(self) -> None:
         self._say(_BEAT)
-        forgotten = monotonic() - FORGOTTEN_SECONDS
+        forgotten = monotonic() - self._forgotten
         for node in [one for one, (_, last) in self._records.items() if last < forgotten]:
             del self._records[node]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
+from tidegate.backplane.nodes import times_of
 from tidegate.backplane.redis.beats import living_nodes
 from tidegate.backplane.redis.broker import RedisBroker
 from tidegate.backplane.redis.links import links_of
@@ -15,12 +16,9 @@ from tidegate.backplane.redis.sessions import RedisSessions
 
 if TYPE_CHECKING:
     from tidegate.core.messaging.rules import Rules
-    from tidegate.core.settings import BackplaneSettings
+    from tidegate.core.settings import Settings
 
 __all__ = ["RedisBackplane"]
-
-
-_TTL: Final = 10.0  # seconds after which a node is gone that is not heard
 
 
 class RedisBackplane:
@@ -28,7 +26,7 @@ class RedisBackplane:
 
     Args:
         url: of the server, valid by the settings.
-        settings: the prefix of all names, and how long an answer may take.
+        settings: the prefix of all names, how long an answer may take, and when a node is gone.
         rules: which rooms keep a history.
         node: the name of this node: no other one has it.
 
@@ -36,14 +34,15 @@ class RedisBackplane:
         ConfigError: redis-py is missing.
     """
 
-    def __init__(self, url: str, settings: BackplaneSettings, rules: Rules, node: str) -> None:
-        links = links_of(url, settings, node)
+    def __init__(self, url: str, settings: Settings, rules: Rules, node: str) -> None:
+        links = links_of(url, settings.backplane, node)
+        times = times_of(settings.fleet.ttl)
         self.links = links
-        self.presence = RedisPresence(links, rules, living_nodes(links, _TTL))
+        self.presence = RedisPresence(links, rules, living_nodes(links, times))
         self.broker = RedisBroker(links, rules, self.presence)
         self.orders = RedisOrders(links)
         self.traffic = links.traffic
-        self.nodes = RedisNodes(links)
+        self.nodes = RedisNodes(links, times)
         self.revocations = RedisRevocations(links)
         self.sessions = RedisSessions(links)
 

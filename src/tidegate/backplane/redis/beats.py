@@ -7,17 +7,18 @@ from typing import TYPE_CHECKING
 from tidegate.backplane.living import LivingNodes
 
 if TYPE_CHECKING:
+    from tidegate.backplane.nodes import NodeTimes
     from tidegate.backplane.redis.links import Links
 
 __all__ = ["living_nodes"]
 
 
-def living_nodes(links: Links, ttl: float) -> LivingNodes:
+def living_nodes(links: Links, times: NodeTimes) -> LivingNodes:
     """Return what knows which nodes live.
 
     Args:
         links: the connections to the server.
-        ttl: seconds after which a node is gone that has not been heard.
+        times: how often nodes say that they live, and how long they may be silent.
     """
     channel, own = links.name("beat"), links.node.encode()
 
@@ -28,7 +29,7 @@ def living_nodes(links: Links, ttl: float) -> LivingNodes:
         if data != own:
             living.heard(data.decode())
 
-    living = LivingNodes(links.node, ttl, lambda: links.up, say)
+    living = LivingNodes(links.node, times, lambda: links.up, say)
     links.hear(channel, beat)
     links.watch(heard=living.begin, stopped=living.stop)
     return living

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from msgspec import DecodeError, json
 
-from tidegate.backplane.nodes import FORGOTTEN_SECONDS, NodeRecord, Seen
+from tidegate.backplane.nodes import NodeRecord, NodeTimes, Seen
 from tidegate.backplane.redis.link import LinkDownError
 from tidegate.backplane.redis.scripts import SCRIPTS
 
@@ -27,7 +27,6 @@ _log = logging.getLogger("tidegate")
 
 _ANNOUNCE: Final = SCRIPTS["announce"]
 _NODES: Final = SCRIPTS["nodes"]
-_FORGOTTEN_MS: Final = round(FORGOTTEN_SECONDS * 1000)
 
 _encode = json.Encoder().encode
 _read = json.Decoder(NodeRecord).decode
@@ -38,10 +37,12 @@ class RedisNodes:
 
     Args:
         links: the connections to the server.
+        times: how long nodes may be silent.
     """
 
-    def __init__(self, links: Links) -> None:
+    def __init__(self, links: Links, times: NodeTimes) -> None:
         self._links = links
+        self._forgotten_ms = round(times.forgotten * 1000)
         # Braces, so that a cluster keeps them beside each other.
         self._keys = (links.name("{nodes}"), links.name("{nodes}", "heard"))
         self._own: bytes | None = None
@@ -79,7 +80,7 @@ class RedisNodes:
             if not found.done():
                 found.set_result(answer)
 
-        self._links.run(_NODES, self._keys, _FORGOTTEN_MS, answer=answered)
+        self._links.run(_NODES, self._keys, self._forgotten_ms, answer=answered)
         try:
             answer = await asyncio.wait_for(found, self._links.timeout)
         except TimeoutError:
@@ -93,7 +94,7 @@ class RedisNodes:
 
     def _announce(self, record: bytes, answer: Callable[[Any], None]) -> None:
         name = self._links.node
-        self._links.run(_ANNOUNCE, self._keys, name, record, _FORGOTTEN_MS, answer=answer)
+        self._links.run(_ANNOUNCE, self._keys, name, record, self._forgotten_ms, answer=answer)
 
 
 def _seen(answer: list[Any]) -> list[Seen]:

@@ -1,4 +1,4 @@
-"""The limits that hold over all nodes of a fleet."""
+"""The limits that hold over all nodes of a fleet, and when a node of it is gone."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ class FleetSettings(Section):
     )
     ttl: float = setting(
         10.0,
-        "Time after which the capacity of a node is free that is not heard of any more.",
+        "Time after which a node is gone that is not heard of any more: its capacity is free, its "
+        "users leave their rooms, and no other node waits for it.",
         unit="s",
         low=1,
         high=300,

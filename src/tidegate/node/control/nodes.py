@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from tidegate.backplane.nodes import GONE_SECONDS, Seen
+from tidegate.backplane.nodes import Seen, times_of
 
 if TYPE_CHECKING:
     from tidegate.backplane.base import Backplane
@@ -29,7 +29,7 @@ class NodeRow(Struct, frozen=True):
     addresses: tuple[str, ...]
     """Host and port of every listener for clients."""
     state: str
-    """`serving`, `unready`, `draining`, or `gone`: it was not heard for some seconds."""
+    """`serving`, `unready`, `draining`, or `gone`: it was not heard for `fleet.ttl`."""
     reason: str
     """Why it should get no new connections; empty when it should."""
     zone: str
@@ -82,8 +82,9 @@ async def nodes_page(node: Parts) -> NodesPage:
     own = membership.record()
     # What this node knows of itself is newer.
     others = [one for one in seen or () if one.record.id != own.id]
-    rows = [_row(one, own=False) for one in others]
-    rows.append(_row(Seen(own, 0.0), own=True))
+    gone = times_of(node.settings.fleet.ttl).gone
+    rows = [_row(one, gone, own=False) for one in others]
+    rows.append(_row(Seen(own, 0.0), gone, own=True))
     rows.sort(key=lambda row: (row.host, row.addresses, row.worker or 0, row.id))
     here = [row for row in rows if row.state != "gone"]
     return NodesPage(
@@ -108,7 +109,7 @@ def _between(backplane: Backplane, latency: float | None) -> BackplaneRow:
     )
 
 
-def _row(seen: Seen, *, own: bool) -> NodeRow:
+def _row(seen: Seen, gone: float, *, own: bool) -> NodeRow:
     record, age = seen
     return NodeRow(
         id=record.id,
@@ -117,7 +118,7 @@ def _row(seen: Seen, *, own: bool) -> NodeRow:
         worker=record.worker,
         version=record.version,
         addresses=record.addresses,
-        state=_state(record, age),
+        state=_state(record, age, gone),
         reason=record.reason,
         zone=record.zone,
         pressure=record.pressure,
@@ -130,8 +131,8 @@ def _row(seen: Seen, *, own: bool) -> NodeRow:
     )
 
 
-def _state(record: NodeRecord, age: float) -> str:
-    if age > GONE_SECONDS:
+def _state(record: NodeRecord, age: float, gone: float) -> str:
+    if age > gone:
         return "gone"
     if record.draining:
         return "draining"
