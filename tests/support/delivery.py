@@ -22,7 +22,13 @@ __all__ = ["FakeNode"]
 class FakeNode:
     """A delivery and what it works with. Frames are `subprotocol:data;`."""
 
-    def __init__(self, broker: Any = None, per_room: int = 9, per_connection: int = 9) -> None:
+    def __init__(
+        self,
+        broker: Any = None,
+        per_room: int = 9,
+        per_connection: int = 9,
+        leases: Any = None,
+    ) -> None:
         self.rooms: Rooms[Any] = Rooms(per_room, per_connection)
         self.users: Users[Any] = Users()
         self.fanout: Any = make_fanout()
@@ -31,9 +37,14 @@ class FakeNode:
         self.answers: list[Any] = []
         self.presence: Any = RoomPresence(Rules(), self.fanout, lambda: 0.0)
         self.delivery: Any = Delivery(
-            self.rooms, self.users, self.fanout, broker or MemoryBroker(), self.presence
+            self.rooms, self.users, self.fanout, broker or MemoryBroker(), self.presence, leases
         )
+        self.moved: list[tuple[str, str, bool]] = []
+        self.presence.start(self.encode, self.move)
         run(self.delivery.start(self.encode, self.encode_delta, self.tell))
+
+    def move(self, connection: Any, room: str, comes: bool) -> None:
+        self.moved.append((connection.id, room, comes))
 
     def encode(self, publication: Publication, subprotocol: str | None) -> bytes:
         self.encoded.append((publication.data, subprotocol))

@@ -5,14 +5,7 @@ Every protocol, the API and the backplane use it:
     publish -> Broker.publish -> deliver, on every node with members -> fan-out
     send -> Broker.send -> deliver_to_user, on every node where the user is -> the connections
 
-A node subscribes to a room with its first member and unsubscribes with its last. A broker may
-answer late, so a room without an answer is *subscribing*:
-
-- Members that join before the answer wait for it too, and are told when it is there.
-- When the last member leaves before the answer, that waits for it too: if there is still no member
-  then, the node unsubscribes.
-
-So a broker sees `subscribe` and `unsubscribe` of a room by turns, and never two of them at once.
+Who is in which room is in `node.joining`.
 """
 
 from __future__ import annotations
@@ -21,9 +14,9 @@ from collections.abc import Callable, Collection, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from tidegate.core.codes import NOT_JOINED, OVERLOADED
+from tidegate.core.codes import OVERLOADED
 from tidegate.engine.states import Admission
-from tidegate.node.deltas import Deltas
+from tidegate.node.joining import Joining
 from tidegate.node.recovery import Recovery
 
 if TYPE_CHECKING:
@@ -35,6 +28,7 @@ if TYPE_CHECKING:
     from tidegate.engine.connection import Connection
     from tidegate.engine.fanout import Fanout
     from tidegate.node.deltas import EncodeDelta
+    from tidegate.node.fleet_leases import FleetLeases
     from tidegate.node.identities import Each
     from tidegate.node.presence import RoomPresence
     from tidegate.node.recovery import Recovered, Wanted
@@ -48,7 +42,7 @@ _OVERHEAD = 512
 _ALL: Final = "\0all"  # no room of this name can be joined
 
 
-class Delivery:
+class Delivery(Joining):
     """Carries messages between connections and the backplane; a `Receiver` for its broker.
 
     Everything belongs to the loop's thread.
@@ -66,21 +60,13 @@ class Delivery:
         fanout: Fanout,
         broker: Broker,
         presence: RoomPresence,
+        leases: FleetLeases | None = None,
     ) -> None:
-        self._rooms = rooms
-        self._users = users
-        self._fanout = fanout
-        self._broker = broker
-        self._presence = presence
-        # Rooms whose subscription is under way: their members, and what each is told by.
-        self._subscribing: dict[str, dict[Connection, list[Done]]] = {}
-        # Connections that published without an echo, by id.
-        self._origins: dict[str | None, Connection] = {}
-        self._recovery = Recovery(broker, self.frames)
+        super().__init__(
+            rooms, users, fanout, broker, presence, leases, Recovery(broker, self.frames)
+        )
         self.arriving: dict[str, Callable[[Direct], None]] = {}
         """Who hears all direct messages, for sessions that come from another node, by their id."""
-        self.deltas = Deltas()
-        """Who is sent publications as deltas."""
 
     async def start(
         self,
@@ -124,34 +110,6 @@ class Delivery:
 
     # In.
 
-    def join(self, connection: Connection, room: str, done: Done) -> None:
-        """Put a connection into a room.
-
-        Args:
-            done: told when the broker has confirmed the room, or why the connection is not in. A
-                connection that leaves before that is told so; one that is gone is told nothing.
-        """
-        if not connection.open:
-            return  # `gone` was called, or will be, and nobody would take it out again
-        waiting = self._subscribing.get(room)
-        if room not in connection.rooms:
-            self._fanout.before_join(room)
-            user = connection.user
-            devices = () if user is None else self._users.of_user(user)
-            fault = self._rooms.join(connection, room, devices)
-            if fault is not None:
-                done(fault)
-                return
-            self._presence.joined(connection, room)
-            if waiting is None and self._rooms.count(room) == 1:
-                self._subscribing[room] = {connection: [done]}
-                self._broker.subscribe(room, partial(self._subscribed, room))
-                return
-        if waiting is None:
-            done(None)
-        else:
-            waiting.setdefault(connection, []).append(done)
-
     def recover(self, connection: Connection, room: str, wanted: Wanted, done: Recovered) -> None:
         """Put a connection into a room, and send it messages of the room's history first.
 
@@ -188,64 +146,6 @@ class Delivery:
     def frames(self, connection: Connection, publications: Iterable[Publication]) -> list[bytes]:
         """Encode publications for one connection."""
         return [self._encode(one, connection.subprotocol) for one in publications]
-
-    def leave(self, connection: Connection, room: str) -> Fault | None:
-        """Take a connection out of a room; the reason when it is not in."""
-        if not self._rooms.leave(connection, room):
-            return NOT_JOINED
-        self._recovery.left(connection, room)
-        self._presence.left(connection, room, dropped=False)
-        for done in self._left(connection, room):
-            done(NOT_JOINED)
-        return None
-
-    def gone(self, connection: Connection) -> None:
-        """Forget a connection that has ended."""
-        if connection.rooms:
-            for room in self._rooms.leave_all(connection):
-                self._recovery.gone(connection, room)
-                self._presence.left(connection, room, dropped=True)
-                self._left(connection, room)
-        self._users.remove(connection)
-        if self._origins:
-            self._origins.pop(connection.id, None)
-
-    def park(self, connection: Connection) -> list[str]:
-        """Keep a connection that has ended in its rooms, for the one that takes over.
-
-        Returns:
-            The rooms of which it was told who is there.
-        """
-        watched = []
-        for room in connection.rooms:
-            self._recovery.gone(connection, room)
-            self.deltas.restart(connection, room)
-            if self._presence.left(connection, room, dropped=True):
-                watched.append(room)
-            waiting = self._subscribing.get(room)
-            if waiting is not None:
-                waiting[connection] = []
-        if self._origins:
-            self._origins.pop(connection.id, None)
-        return watched
-
-    def watched(self, connection: Connection) -> list[str]:
-        """Return the rooms of which a connection is told who is there."""
-        return [room for room in connection.rooms if self._presence.watches(connection, room)]
-
-    def replace(self, connection: Connection, other: Connection) -> None:
-        """Give the rooms and the user of a connection that was parked to another one."""
-        for room in connection.rooms:
-            waiting = self._subscribing.get(room)
-            if waiting is not None:
-                del waiting[connection]
-                waiting[other] = []
-            self.deltas.replace(connection, other, room)
-        self._users.remove(connection)
-        self._users.add(other)
-        self._rooms.replace(connection, other)
-        for room in other.rooms:
-            self._presence.returned(other, room)
 
     def publish(
         self, publication: Publication, done: Done, origin: Connection | None = None
@@ -306,6 +206,8 @@ class Delivery:
             exclude = (origin,)
         if self._recovery.rooms:
             exclude = (*exclude, *self._recovery.held(publication))
+        if self._members.asked:
+            exclude = (*exclude, *self._members.asked.get(room, ()))
         chain = self.deltas.rooms.get(room)
         size = _OVERHEAD + len(publication.data)
         if chain is None:
@@ -366,35 +268,3 @@ class Delivery:
 
         held = self._recovery.rooms.get(room, ())  # they wait for the history
         each([one for one in self._rooms.members(room) if one not in held], tell)
-
-    # Subscriptions.
-
-    def _left(self, connection: Connection, room: str) -> list[Done]:
-        """A connection was taken out of a room; whom it had waiting for the broker's answer."""
-        self._fanout.on_leave(room, connection)
-        self.deltas.drop(connection, room)
-        waiting = self._subscribing.get(room)
-        if waiting is not None:
-            return waiting.pop(connection, [])
-        if not self._rooms.count(room):
-            self._broker.unsubscribe(room)
-        return []
-
-    def _subscribed(self, room: str, fault: Fault | None) -> None:
-        """The broker has answered: tell those who wait."""
-        waiting = self._subscribing.pop(room)
-        if fault is not None:
-            for connection in waiting:
-                self._rooms.leave(connection, room)
-                self._presence.left(connection, room, dropped=False)
-                self._fanout.on_leave(room, connection)
-                self.deltas.drop(connection, room)
-        elif not waiting:
-            self._broker.unsubscribe(room)
-        for connection, answers in waiting.items():
-            for done in answers:
-                # What one is told may end another, or make it leave.
-                if fault is not None or room in connection.rooms:
-                    done(fault)
-                elif connection.open:
-                    done(NOT_JOINED)

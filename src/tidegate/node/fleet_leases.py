@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING
 from tidegate.backplane.redis.leases import RedisLeases
 from tidegate.backplane.redis.servers import connector_of
 from tidegate.core.admission.attempt import Reject
-from tidegate.core.admission.fleet import ALL, FleetLimits
-from tidegate.core.codes import FLEET_DOWN
+from tidegate.core.admission.fleet import ALL, FleetLimits, room_count
+from tidegate.core.codes import BACKPLANE_DOWN, FLEET_DOWN, ROOM_LIMIT
 
 if TYPE_CHECKING:
     from tidegate.backplane.base import Leases
     from tidegate.core.admission.attempt import Lease
+    from tidegate.core.codes import Fault
     from tidegate.core.settings import Settings
     from tidegate.core.stats import Stats
     from tidegate.gate.fleet import Confirmed
@@ -108,6 +109,11 @@ class FleetLeases:
         self._settings = settings.fleet
 
     @property
+    def rooms(self) -> bool:
+        """Whether the limits of rooms hold over all nodes, too."""
+        return self._settings.rooms
+
+    @property
     def up(self) -> bool:
         """Whether the limits hold over all nodes at present."""
         return self._leases.up
@@ -193,6 +199,45 @@ class FleetLeases:
         new = tuple(name for name in now if name not in names)
         if old or new:
             self._move(lease, old, new)
+
+    # Rooms.
+
+    def join(
+        self,
+        room: str,
+        most: int,
+        wanted: Callable[[], bool],
+        done: Callable[[Fault | None], None],
+    ) -> None:
+        """Count a new member of a room in the fleet; `done` is told at once or later.
+
+        Args:
+            most: the most members that the room may have on all nodes.
+            wanted: whether it still wants to be a member. When not, nothing is counted, and `done`
+                is not told.
+        """
+        name = room_count(room)
+
+        def taken(how: int | None) -> None:
+            if not wanted():
+                if how == 0:
+                    self._leases.change((name,), ())
+            elif how:
+                done(ROOM_LIMIT)
+            elif how is None and self._settings.when_down == "refuse":
+                done(BACKPLANE_DOWN)
+            else:
+                self.held[name] += 1
+                done(None)
+
+        if self._leases.up:
+            self._leases.take((name,), (most,), taken)
+        else:
+            taken(None)
+
+    def leave(self, room: str) -> None:
+        """Take a member that was counted out of a room."""
+        self.released((room_count(room),))
 
     def _unchecked(self, lease: Lease, names: tuple[str, ...]) -> Reject | None:
         """What becomes of a lease that cannot be counted at present."""

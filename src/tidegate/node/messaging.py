@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from tidegate.engine.application import Application
     from tidegate.engine.connection import Connection
     from tidegate.engine.engine import Engine
+    from tidegate.node.fleet_leases import FleetLeases
     from tidegate.node.telemetry.traces import Traces
 
 __all__ = ["Messaging"]
@@ -46,6 +47,7 @@ class Messaging:
         broker: carries publications between nodes; None for one that serves this node only.
         traces: records publications; None for no traces.
         release: gives the capacity of a connection back whose client has not come back in time.
+        leases: counts over all nodes; None where this node counts for itself.
     """
 
     _application: Application[Connection]
@@ -59,6 +61,7 @@ class Messaging:
         broker: Broker | None,
         traces: Traces | None,
         release: Callable[[Connection], None],
+        leases: FleetLeases | None = None,
     ) -> None:
         limits, fanout = settings.limits, engine.shared.fanout
         self._everyone, self._each = engine.connections, engine.each
@@ -83,6 +86,7 @@ class Messaging:
             fanout,
             broker,
             self.presence,
+            leases if leases is not None and leases.rooms else None,
         )
         self.sessions: Sessions | None = None
         """The clients that may come back; None where `sessions.enabled` is off."""

@@ -108,14 +108,15 @@ class Node:
         self.control = Control(self)
         self.stats, self.warn, self.pings = Stats(), Warner(), Pings()
         self.engine = Engine(settings, self.stats, passed)
-        self.leases = fleet_leases(settings, self.engine.shared.name, self.stats, self._leases_lost)
-        self.tracker = ConnectionTracker(settings.limits, settings.tiers, self.leases)
+        leases = fleet_leases(settings, self.engine.shared.name, self.stats, self._leases_lost)
+        self.leases = leases
+        self.tracker = ConnectionTracker(settings.limits, settings.tiers, leases)
         self.shedder = LoadShedder(settings, monotonic())
         self.admission = Admission(settings, self.tracker, self.shedder, random, self._dry_run)
         traces = traces_of(settings)
         attempts = None if traces is None else Attempts(traces, lambda: self.shedder.zone.label)
         self._messaging = messaging = Messaging(
-            settings, self.stats, self.tracker, self.engine, broker, traces, self._release
+            settings, self.stats, self.tracker, self.engine, broker, traces, self._release, leases
         )
         self.rooms, self.users = messaging.rooms, messaging.users
         self.rules, self.room_rates = messaging.rules, messaging.room_rates
@@ -127,9 +128,7 @@ class Node:
         )
         self.tokens = TokenIdentifier(settings.auth, authenticator)
         self.revocations = authenticator.revocations
-        self._identities = Identities(
-            settings, self.tracker, self.users, authenticator, self.leases
-        )
+        self._identities = Identities(settings, self.tracker, self.users, authenticator, leases)
         self.application = application(
             Services(
                 settings,

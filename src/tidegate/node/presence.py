@@ -140,6 +140,10 @@ class RoomPresence:
         # One that waits for its client stays a member.
         if self._moved is not None and room not in connection.rooms:
             self._moved(connection, room, False)
+        return self.not_joined(connection, room, dropped=dropped)
+
+    def not_joined(self, connection: Connection, room: str, *, dropped: bool = False) -> bool:
+        """A connection was not told of as a member, and is none."""
         watched = self.unwatch(connection, room)
         user = connection.user
         if user is not None and (connection, room) in self._counted:

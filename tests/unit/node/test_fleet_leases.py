@@ -12,15 +12,28 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from tests.support import aio
+from tests.support.brokers import ToyBroker
+from tests.support.delivery import FakeNode
+from tests.support.members import EVER
 from tidegate.backplane.base import Taken
 from tidegate.core.admission.attempt import ANONYMOUS, Identity, Lease, Reject
 from tidegate.core.admission.tracker import ConnectionTracker
-from tidegate.core.codes import FLEET_DOWN, FLEET_LIMIT, IP_LIMIT, TIER_LIMIT, USER_LIMIT
+from tidegate.core.codes import (
+    BACKPLANE_DOWN,
+    FLEET_DOWN,
+    FLEET_LIMIT,
+    IP_LIMIT,
+    NOT_JOINED,
+    ROOM_LIMIT,
+    TIER_LIMIT,
+    USER_LIMIT,
+)
 from tidegate.core.settings import Settings
 from tidegate.core.stats import Stats
 from tidegate.node.fleet_leases import FleetLeases, fleet_leases
 
 ANN, BOB = Identity("ann"), Identity("bob", "paid")
+PER_ROOM = 2
 LIMITS = {"per_ip": 3, "per_user": 2, "connections": 50}
 TIERS = {"paid": {"connections": 2, "per_user": 2}}
 
@@ -106,7 +119,14 @@ class Node:
         self.fleet = FleetLeases(self.settings, self.counts, Stats(), self.close)
         self.tracker = ConnectionTracker(self.settings.limits, self.settings.tiers, self.fleet)
         self.leases: list[Lease] = []
+        self.broker = ToyBroker(late=0)
+        self.members = FakeNode(self.broker, PER_ROOM, leases=self.fleet)
+        self.names = 0
         aio.run(self.fleet.start())
+
+    def connect(self) -> Any:
+        self.names += 1
+        return self.members.connect(f"c{self.names}")
 
     def close(self) -> None:
         self.closed += 1
@@ -259,6 +279,93 @@ def test_a_limit_of_the_fleet_needs_what_counts(sections: dict[str, Any], proble
         fleet_leases(Settings.from_mapping(sections), "n", Stats(), lambda: None)
 
 
+# Members of rooms.
+
+
+def test_join_beyond_a_limit_of_the_fleet_is_refused_and_nobody_is_told_of_it() -> None:
+    one, other = pair()
+    for node in (one, other):
+        node.members.join(node.connect())
+        assert node.members.answers == []  # it is not known yet
+        node.counts.work()
+        assert node.members.answers == [None]
+    late = other.connect()
+    other.members.join(late)
+    other.members.publish(b"1")
+    other.counts.work()
+    other.members.fanout.step(EVER)
+    assert other.members.answers[1:] == [None, ROOM_LIMIT]  # of the publication, and of the join
+    assert (late.rooms, late.got) == ((), [])
+    assert other.members.moved == [("c1", "room", True)]
+    assert other.members.rooms.refused["room_limit"] == 1
+    one.members.delivery.gone(next(iter(one.members.rooms.members("room"))))
+    one.counts.work()
+    other.members.join(late)
+    other.counts.work()
+    assert other.members.answers[3:] == [None]
+    assert other.fleet.held == {"r:room": 2}
+
+
+def test_join_again_before_the_fleet_has_answered_waits_for_the_same_answer() -> None:
+    node, _ = pair()
+    ann = node.connect()
+    node.members.join(ann)
+    node.members.join(ann)
+    assert len(node.counts.commands) == 1
+    node.counts.work()
+    assert node.members.answers == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("how", "told"), [("leave", [NOT_JOINED]), ("gone", []), ("park", [])], ids=str
+)
+def test_who_goes_before_the_fleet_has_answered_is_counted_nowhere(how: str, told: Any) -> None:
+    node, _ = pair()
+    ann = node.connect()
+    node.members.join(ann)
+    end = getattr(node.members.delivery, how)
+    end(ann, "room") if how == "leave" else end(ann)
+    node.counts.work()
+    assert (node.members.answers, ann.rooms, node.members.moved) == (told, (), [])
+    assert not node.fleet.held
+    assert not +node.counts.between.counts[node.counts]
+    assert node.broker.wanted == set()
+
+
+def test_a_member_whose_client_is_away_and_comes_back_stays_counted() -> None:
+    node, _ = pair()
+    ann, again = node.connect(), node.connect()
+    node.members.join(ann)
+    node.counts.work()
+    node.members.delivery.park(ann)
+    assert node.fleet.held == {"r:room": 1}
+    node.members.delivery.replace(ann, again)
+    node.members.delivery.gone(ann)
+    assert node.fleet.held == {"r:room": 1}
+    node.members.delivery.gone(again)
+    assert not node.fleet.held
+
+
+@pytest.mark.parametrize(("when_down", "expected"), [("local", None), ("refuse", BACKPLANE_DOWN)])
+@pytest.mark.parametrize("asked_before", [True, False])
+def test_while_the_backplane_is_away_the_settings_decide_about_joins(
+    when_down: str, expected: Any, asked_before: bool
+) -> None:
+    node, _ = pair(when_down=when_down)
+    if not asked_before:
+        node.counts.cut()
+    ann, bob, cat = node.connect(), node.connect(), node.connect()
+    for one in (ann, bob, cat):
+        node.members.join(one)
+    if asked_before:
+        node.counts.cut()
+    third = ROOM_LIMIT if asked_before or expected is None else expected
+    assert sorted(map(str, node.members.answers)) == sorted(map(str, (expected, expected, third)))
+    node.counts.restore()
+    assert node.counts.between.sum("r:room") == (2 if expected is None else 0)
+    assert node.broker.wanted == ({"room"} if expected is None else set())
+
+
 class Fleet(RuleBasedStateMachine):
     """Three nodes: what is counted is what they hold, and no limit is passed."""
 
@@ -266,6 +373,7 @@ class Fleet(RuleBasedStateMachine):
         super().__init__()
         self.between = Between()
         self.nodes = [Node(self.between, connections=6, when_down="refuse") for _ in range(3)]
+        self.people = [[node.connect() for _ in range(3)] for node in self.nodes]
 
     numbers = st.integers(0, 2)
 
@@ -314,6 +422,42 @@ class Fleet(RuleBasedStateMachine):
             if isinstance(new, Lease):
                 node.leases.append(new)
 
+    # Rooms.
+
+    who = st.integers(0, 2)
+    room = st.sampled_from("xy")
+
+    @rule(number=numbers, who=who, room=room)
+    def join(self, number: int, who: int, room: str) -> None:
+        self.nodes[number].members.join(self.people[number][who], room)
+
+    @rule(number=numbers, who=who, room=room)
+    def leave(self, number: int, who: int, room: str) -> None:
+        self.nodes[number].members.delivery.leave(self.people[number][who], room)
+
+    @rule(number=numbers, who=who, comes_back=st.none() | st.booleans())
+    def end(self, number: int, who: int, comes_back: bool | None) -> None:
+        node, gone = self.nodes[number], self.people[number][who]
+        self.people[number][who] = new = node.connect()
+        gone.open = False
+        if comes_back is not None:
+            node.members.delivery.park(gone)
+            if comes_back:
+                node.members.delivery.replace(gone, new)
+        node.members.delivery.gone(gone)
+
+    @rule(number=numbers, late=st.integers(0, 2), refuses=st.booleans())
+    def broker(self, number: int, late: int, refuses: bool) -> None:
+        broker = self.nodes[number].broker
+        broker.late = late
+        broker.faults.clear()
+        if refuses:
+            broker.faults["x"] = BACKPLANE_DOWN
+
+    @rule(number=numbers)
+    def answer(self, number: int) -> None:
+        self.nodes[number].broker.step()
+
     @precondition(lambda self: all(node.counts.up for node in self.nodes))
     @rule(number=numbers)
     def cut(self, number: int) -> None:
@@ -329,13 +473,19 @@ class Fleet(RuleBasedStateMachine):
     def held_is_what_the_leases_say(self) -> None:
         for node in self.nodes:
             names = Counter(name for lease in node.leases for name in lease.fleet)
-            assert names == node.fleet.held
+            asked = node.members.delivery._members.asked
+            for name in node.members.rooms:
+                members = set(node.members.rooms.members(name)) - set(asked.get(name, ()))
+                names[f"r:{name}"] = len(members)
+            assert +names == node.fleet.held
 
     @invariant()
     def no_limit_is_passed(self) -> None:
         assert sum(node.fleet.held["c"] for node in self.nodes) <= 6
         for user in ("ann", "bob"):
             assert sum(node.fleet.held[f"u:{user}"] for node in self.nodes) <= 2
+        for room in "xy":
+            assert sum(node.fleet.held[f"r:{room}"] for node in self.nodes) <= PER_ROOM
 
     @invariant()
     def what_is_counted_is_what_is_held(self) -> None:
@@ -349,7 +499,13 @@ class Fleet(RuleBasedStateMachine):
             node.counts.work()
             for lease in tuple(node.leases):
                 node.release(lease)
+            for person in self.people[self.nodes.index(node)]:
+                node.members.delivery.gone(person)
             node.counts.work()
+            node.broker.settle()
+            assert not node.members.delivery._members.asked
+            comes = Counter(one[:2] for one in node.members.moved if one[2])
+            assert comes == Counter(one[:2] for one in node.members.moved if not one[2])
             assert not node.fleet.held
             assert not +self.between.counts[node.counts]
 

@@ -1,8 +1,9 @@
 """Which counts of the fleet a connection is in, and their limits.
 
-A fleet counts by name: all connections, those of an address, of a user and of a tier.
+A fleet counts by name: all connections, those of an address, of a user and of a tier, and the
+members of a room.
 
-    c   i:<address or IPv6 network>   u:<user>   t:<tier>
+    c   i:<address or IPv6 network>   u:<user>   t:<tier>   r:<room>
 """
 
 from __future__ import annotations
@@ -18,10 +19,15 @@ if TYPE_CHECKING:
     from tidegate.core.codes import Refusal
     from tidegate.core.settings import Settings
 
-__all__ = ["ALL", "Counted", "FleetCounts", "FleetLimits"]
+__all__ = ["ALL", "Counted", "FleetCounts", "FleetLimits", "room_count"]
 
 ALL: Final = "c"
 """The name under which every connection is counted."""
+
+
+def room_count(room: str) -> str:
+    """Return the name under which the members of a room are counted."""
+    return f"r:{room}"
 
 
 class FleetCounts(Protocol):

@@ -118,7 +118,7 @@ class Rooms(Generic[M]):
             fault: Fault | None
             if len(joined) >= self._per_connection:
                 fault = TOO_MANY_ROOMS
-            elif (0 if present is None else len(present)) >= self._most(room):
+            elif (0 if present is None else len(present)) >= self.most(room):
                 fault = ROOM_LIMIT
             else:
                 fault = self._of_user(room, devices)
@@ -172,6 +172,14 @@ class Rooms(Generic[M]):
         """How many members a room has."""
         return len(self._rooms.get(room, ()))
 
+    def most(self, room: str) -> int:
+        """The most members that a room may have."""
+        if self._rules.some:
+            most = self._rules.of(room).members
+            if most is not None:
+                return most
+        return self._per_room
+
     def counts(self, room: str, devices: Collection[M] = ()) -> tuple[Count, Count, Count]:
         """Return what counts in the limits that a join to a room has to keep.
 
@@ -184,7 +192,7 @@ class Rooms(Generic[M]):
         with self._lock:
             rooms, inside = self._taken(room, devices)
             return (
-                Count(self.count(room), self._most(room)),
+                Count(self.count(room), self.most(room)),
                 Count(inside, self._most_of_user(room)),
                 Count(len(rooms - {room}), self._per_user),
             )
@@ -196,13 +204,6 @@ class Rooms(Generic[M]):
     def __len__(self) -> int:
         """How many rooms there are."""
         return len(self._rooms)
-
-    def _most(self, room: str) -> int:
-        if self._rules.some:
-            most = self._rules.of(room).members
-            if most is not None:
-                return most
-        return self._per_room
 
     def _most_of_user(self, room: str) -> int | None:
         return self._rules.of(room).members_per_user if self._rules.some else None

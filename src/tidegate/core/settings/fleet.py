@@ -20,6 +20,11 @@ class FleetSettings(Section):
         "Whether limits.per_ip, limits.per_user and the limits of tiers hold over all nodes, where "
         "the backplane is Valkey or Redis; when off, on each node by itself.",
     )
+    rooms: bool = setting(
+        True,
+        "Whether limits.per_room and the limits of rooms' rules hold over all nodes, too: each "
+        "join is counted there then. When off, on each node by itself.",
+    )
     connections: int | None = setting(
         None,
         "Connections on all nodes together; no limit when left out.",
