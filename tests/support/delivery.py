@@ -40,7 +40,7 @@ class FakeNode:
             self.rooms, self.users, self.fanout, broker or MemoryBroker(), self.presence, leases
         )
         self.moved: list[tuple[str, str, bool]] = []
-        self.presence.start(self.encode, self.move)
+        self.presence.start(lambda *_: b"", self.move)
         run(self.delivery.start(self.encode, self.encode_delta, self.tell))
 
     def move(self, connection: Any, room: str, comes: bool) -> None:

@@ -11,7 +11,7 @@ from tidegate.fastapi import Gate, Hub, Member
 gate = Gate(
     {
         "auth": {"secret": SECRET},
-        "limits": {"per_ip": 1000},
+        "limits": {"per_ip": 1000, "per_room": int(os.environ.get("PER_ROOM", "10000"))},
         "pacing": {"enabled": False},
         "proxies": {"trusted": ["127.0.0.1"]},
         "backplane": {"timeout": 1.0},

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator
+from collections.abc import Callable, Collection, Coroutine
 from dataclasses import dataclass
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from tidegate.asgi.brokers import broker_of
 from tidegate.asgi.member import HubMember
 from tidegate.asgi.packet import Packet
+from tidegate.asgi.rooms import Room, User, users_of
 from tidegate.asgi.span import Span
 from tidegate.core.codes import ROOM_LIMIT, Fault
 from tidegate.errors import UsageError
@@ -29,9 +30,7 @@ if TYPE_CHECKING:
     from tidegate.core.settings import Settings
     from tidegate.core.stats import Stats
 
-__all__ = ["Hub", "HubStats", "Room", "User"]
-
-Out = TypeVar("Out", contravariant=True)
+__all__ = ["Hub", "HubStats"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +75,8 @@ class Hub:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._clock = clock
         self._warn = Warner()
+        leases = gate.leases
+        self._counts = leases if leases is not None and leases.rooms else None
         name = secrets.token_hex(4)
         broker = broker_of(gate.settings, name)
         self._span = None if broker is None else Span(broker, self, name)
@@ -110,7 +111,7 @@ class Hub:
     @property
     def users(self) -> list[str]:
         """The users that are connected, each once."""
-        return _users_of(self._members)
+        return users_of(self._members)
 
     def __len__(self) -> int:
         """How many are connected."""
@@ -163,9 +164,17 @@ class Hub:
         self._members[member] = None
         self._users.add(member)
         for room in member.joins:
-            fault = self.join(member, room)
-            if fault is not None:
-                self._warn(f"a client is not in a room of its token: {fault.message}")
+            if self._counts is None:
+                self._placed(self.join_here(member, room))
+            else:
+                self.start(self._place(member, room))
+
+    async def _place(self, member: HubMember, room: str) -> None:
+        self._placed(await self.join(member, room))
+
+    def _placed(self, fault: Fault | None) -> None:
+        if fault is not None:
+            self._warn(f"a client is not in a room of its token: {fault.message}")
 
     def gone(self, member: HubMember) -> None:
         """A member has ended."""
@@ -177,7 +186,7 @@ class Hub:
         if member.lease is not None:
             self._gate.release(member.lease)
 
-    def join(self, member: HubMember, room: str, per_room: int | None = None) -> Fault | None:
+    async def join(self, member: HubMember, room: str, per_room: int | None = None) -> Fault | None:
         """Put a member into a room; the reason when it cannot join.
 
         One that has ended already is in no room, and needs no reason: it sees its end.
@@ -185,6 +194,34 @@ class Hub:
         Args:
             per_room: a limit of the caller's own, beside that of the settings.
         """
+        counts = self._counts
+        if counts is None or room in member.rooms or member.end is not None:
+            return self.join_here(member, room, per_room)
+        most = self._rooms.most(room)
+        told: asyncio.Future[Fault | None] = asyncio.get_running_loop().create_future()
+        counts.join(
+            room,
+            most if per_room is None else min(most, per_room),
+            lambda: not told.done(),
+            told.set_result,
+        )
+        try:
+            fault = await told
+        except asyncio.CancelledError:
+            if not told.cancelled() and told.result() is None:
+                counts.leave(room)
+            raise
+        if fault is not None:
+            self._rooms.refused[fault.name] += 1
+        else:
+            there = room in member.rooms  # by another call, which counts
+            fault = self.join_here(member, room, per_room)
+            if there or room not in member.rooms:
+                counts.leave(room)
+        return fault
+
+    def join_here(self, member: HubMember, room: str, per_room: int | None = None) -> Fault | None:
+        """Put a member into a room without asking the other processes."""
         if member.end is not None:
             return None
         if per_room is not None and room not in member.rooms and self.count(room) >= per_room:
@@ -200,14 +237,16 @@ class Hub:
     def leave(self, member: HubMember, room: str) -> bool:
         """Take a member out of a room; False when it was not in it."""
         left = self._rooms.leave(member, room)
-        self._left((room,))
+        if left:
+            self._left((room,))
         return left
 
     def _left(self, rooms: tuple[str, ...]) -> None:
-        if self._span is not None:
-            for room in rooms:
-                if not self.count(room):
-                    self._span.leave(room)
+        for room in rooms:
+            if self._counts is not None:
+                self._counts.leave(room)
+            if self._span is not None and not self.count(room):
+                self._span.leave(room)
 
     def count(self, room: str) -> int:
         """How many members a room has."""
@@ -287,113 +326,3 @@ class Hub:
                 "the members of a hub must all be in one event loop; in tests, write "
                 "`with TestClient(app) as client:`, or each connection gets a loop of its own"
             )
-
-
-class Room(Generic[Out]):
-    """A room of a hub, by its name. Make as many of these as you like; they hold nothing."""
-
-    __slots__ = ("_hub", "name")
-
-    def __init__(self, hub: Hub, name: str) -> None:
-        self._hub = hub
-        self.name = name
-
-    async def send(self, message: Out, *, exclude: HubMember | None = None) -> int:
-        """Send a message to all members, encoded once, without waiting for slow ones.
-
-        Args:
-            message: a text, bytes, or what JSON can be made of.
-            exclude: a member that does not get it, such as the one it came from.
-
-        Returns:
-            How many members were reached: all that are connected, without those that were closed
-            because they let too much wait.
-
-        Raises:
-            TypeError: no message can be made of it.
-        """
-        return self._hub.publish(self.name, message, exclude)
-
-    @property
-    def members(self) -> tuple[HubMember, ...]:
-        """The members, in the order in which they joined; a copy."""
-        return self._hub.members_of(self.name)
-
-    @property
-    def users(self) -> list[str]:
-        """The users of the members, each once, in the order in which they joined."""
-        return _users_of(self._hub.members_of(self.name))
-
-    def __len__(self) -> int:
-        """How many members it has."""
-        return self._hub.count(self.name)
-
-    def __iter__(self) -> Iterator[HubMember]:
-        return iter(self.members)
-
-    def __contains__(self, who: object) -> bool:
-        """Whether a member is in it, or a user by name."""
-        if isinstance(who, HubMember):
-            return self.name in who.rooms
-        return isinstance(who, str) and who in self.users
-
-    def __bool__(self) -> bool:
-        return True
-
-    def __repr__(self) -> str:
-        return f"<Room {self.name!r} members={len(self)}>"
-
-
-class User:
-    """A user of a hub, by name, with all connections. It holds nothing."""
-
-    __slots__ = ("_hub", "name")
-
-    def __init__(self, hub: Hub, name: str) -> None:
-        self._hub = hub
-        self.name = name
-
-    async def send(self, message: Any) -> int:
-        """Send a message to every connection of the user, without waiting for slow ones.
-
-        Args:
-            message: a text, bytes, or what JSON can be made of.
-
-        Returns:
-            How many connections were reached.
-
-        Raises:
-            TypeError: no message can be made of it.
-        """
-        return self._hub.tell(self.name, message)
-
-    async def ping(self, timeout: float = 5.0) -> float | None:
-        """Return the shortest round trip to a connection of the user, in seconds.
-
-        Args:
-            timeout: in seconds.
-
-        Returns:
-            None when the user is not connected, or no connection answered in time.
-        """
-        trips = await asyncio.gather(
-            *(member.ping(timeout) for member in self._hub.devices(self.name))
-        )
-        return min((trip for trip in trips if trip is not None), default=None)
-
-    @property
-    def members(self) -> tuple[HubMember, ...]:
-        """The connections of the user; a copy."""
-        return self._hub.devices(self.name)
-
-    @property
-    def connected(self) -> bool:
-        """Whether the user has a connection."""
-        return bool(self._hub.devices(self.name))
-
-    def __repr__(self) -> str:
-        return f"<User {self.name!r} connections={len(self.members)}>"
-
-
-def _users_of(members: Iterable[HubMember]) -> list[str]:
-    return list(dict.fromkeys(member.user for member in members if member.user is not None))

@@ -107,7 +107,7 @@ class ConnectionManager:
         """
         member = self._members.get(websocket)
         if member is not None:
-            fault = self.hub.join(member, lobby)
+            fault = await self.hub.join(member, lobby)
             if fault is not None:
                 raise RefusedWhileOpen(of_room(fault))
             return
@@ -123,7 +123,11 @@ class ConnectionManager:
             user,
             decision.lease,
         )
-        fault = self.hub.join(member, lobby)
+        try:
+            fault = await self.hub.join(member, lobby)
+        except BaseException:
+            member.left(ABORTED.code)
+            raise
         if fault is not None:
             member.left(ABORTED.code)
             self.hub.counters.rejected[ROOM_FULL.name] += fault is ROOM_LIMIT

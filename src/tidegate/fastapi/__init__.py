@@ -20,7 +20,8 @@ except ModuleNotFoundError as error:
         raise
     raise ImportError("tidegate.fastapi needs FastAPI: pip install 'tidegate[fastapi]'") from error
 
-from tidegate.asgi.hub import Hub, HubStats, Room, User
+from tidegate.asgi.hub import Hub, HubStats
+from tidegate.asgi.rooms import Room, User
 from tidegate.core.admission.attempt import Identity
 from tidegate.errors import Refused
 from tidegate.fastapi.gate import Gate

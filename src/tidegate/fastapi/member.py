@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
 
 from starlette.websockets import WebSocketDisconnect
 
-from tidegate.asgi.hub import Hub, Room
+from tidegate.asgi.hub import Hub
 from tidegate.asgi.member import HubMember, engine_connection
 from tidegate.asgi.refusing import RefusedWhileOpen, chosen, close_reason, of_room
+from tidegate.asgi.rooms import Room
 from tidegate.core.codes import (
     ABORTED,
     MESSAGE_ABUSE,
@@ -230,7 +231,7 @@ class JoinedRoom(Room[Out]):
         """Join, and accept the WebSocket if that has not happened yet."""
         member = self._member
         self._left = self.name not in member.rooms  # a block within another one does not leave
-        fault = self._hub.join(member, self.name, member.room_limit)
+        fault = await self._hub.join(member, self.name, member.room_limit)
         if fault is not None:
             raise await member.refusal(fault)
         await member.accept()

@@ -16,9 +16,10 @@ from tidegate.node.values import encode_json
 
 if TYPE_CHECKING:
     from tidegate.engine.connection import Connection as Engine
+    from tidegate.library.membership import Membership
     from tidegate.library.sent import Sent
 
-__all__ = ["Connection", "Home", "Membership", "Room", "engine_of"]
+__all__ = ["Connection", "Home", "Room", "engine_of"]
 
 T = TypeVar("T")
 
@@ -188,6 +189,9 @@ class Connection:
             async with connection.join("lobby") as lobby:
                 lobby.send("hello", exclude=connection)
 
+        Where the limits of rooms hold over several nodes, the others are asked too: the block
+        waits for that, and so does `await`. Without either, a refusal by them is logged.
+
         Raises:
             Refused: the room has `limits.per_room` members, or it is in
                 `limits.rooms_per_connection` rooms.
@@ -298,31 +302,6 @@ class Room:
 
     def __repr__(self) -> str:
         return f"<Room {self.name!r} members={len(self)}>"
-
-
-class Membership:
-    """A connection in a room, until the block ends or it leaves.
-
-    async with connection.join("lobby") as lobby:
-        lobby.send("hello")
-
-    Without a block the connection stays in the room until it leaves or ends.
-    """
-
-    __slots__ = ("_connection", "_leaves", "room")
-
-    def __init__(self, connection: Connection, room: Room, *, leaves: bool) -> None:
-        self._connection = connection
-        self._leaves = leaves
-        self.room = room
-        """The room."""
-
-    async def __aenter__(self) -> Room:
-        return self.room
-
-    async def __aexit__(self, *exception: object) -> None:
-        if self._leaves:
-            self._connection.leave(self.room.name)
 
 
 class Home(Protocol):

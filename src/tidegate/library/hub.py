@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from tidegate.core.codes import ROOM_FULL, ROOM_LIMIT, Fault
+from tidegate.core.codes import Fault
 from tidegate.core.messaging.publication import Direct, Publication
 from tidegate.engine.states import Admission
 from tidegate.errors import Refused, UsageError
-from tidegate.gate.refused import refused
 from tidegate.library.arguments import check_seconds, check_type
-from tidegate.library.connection import Connection, Membership, Room, engine_of
+from tidegate.library.connection import Connection, Room, engine_of
+from tidegate.library.membership import Joined, Membership, not_joined
 from tidegate.library.sent import Sent
 from tidegate.library.users import User
 from tidegate.node.values import encode_json
@@ -95,12 +95,20 @@ class Hub:
         """
         self.check_thread()
         check_type("room", room, str)
-        faults: list[Fault | None] = []
+        joined = Joined()
         new = room not in connection.rooms
-        self._delivery.join(connection, room, faults.append)
-        if faults and (fault := faults[0]) is not None:
-            raise refused(ROOM_FULL if fault is ROOM_LIMIT else fault)
-        return Membership(self._face(connection), Room(self, room), leaves=new)
+        self._delivery.join(connection, room, joined)
+        if joined.fault is not None:
+            raise not_joined(joined.fault)
+        if not joined.known:
+            joined.then(partial(self._late, connection, room, joined))
+        return Membership(self._face(connection), Room(self, room), joined, leaves=new)
+
+    def _late(self, connection: Engine, room: str, joined: Joined) -> None:
+        """The others have answered whether a connection may be in a room."""
+        if joined.fault is not None and not joined.awaited:
+            why = joined.fault.message
+            self._warn(f"connection {connection.id} is not in the room {room!r}: {why}")
 
     def place(self, connection: Engine, rooms: Iterable[str]) -> None:
         """Put a connection into the rooms of its token. What a limit refuses is logged."""

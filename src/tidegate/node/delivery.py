@@ -159,7 +159,17 @@ class Delivery(Joining):
         # One that is closing gets nothing anyway, and must not be remembered after `gone`.
         if origin is not None and not publication.echo and origin.open:
             self._origins[origin.id] = origin
-        self._broker.publish(publication, done)
+        if origin is None or not self._members.asked:
+            self._broker.publish(publication, done)
+            return
+
+        def known(fault: Fault | None) -> None:
+            if fault is None:
+                self._broker.publish(publication, done)
+            else:
+                done(fault)
+
+        self._members.then(origin, publication.room, known)
 
     def broadcast(
         self,
@@ -266,5 +276,6 @@ class Delivery(Joining):
             if room in connection.rooms:
                 gap(connection, room)
 
-        held = self._recovery.rooms.get(room, ())  # they wait for the history
-        each([one for one in self._rooms.members(room) if one not in held], tell)
+        # These get the history first, or are not told yet that they are members.
+        apart = (*self._recovery.rooms.get(room, ()), *self._members.asked.get(room, ()))
+        each([one for one in self._rooms.members(room) if one not in apart], tell)

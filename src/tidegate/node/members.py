@@ -2,16 +2,17 @@
 
 In a fleet a connection joins on its node first, and the fleet is asked then. Until the answer it is
 *asked for*: it has its place in the node's own limit, but nothing that is published comes to it and
-nobody is told of it. Should it leave or end meanwhile, the fleet is given back what it counts.
+nobody is told of it, and what it publishes waits. Should it leave or end meanwhile, the fleet is
+given back what it counts.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from tidegate.core.codes import NOT_JOINED
+from tidegate.core.codes import NOT_JOINED, OVERLOADED
 
 if TYPE_CHECKING:
     from tidegate.backplane.base import Done
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from tidegate.node.presence import RoomPresence
 
 __all__ = ["FleetMembers", "Members"]
+
+_MOST_WAITING: Final = 100  # joins and publications of one connection for one room
 
 
 class Members:
@@ -117,8 +120,10 @@ class FleetMembers(Members):
         waiting = self.asked.get(room, {}).get(connection)
         if waiting is None:
             done(None)
-        else:
+        elif len(waiting) < _MOST_WAITING:
             waiting.append(done)
+        else:
+            done(OVERLOADED)
 
     def _is_asked(self, connection: Connection, room: str, waiting: list[Done]) -> bool:
         return self.asked.get(room, {}).get(connection) is waiting

@@ -9,12 +9,14 @@ import socket
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
 from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import InvalidStatus
 
 from tests.support import aio
 from tests.support.fleet import Watcher
@@ -27,7 +29,9 @@ PER_USER, TTL = 5, 2.0
 
 
 @contextmanager
-def workers(url: str, log: Path) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+def workers(
+    url: str, log: Path, **environment: str
+) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
     """`uvicorn --workers 2`, and its port."""
     port = free_port()
     command = [sys.executable, "-m", "uvicorn", "tests.support.fleet_app:app", "--workers", "2"]
@@ -35,7 +39,7 @@ def workers(url: str, log: Path) -> Iterator[tuple[subprocess.Popen[bytes], int]
         process = subprocess.Popen(
             [*command, "--port", str(port), "--ws", "websockets-sansio"],
             cwd=ROOT,
-            env={**os.environ, "BACKPLANE": url},
+            env={**os.environ, "BACKPLANE": url, **environment},
             stdout=file,
             stderr=file,
         )
@@ -131,6 +135,38 @@ def test_messages_reach_the_members_of_both(tmp_path: Path) -> None:
     with (
         valkey(tmp_path / "valkey") as between,
         workers(between.url, tmp_path / "log.txt") as (_, port),
+    ):
+        aio.run(run(port))
+    assert "Traceback" not in (tmp_path / "log.txt").read_text()
+
+
+def test_a_rooms_limit_holds_over_both(tmp_path: Path) -> None:
+    async def run(port: int) -> None:
+        url = f"ws://127.0.0.1:{port}/ws"
+        inside: dict[ClientConnection, str] = {}
+
+        async def come(user: str) -> int:
+            headers = dict([bearer(user)])
+            try:
+                client = await connect(url, proxy=None, additional_headers=headers)
+            except InvalidStatus as refused:
+                return refused.response.status_code
+            inside[client] = str(await client.recv())
+            return 101
+
+        answers = await asyncio.gather(*(come(f"u{number}") for number in range(40)))
+        assert Counter(answers) == {101: 12, 503: 28}
+        assert len(set(inside.values())) == 2  # some are at each process
+        await next(iter(inside)).close()
+        async with asyncio.timeout(20):
+            while await come("late") != 101:
+                pass
+        for client in inside:
+            await client.close()
+
+    with (
+        valkey(tmp_path / "valkey") as between,
+        workers(between.url, tmp_path / "log.txt", PER_ROOM="12") as (_, port),
     ):
         aio.run(run(port))
     assert "Traceback" not in (tmp_path / "log.txt").read_text()

@@ -14,20 +14,27 @@ from pydantic import BaseModel
 
 from tests.support.aio import in_loop
 from tests.support.asgi_wire import Wire
+from tests.support.leases import Between, Counts
 from tidegate.asgi.hub import Hub
 from tidegate.asgi.local import LocalGate
 from tidegate.asgi.member import HubMember, engine_connection
-from tidegate.core.codes import ROOM_LIMIT, TOO_MANY_ROOMS, TOO_MANY_USER_ROOMS
+from tidegate.core.codes import ROOM_LIMIT, TOO_MANY_ROOMS, TOO_MANY_USER_ROOMS, Fault
 from tidegate.core.stats import Stats
+from tidegate.node.fleet_leases import FleetLeases
 from tidegate.node.values import encoded
 
 
 class World:
     """A hub at a time that only tests move, and its members."""
 
-    def __init__(self, **sections: dict[str, object]) -> None:
+    def __init__(self, between: Between | None = None, **sections: dict[str, object]) -> None:
         self.now = 1000.0
         self.gate = LocalGate(sections)
+        if between is not None:
+            self.counts = Counts(between)
+            settings, stats = self.gate.settings, self.gate.stats
+            self.fleet = FleetLeases(settings, self.counts, stats, lambda: None)
+            self.gate.leases = self.fleet
         self.hub = Hub(self.gate, clock=lambda: self.now)
         self.wires: dict[HubMember, Wire] = {}
 
@@ -36,7 +43,7 @@ class World:
         member = HubMember(self.hub, wire.receive, wire.send, user)
         member.accepted(None)
         for room in rooms:
-            assert self.hub.join(member, room) is None
+            assert self.hub.join_here(member, room) is None
         self.wires[member] = wire
         return member
 
@@ -54,9 +61,9 @@ async def test_user_is_in_so_many_rooms_over_all_connections() -> None:
     world = World(limits={"rooms_per_user": 1})
     world.member("ann", "a")
     second = world.member("ann", "a")
-    assert world.hub.join(second, "b") is TOO_MANY_USER_ROOMS
+    assert world.hub.join_here(second, "b") is TOO_MANY_USER_ROOMS
     world.gate.apply({"limits": {"rooms_per_user": 2}})
-    assert world.hub.join(second, "b") is None
+    assert world.hub.join_here(second, "b") is None
 
 
 @in_loop
@@ -290,16 +297,16 @@ async def test_rooms_have_their_limits() -> None:
     world = World(limits={"per_room": 2, "rooms_per_connection": 2})
     ann, bob, cy = (world.member(None) for _ in range(3))
     hub = world.hub
-    assert hub.join(ann, "a") is None
-    assert hub.join(ann, "a", per_room=1) is None  # it is in already
-    assert hub.join(bob, "a", per_room=1) is ROOM_LIMIT
-    assert hub.join(bob, "a") is None
-    assert hub.join(cy, "a") is ROOM_LIMIT
-    assert hub.join(ann, "b") is None
-    assert hub.join(ann, "c") is TOO_MANY_ROOMS
+    assert hub.join_here(ann, "a") is None
+    assert hub.join_here(ann, "a", per_room=1) is None  # it is in already
+    assert hub.join_here(bob, "a", per_room=1) is ROOM_LIMIT
+    assert hub.join_here(bob, "a") is None
+    assert hub.join_here(cy, "a") is ROOM_LIMIT
+    assert hub.join_here(ann, "b") is None
+    assert hub.join_here(ann, "c") is TOO_MANY_ROOMS
     assert hub.leave(ann, "a")
     assert not hub.leave(ann, "a")
-    assert hub.join(cy, "a") is None
+    assert hub.join_here(cy, "a") is None
 
 
 @in_loop
@@ -307,7 +314,7 @@ async def test_member_that_has_ended_joins_nothing() -> None:
     world = World()
     member = world.member("ann")
     member.left(1001)
-    assert world.hub.join(member, "a") is None
+    assert world.hub.join_here(member, "a") is None
     assert (len(world.hub.room("a")), member.rooms) == (0, ())
     member.left(1001)
     assert (await member.next_event())["code"] == 1001
@@ -387,7 +394,7 @@ async def test_member_on_our_engine_gets_frames_without_a_detour() -> None:
     wire = Wire().connected()
     member = HubMember(world.hub, wire.receive, wire.send, "ann")
     member.accepted(engine_connection(scope))
-    assert world.hub.join(member, "a") is None
+    assert world.hub.join_here(member, "a") is None
     assert await world.hub.room("a").send("hi") == 1
     assert await member.send_own("own")
     assert connection.got == [b"\x81\x02hi", "own"]
@@ -438,3 +445,98 @@ def test_encoded_makes_a_message_of_a_value(value: Any, sent: str | bytes) -> No
 def test_encoded_names_what_no_message_can_be_made_of(value: Any) -> None:
     with pytest.raises(TypeError, match=r"object|type|ModelMetaclass"):
         encoded(value)
+
+
+# Rooms whose limits hold over several processes.
+
+
+async def fleet(**sections: dict[str, object]) -> list[World]:
+    between = Between()
+    worlds = [World(between, **sections) for _ in range(2)]
+    for world in worlds:
+        await world.fleet.start()
+    return worlds
+
+
+async def joined(world: World, member: HubMember, room: str = "a", **limit: int) -> Fault | None:
+    joining = asyncio.create_task(world.hub.join(member, room, **limit))
+    await settle()
+    world.counts.work()
+    return await joining
+
+
+@in_loop
+async def test_room_is_full_with_the_members_of_all_processes() -> None:
+    one, other = await fleet(limits={"per_room": 2})
+    members = [one.member("ann"), one.member("bob")]
+    assert await joined(one, members[0]) is None
+    assert await joined(one, members[0]) is None  # again: it counts once
+    late = other.member("cy")
+    assert await joined(other, late, per_room=1) is ROOM_LIMIT
+    assert await joined(other, late) is None
+    assert await joined(one, members[1]) is ROOM_LIMIT
+    assert (one.hub.count("a"), one.gate.rooms.refused["room_limit"]) == (1, 1)
+    late.left(1000)
+    other.counts.work()
+    assert await joined(one, members[1]) is None
+    assert one.hub.leave(members[1], "a")
+    assert not one.hub.leave(members[1], "a")
+    members[0].left(1000)
+    assert not one.fleet.held
+    assert not other.fleet.held
+
+
+@in_loop
+async def test_member_gets_nothing_of_a_room_before_it_is_in() -> None:
+    one, _ = await fleet()
+    ann = one.member("ann")
+    joining = asyncio.create_task(one.hub.join(ann, "a"))
+    await settle()
+    assert one.hub.publish("a", "early") == 0
+    one.counts.work()
+    assert await joining is None
+    assert one.hub.publish("a", "now") == 1
+
+
+@pytest.mark.parametrize("how", ["cancelled", "cancelled after the answer", "ended", "joins twice"])
+@in_loop
+async def test_what_was_counted_for_a_member_that_does_not_join_is_given_back(how: str) -> None:
+    one, _ = await fleet()
+    ann = one.member("ann")
+    joins = [asyncio.create_task(one.hub.join(ann, "a")) for _ in range(1 + ("twice" in how))]
+    await settle()
+    if how == "cancelled":
+        joins[0].cancel()
+        await settle()
+    elif how == "ended":
+        ann.left(1000)
+    one.counts.work()
+    if how == "cancelled after the answer":
+        joins[0].cancel()
+    await settle()
+    one.counts.work()
+    held = {"r:a": 1} if "twice" in how else {}
+    assert one.fleet.held == held
+    assert +one.counts.between.counts[one.counts] == held
+
+
+@in_loop
+async def test_member_is_put_into_the_rooms_of_its_token_when_the_others_have_answered() -> None:
+    one, _ = await fleet()
+    wire = Wire().connected()
+    member = HubMember(one.hub, wire.receive, wire.send, "ann", joins=("news",))
+    member.accepted(None)
+    assert member.rooms == ()
+    await settle()
+    one.counts.work()
+    await settle()
+    assert member.rooms == ("news",)
+    member.left(1000)
+
+
+@in_loop
+async def test_each_process_has_limits_of_rooms_of_its_own_where_the_settings_say_so() -> None:
+    one, _ = await fleet(fleet={"rooms": False}, limits={"per_room": 1})
+    assert await one.hub.join(one.member("ann"), "a") is None
+    assert await one.hub.join(one.member("bob"), "a") is ROOM_LIMIT
+    assert one.counts.commands == []

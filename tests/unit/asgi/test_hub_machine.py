@@ -75,7 +75,7 @@ class HubMachine(RuleBasedStateMachine):
         if member not in self.rooms:
             return
         present = sum(room in joined for joined in self.rooms.values())
-        fault = self.hub.join(member, room)
+        fault = self.hub.join_here(member, room)
         if room in self.rooms[member]:
             assert fault is None
         elif present >= PER_ROOM:

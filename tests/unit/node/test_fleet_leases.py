@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -14,8 +13,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from tests.support import aio
 from tests.support.brokers import ToyBroker
 from tests.support.delivery import FakeNode
+from tests.support.leases import Between, Counts
 from tests.support.members import EVER
-from tidegate.backplane.base import Taken
 from tidegate.core.admission.attempt import ANONYMOUS, Identity, Lease, Reject
 from tidegate.core.admission.tracker import ConnectionTracker
 from tidegate.core.codes import (
@@ -24,6 +23,7 @@ from tidegate.core.codes import (
     FLEET_LIMIT,
     IP_LIMIT,
     NOT_JOINED,
+    OVERLOADED,
     ROOM_LIMIT,
     TIER_LIMIT,
     USER_LIMIT,
@@ -36,77 +36,6 @@ ANN, BOB = Identity("ann"), Identity("bob", "paid")
 PER_ROOM = 2
 LIMITS = {"per_ip": 3, "per_user": 2, "connections": 50}
 TIERS = {"paid": {"connections": 2, "per_user": 2}}
-
-
-class Between:
-    """What is between the nodes: their counts, and the commands that are on their way."""
-
-    def __init__(self) -> None:
-        self.counts: dict[Counts, Counter[str]] = {}
-
-    def sum(self, name: str) -> int:
-        return sum(counts[name] for counts in self.counts.values())
-
-
-class Counts:
-    """The leases of one node (`backplane.base.Leases`); `work` does what is on its way."""
-
-    def __init__(self, between: Between) -> None:
-        self.between = between
-        self.up = True
-        self.total = 0
-        self.commands: list[Callable[[bool], None]] = []
-        between.counts[self] = Counter()
-
-    async def start(self, held: Mapping[str, int], lost: Callable[[], None], /) -> None:
-        self.held, self.lost = held, lost
-
-    async def begin(self, held: Mapping[str, int], lost: Callable[[], None], /) -> None:
-        await self.start(held, lost)
-
-    async def stop(self) -> None:
-        self.between.counts[self].clear()
-
-    def take(self, names: Sequence[str], limits: Sequence[int | None], taken: Taken, /) -> None:
-        if not self.up:
-            taken(None)
-            return
-
-        def work(arrives: bool) -> None:
-            if not arrives:
-                taken(None)
-                return
-            for number, (name, limit) in enumerate(zip(names, limits, strict=True), 1):
-                if limit is not None and self.between.sum(name) >= limit:
-                    taken(number)
-                    return
-            self.between.counts[self].update(names)
-            taken(0)
-
-        self.commands.append(work)
-
-    def change(self, out: Sequence[str], into: Sequence[str], /) -> None:
-        def work(arrives: bool) -> None:
-            if arrives:
-                counts = self.between.counts[self]
-                counts.subtract(out)
-                counts.update(into)
-
-        if self.up:
-            self.commands.append(work)
-
-    def work(self) -> None:
-        while self.commands:
-            self.commands.pop(0)(True)
-
-    def cut(self) -> None:
-        self.up = False
-        while self.commands:
-            self.commands.pop(0)(False)
-
-    def restore(self) -> None:
-        self.up = True
-        self.between.counts[self] = Counter(self.held)
 
 
 class Node:
@@ -314,6 +243,41 @@ def test_join_again_before_the_fleet_has_answered_waits_for_the_same_answer() ->
     assert len(node.counts.commands) == 1
     node.counts.work()
     assert node.members.answers == [None, None]
+
+
+@pytest.mark.parametrize("echo", [True, False])
+def test_what_is_published_before_the_answer_waits_and_keeps_its_order(echo: bool) -> None:
+    one, other = pair()
+    ann, bob = one.connect(), one.connect()
+    one.members.join(bob)
+    one.counts.work()
+    one.members.join(ann)
+    for data in (b"1", b"2"):
+        one.members.publish(data, ann, echo)
+    one.members.publish(b"0", bob)
+    one.counts.work()
+    one.members.publish(b"3", ann, echo)
+    one.members.fanout.step(EVER)
+    assert bob.got == [b"None:0;None:1;None:2;None:3;"]
+    assert ann.got == ([b"None:1;None:2;None:3;"] if echo else [])
+    assert one.members.answers == [None] * 6
+    late = other.connect()
+    other.members.join(late)
+    other.members.publish(b"4", late)
+    other.counts.work()
+    assert other.members.answers == [ROOM_LIMIT, ROOM_LIMIT]
+    assert other.broker.log == [("room", None)]
+
+
+def test_so_much_may_wait_for_the_answer_of_the_fleet() -> None:
+    node, _ = pair()
+    ann = node.connect()
+    node.members.join(ann)
+    for _ in range(100):
+        node.members.publish(b"", ann)
+    assert node.members.answers == [OVERLOADED]
+    node.counts.work()
+    assert node.members.answers == [OVERLOADED] + [None] * 100
 
 
 @pytest.mark.parametrize(
