@@ -4,16 +4,32 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from tidegate.asgi.member import HubMember
 
-if TYPE_CHECKING:
-    from tidegate.asgi.hub import Hub
-
-__all__ = ["Room", "User", "users_of"]
+__all__ = ["Room", "Rooms", "User", "users_of"]
 
 Out = TypeVar("Out", contravariant=True)
+
+
+class Rooms(Protocol):
+    """Who has the rooms and users: the hub."""
+
+    def publish(self, room: str, message: Any, exclude: HubMember | None = None, /) -> int:
+        """Send a message to the members of a room; how many were reached."""
+
+    def tell(self, user: str, message: Any, /) -> int:
+        """Send a message to every connection of a user; how many were reached."""
+
+    def members_of(self, room: str, /) -> tuple[HubMember, ...]:
+        """The members of a room, in the order in which they joined."""
+
+    def count(self, room: str, /) -> int:
+        """How many members a room has."""
+
+    def devices(self, user: str, /) -> tuple[HubMember, ...]:
+        """The members of a user."""
 
 
 class Room(Generic[Out]):
@@ -21,7 +37,7 @@ class Room(Generic[Out]):
 
     __slots__ = ("_hub", "name")
 
-    def __init__(self, hub: Hub, name: str) -> None:
+    def __init__(self, hub: Rooms, name: str) -> None:
         self._hub = hub
         self.name = name
 
@@ -76,7 +92,7 @@ class User:
 
     __slots__ = ("_hub", "name")
 
-    def __init__(self, hub: Hub, name: str) -> None:
+    def __init__(self, hub: Rooms, name: str) -> None:
         self._hub = hub
         self.name = name
 

@@ -221,17 +221,18 @@ class Member(HubMember, Generic[In, Out]):
 class JoinedRoom(Room[Out]):
     """A room that a member is in, while an `async with` block runs."""
 
-    __slots__ = ("_left", "_member")
+    __slots__ = ("_left", "_member", "_place")
 
     def __init__(self, hub: Hub, name: str, member: Member[Any, Out]) -> None:
         super().__init__(hub, name)
+        self._place = hub
         self._member = member
 
     async def __aenter__(self) -> Self:
         """Join, and accept the WebSocket if that has not happened yet."""
         member = self._member
         self._left = self.name not in member.rooms  # a block within another one does not leave
-        fault = await self._hub.join(member, self.name, member.room_limit)
+        fault = await self._place.join(member, self.name, member.room_limit)
         if fault is not None:
             raise await member.refusal(fault)
         await member.accept()
@@ -245,4 +246,4 @@ class JoinedRoom(Room[Out]):
     ) -> None:
         """Leave the room."""
         if self._left:
-            self._hub.leave(self._member, self.name)
+            self._place.leave(self._member, self.name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Generator, Iterator
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
 
 from tidegate.core.codes import NORMAL
@@ -11,15 +11,15 @@ from tidegate.engine.sending import Message
 from tidegate.errors import ConnectionClosed, UsageError
 from tidegate.library.arguments import check_type
 from tidegate.library.inbox import Inbox
+from tidegate.library.joined import Joined, not_joined
 from tidegate.library.typed import Messages
 from tidegate.node.values import encode_json
 
 if TYPE_CHECKING:
     from tidegate.engine.connection import Connection as Engine
-    from tidegate.library.membership import Membership
     from tidegate.library.sent import Sent
 
-__all__ = ["Connection", "Home", "Room", "engine_of"]
+__all__ = ["Connection", "Home", "Membership", "Room", "engine_of"]
 
 T = TypeVar("T")
 
@@ -302,6 +302,46 @@ class Room:
 
     def __repr__(self) -> str:
         return f"<Room {self.name!r} members={len(self)}>"
+
+
+class Membership:
+    """A connection in a room, until the block ends or it leaves.
+
+        async with connection.join("lobby") as lobby:
+            lobby.send("hello")
+
+    Without a block the connection stays in the room until it leaves or ends. Where the limits of
+    rooms hold over several nodes, the answer of the others comes later: the block begins with it,
+    and `lobby = await connection.join("lobby")` waits for it too.
+
+    Raises:
+        Refused: by the block, or when it is awaited: the room is full on all nodes together.
+    """
+
+    __slots__ = ("_connection", "_joined", "_leaves", "room")
+
+    def __init__(self, connection: Connection, room: Room, joined: Joined, *, leaves: bool) -> None:
+        self._connection = connection
+        self._joined = joined
+        self._leaves = leaves
+        self.room = room
+        """The room."""
+
+    def __await__(self) -> Generator[Any, None, Room]:
+        return self._wait().__await__()
+
+    async def _wait(self) -> Room:
+        await self._joined.wait(self._connection._engine.ended())
+        if self._joined.fault is not None:
+            raise not_joined(self._joined.fault)
+        return self.room
+
+    async def __aenter__(self) -> Room:
+        return await self._wait()
+
+    async def __aexit__(self, *exception: object) -> None:
+        if self._leaves:
+            self._connection.leave(self.room.name)
 
 
 class Home(Protocol):
