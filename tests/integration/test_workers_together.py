@@ -108,6 +108,44 @@ def test_the_workers_are_the_nodes_of_a_fleet(tmp_path: Path) -> None:
         assert server.get("/ready") == (200, {"ready": True})
 
 
+def test_lists_of_the_fleet_have_everything_of_all_workers_once(tmp_path: Path) -> None:
+    async def play(them: Crew) -> None:
+        clients = await crowd(them)
+        await asyncio.to_thread(look, them.server, {one.welcome["connectionId"] for one in clients})
+        for client in clients:
+            await client.close()
+
+    def look(server: Process, ids: set[str]) -> None:
+        nodes = {row["id"] for row in server.get("/nodes")[1]["nodes"]}
+        for _ in range(2):  # the workers are asked in turns
+            page = server.get("/connections?scope=fleet&room=kept")[1]
+            assert len(page["connections"]) == len(ids)
+            assert {row["id"] for row in page["connections"]} == ids
+            assert {row["node"] for row in page["connections"]} == nodes
+            assert (page["next"], page["complete"]) == (None, True)
+            for query in ("", "&after=", "&name=kept"):
+                page = server.get(f"/rooms?scope=fleet{query}")[1]
+                (room,) = page["rooms"]
+                assert (room["name"], room["members"], page["total"]) == ("kept", len(ids), 1)
+                assert room["nodes"].keys() == nodes
+                assert sum(room["nodes"].values()) == len(ids)
+        (room,) = server.get("/rooms?name=kept")[1]["rooms"]
+        assert room["members"] == len(ids)
+        assert server.get("/users?scope=fleet")[1]["complete"]
+        # Pages of a fleet are never longer than their limit, though workers have the same numbers.
+        seen, after = [], "0"
+        while after is not None:
+            page = server.get(f"/connections?scope=fleet&limit=1&after={after}")[1]
+            seen += [row["id"] for row in page["connections"]]
+            after = page["next"]
+            assert len(page["connections"]) == 1
+        assert len(seen) == len(ids)
+        assert set(seen) == ids
+
+    with together(tmp_path) as them:
+        asyncio.run(play(them))
+
+
 def test_a_valkey_that_dies_is_started_again_and_rooms_go_on(tmp_path: Path) -> None:
     async def play(them: Crew) -> None:
         clients = await crowd(them)
@@ -205,6 +243,13 @@ def test_workers_may_go_without_a_valkey(tmp_path: Path) -> None:
         rows = them.server.get("/nodes")[1]["nodes"]
         assert [(row["worker"], row["state"]) for row in rows] == [(1, "serving"), (2, "serving")]
         assert them.server.get("/stats?scope=fleet")[1]["nodes"] == 2
+        with ExitStack() as open_ones:
+            clients = [open_ones.enter_context(Raw(them.server.port)).open() for _ in range(20)]
+            them.server.wait_open(len(clients))
+            page = them.server.get("/connections?scope=fleet")[1]
+            assert len({row["id"] for row in page["connections"]}) == len(clients)
+            assert {row["node"] for row in page["connections"]} == {row["id"] for row in rows}
+            assert (len(page["connections"]), page["complete"]) == (len(clients), True)
         assert them.server.usage.children(recursive=True) == them.processes()
 
 

@@ -278,19 +278,19 @@ class Fleet:
         """Return a page of the rooms of all nodes.
 
         The largest are chosen among the largest of each node. Then all nodes are asked about these,
-        so that members are counted too on nodes where the room is not among the largest.
+        so that members are counted too on nodes where the room is not among the largest. Where a
+        node did not answer, that is not waited for again.
         """
         page = await self.everywhere(ROOMS, query)
         by_name = query.after is not None or query.name is not None
-        if self._orders is None or by_name or not page.rooms:
+        if self._orders is None or by_name or not page.rooms or not page.complete:
             return page
         counted = await self.everywhere(_NAMED_ROOMS, [row.name for row in page.rooms])
         exact = {row.name: row for row in counted.rooms}
         rows = [exact.get(row.name, row) for row in page.rooms]
         rows.sort(key=lambda row: row.members, reverse=True)
         total = min(page.total, counted.total)  # both count some rooms of several nodes twice
-        complete = bool(page.complete) and bool(counted.complete)
-        return replace(page, rooms=rows, total=total, complete=complete)
+        return replace(page, rooms=rows, total=total, complete=counted.complete)
 
     async def join(self, selector: Selector, room: str) -> Moved:
         """Put connections of all nodes into a room."""
