@@ -123,6 +123,24 @@ def test_rooms_and_users_are_listed_and_shown(server: Process, tidegate: Run) ->
         assert json.loads(tidegate("users", "--after", "ann", "--json").stdout)["total"] == 2
 
 
+def test_rooms_and_users_of_the_fleet_say_on_which_nodes(server: Process, tidegate: Run) -> None:
+    def rows(*command: str) -> list[list[str]]:
+        done = tidegate(*command, "--fleet")
+        assert done.returncode == 0, done.stderr
+        return [line.split() for line in done.stdout.splitlines()]
+
+    node = server.get("/nodes", TOKEN)[1]["nodes"][0]["id"]
+    with member(server, "chat", "ann"):
+        assert rows("users") == [["USER", "CONNECTIONS", "NODES"], ["ann", "1", node, "(1)"]]
+        assert rows("rooms") == [["ROOM", "MEMBERS", "NODES"], ["chat", "1", node, "(1)"]]
+        titles, ann = rows("users", "ann")
+        assert (titles[-1], ann[1], ann[-1]) == ("NODE", "ann", node)
+        shown = rows("rooms", "chat")
+        assert shown[0] == ["members:", "1"]
+        assert shown[2][-1] == node
+        assert json.loads(tidegate("rooms", "chat", "--fleet", "--json").stdout)["complete"]
+
+
 def test_kick_asks_first(server: Process, tidegate: Run) -> None:
     with member(server, "chat", "ann") as ann, member(server, "chat", "bob"):
         refused = tidegate("kick", "ann")

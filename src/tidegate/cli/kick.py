@@ -69,7 +69,9 @@ def _agreed(api: Admin, chosen: dict[str, str]) -> bool:
         raise UsageError("nobody can be asked here; --yes goes on without asking")
     count = "1"
     if "id" not in chosen:
-        page = api.ask(f"/connections?{urlencode({**chosen, 'limit': 1000})}")
-        count = f"{len(page['connections']):,}" + (" or more" if page["next"] else "")
+        # Those of all nodes, because all of them are closed.
+        page = api.ask(f"/connections?{urlencode({**chosen, 'limit': 1000, 'scope': 'fleet'})}")
+        more = page["next"] or not page["complete"]
+        count = f"{len(page['connections']):,}" + (" or more" if more else "")
     whose = ", ".join(f"{name} {value}" for name, value in chosen.items())
     return input(f"Close {count} connections ({whose})? [y/N] ").strip().lower() in ("y", "yes")

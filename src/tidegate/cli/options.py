@@ -18,6 +18,7 @@ __all__ = [
     "AdminUrl",
     "Assignments",
     "ConfigFile",
+    "OfFleet",
     "Time",
     "load_settings",
     "parse_seconds",
@@ -51,6 +52,12 @@ AdminUrl = Annotated[
         metavar="URL",
         help="Where the admin API is: 127.0.0.1:8001, a URL, or unix:/path. "
         "[default: from admin.host and admin.port]",
+    ),
+]
+OfFleet = Annotated[
+    bool,
+    Parameter(
+        name="--fleet", negative=(), help="List those of all nodes, and say on which they are."
     ),
 ]
 # A hyphen in front is for a negative number, which the command refuses with the reason.

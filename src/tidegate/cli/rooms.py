@@ -8,8 +8,8 @@ from urllib.parse import urlencode
 
 from cyclopts import Parameter
 
-from tidegate.cli.options import AdminUrl, ConfigFile, load_settings
-from tidegate.cli.tables import print_json, print_table
+from tidegate.cli.options import AdminUrl, ConfigFile, OfFleet, load_settings
+from tidegate.cli.tables import print_counts, print_json, print_missing, print_table
 from tidegate.text import clean, duration
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ def rooms(
     *,
     search: str | None = None,
     limit: int = 20,
+    fleet: OfFleet = False,
     json: Annotated[bool, Parameter(negative=())] = False,
     admin: AdminUrl = None,
     config: ConfigFile = None,
@@ -48,50 +49,59 @@ def rooms(
 
     api = Admin(load_settings(config).settings.admin, admin)
     if room is not None:
-        _show(api, room, limit, json)
+        _show(api, room, limit, fleet, json)
         return
-    query: dict[str, object] = {"limit": limit}
+    query: dict[str, object] = {"limit": limit, **_scope(fleet)}
     if search is not None:
         query["search"] = search
     page = api.ask(f"/rooms?{urlencode(query)}")
     if json:
         print_json(page)
         return
-    print_table(("ROOM", "MEMBERS"), [(one["name"], one["members"]) for one in page["rooms"]])
-    if len(page["rooms"]) < page["total"]:
-        print(f"{len(page['rooms']):,} of {page['total']:,} rooms")
+    rows = [(one["name"], one["members"], one.get("nodes")) for one in page["rooms"]]
+    print_counts(("ROOM", "MEMBERS"), rows)
+    if len(rows) < page["total"]:
+        print(f"{len(rows):,} of {page['total']:,} rooms")
+    print_missing(page)
 
 
 def connection_rows(connections: list[dict[str, Any]]) -> None:
-    """Print connections as a table."""
-    print_table(
-        ("ID", "USER", "ADDRESS", "ROOMS", "AGE", "IDLE"),
-        [
-            (
-                one["id"],
-                one["user"],
-                one["address"],
-                one["roomCount"],
-                duration(one["age"]),
-                duration(one["idle"]),
-            )
-            for one in connections
-        ],
-    )
+    """Print connections as a table, with their nodes where they say them."""
+    titles = ("ID", "USER", "ADDRESS", "ROOMS", "AGE", "IDLE")
+    rows = [
+        (
+            one["id"],
+            one["user"],
+            one["address"],
+            one["roomCount"],
+            duration(one["age"]),
+            duration(one["idle"]),
+            *((one["node"],) if "node" in one else ()),
+        )
+        for one in connections
+    ]
+    print_table((*titles, "NODE") if rows and len(rows[0]) > len(titles) else titles, rows)
 
 
-def _show(api: Admin, room: str, limit: int, as_json: bool) -> None:
-    query = urlencode({"room": room, "limit": limit})
-    page = api.ask(f"/connections?{query}")
+def _scope(fleet: bool) -> dict[str, str]:
+    return {"scope": "fleet"} if fleet else {}
+
+
+def _show(api: Admin, room: str, limit: int, fleet: bool, as_json: bool) -> None:
+    given = {"room": room, "limit": limit}
+    query = urlencode(given)
+    page = api.ask(f"/connections?{urlencode({**given, **_scope(fleet)})}")
     present = _where_kept(api, f"/presence?{urlencode({'room': room})}")
     said = _where_kept(api, f"/history?{query}")
     if as_json:
-        print_json({"connections": page["connections"], "presence": present, "history": said})
+        shown = {"connections": page["connections"], "presence": present, "history": said}
+        print_json({**shown, "complete": page["complete"]} if fleet else shown)
         return
     more = "" if page["next"] is None else ", and more"
     print(f"members: {len(page['connections']):,}{more}")
     if page["connections"]:
         connection_rows(page["connections"])
+    print_missing(page)
     _show_presence(present)
     _show_history(said)
 

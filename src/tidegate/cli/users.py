@@ -7,9 +7,9 @@ from urllib.parse import urlencode
 
 from cyclopts import Parameter
 
-from tidegate.cli.options import AdminUrl, ConfigFile, load_settings
+from tidegate.cli.options import AdminUrl, ConfigFile, OfFleet, load_settings
 from tidegate.cli.rooms import connection_rows
-from tidegate.cli.tables import print_json, print_table
+from tidegate.cli.tables import print_counts, print_json, print_missing
 
 __all__ = ["users"]
 
@@ -21,6 +21,7 @@ def users(
     search: str | None = None,
     after: str | None = None,
     limit: int = 20,
+    fleet: OfFleet = False,
     json: Annotated[bool, Parameter(negative=())] = False,
     admin: AdminUrl = None,
     config: ConfigFile = None,
@@ -44,14 +45,18 @@ def users(
 
     api = Admin(load_settings(config).settings.admin, admin)
     given = {"user": user, "search": search, "after": after, "limit": limit}
+    if fleet:
+        given["scope"] = "fleet"
     query = urlencode({name: value for name, value in given.items() if value is not None})
     page = api.ask(f"/{'users' if user is None else 'connections'}?{query}")
     if json:
         print_json(page)
-    elif user is not None:
+        return
+    if user is not None:
         connection_rows(page["connections"])
     else:
-        rows = [(one["user"], one["connections"]) for one in page["users"]]
-        print_table(("USER", "CONNECTIONS"), rows)
+        rows = [(one["user"], one["connections"], one.get("nodes")) for one in page["users"]]
+        print_counts(("USER", "CONNECTIONS"), rows)
         if page["next"] is not None:
             print(f"{len(rows):,} of {page['total']:,} users")
+    print_missing(page)

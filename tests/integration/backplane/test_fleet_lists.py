@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import subprocess
+import sys
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,8 @@ from tests.support.tokens import SECRET, bearer
 from tests.support.valkey import valkey
 from tidegate.api import ServerApi
 from tidegate.node.control import ConnectionsQuery, RoomRow, RoomsQuery, UserRow, UsersQuery
+
+COMMAND = str(Path(sys.executable).with_name("tidegate"))
 
 
 def name(node: FleetNode) -> str:
@@ -117,6 +121,9 @@ def test_servers_are_listed_until_they_are_killed(serve: Start, tmp_path: Path) 
 
         second.process.send_signal(signal.SIGSTOP)
         assert listed("/users?scope=fleet", "users") == ([alone], False)
+        command = [COMMAND, "users", "--fleet", "--admin", f"127.0.0.1:{first.admin_port}"]
+        lines = subprocess.run(command, capture_output=True, text=True, timeout=30).stdout
+        assert f"{ids[True]} (1)\nNot all nodes have answered" in lines
         second.process.kill()
         wait_until(lambda: listed("/users?scope=fleet", "users") == ([alone], True), 20)
         rooms = listed("/rooms?scope=fleet", "rooms")
