@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 import random
 import signal
+import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ from tests.support.native import NativeClient
 from tests.support.net import wait_until
 from tests.support.process import Process
 from tests.support.tokens import SECRET, token
-from tests.support.valkey import Valkey, valkey
+from tests.support.valkey import Sentinels, Valkey, sentinels, valkey
 
 PER_USER, ALL, TTL = 10, 500, 2.0
 USERS = [f"u{number}" for number in range(60)]
@@ -44,7 +46,7 @@ def own(tmp_path: Path) -> Iterator[Valkey]:
         yield started
 
 
-def settings_of(own: Valkey, **sections: Any) -> dict[str, Any]:
+def settings_of(own: Valkey | Sentinels, **sections: Any) -> dict[str, Any]:
     return {**SETTINGS, "backplane": {"url": own.url, "timeout": 1}, **sections}
 
 
@@ -111,6 +113,66 @@ def test_limits_hold_at_every_instant_through_all_that_happens(serve: Start, own
     aio.run(run())
     assert not watcher.broken, watcher.broken[:5]
     wait_until(lambda: not holds(servers[1:]) and b"$1\r\nc\r\n" not in counted(own))
+
+
+def sums(own: Valkey) -> Counter[str]:
+    """The counts of all nodes together: of the fleet, and of each user."""
+    found: Counter[str] = Counter()
+    words = counted(own).split(b"\r\n")
+    for name, _, count in zip(words, words[1:], words[2:], strict=False):
+        if name == b"c" or name.startswith(b"u:"):
+            found[name.decode()] += int(count)
+    return +found
+
+
+@pytest.mark.alone
+def test_limits_hold_at_every_instant_through_a_failover_by_sentinel(
+    serve: Start, tmp_path: Path
+) -> None:
+    watcher = Watcher(PER_USER, ALL)
+    chance = random.Random(2)
+    strict = {**STRICT, "ttl": 5.0}  # longer than a failover takes: nobody has to leave
+
+    async def come_and_go(ports: list[int], over: asyncio.Event) -> None:
+        """Some leave and more come, until it is over."""
+        while not over.is_set():
+            spare = max(0, len(watcher.open) - ALL + 50)  # most stay while nobody can come
+            for visitor in chance.sample([*watcher.open], min(10, spare)):
+                visitor.leave()
+            await watcher.crowd([(chance.choice(USERS), chance.choice(ports)) for _ in range(20)])
+            await asyncio.sleep(0.02)
+
+    async def run(own: Sentinels, servers: list[Process]) -> None:
+        ports, over = [server.port for server in servers], asyncio.Event()
+        await watcher.crowd([(chance.choice(USERS), chance.choice(ports)) for _ in range(2000)])
+        assert len(watcher.open) == ALL
+        moving = asyncio.create_task(come_and_go(ports, over))
+        await asyncio.sleep(1)
+        assert watcher.told.keys() <= {"fleet_limit", "user_limit"}
+        failing = asyncio.create_task(asyncio.to_thread(own.fail_over))
+        await wait(lambda: watcher.told["fleet_down"])
+        await failing
+        back = time.monotonic()
+        await wait(lambda: all(server.get("/ready")[0] == 200 for server in servers))
+        own.primary.start()  # it has lost its data, and takes itself for a primary at first
+        await asyncio.sleep(1)
+        over.set()
+        await moving
+        await watcher.fill(USERS, ports)
+        right = {"c": ALL, **{f"u:{user}": count for user, count in (+watcher.users).items()}}
+        await wait(lambda: sums(own.replica) == right)
+        assert time.monotonic() - back < SECONDS
+        watcher.told.clear()
+        await watcher.crowd([(user, port) for user in USERS for port in ports])
+        assert len(watcher.open) == ALL
+        assert watcher.told.keys() <= {"fleet_limit", "user_limit"}
+        await watcher.leave_all()
+
+    with sentinels(tmp_path) as own:
+        servers = [serve(settings_of(own, fleet=strict)) for _ in range(4)]
+        aio.run(run(own, servers), 40)
+        assert not watcher.broken, watcher.broken[:5]
+        wait_until(lambda: not holds(servers) and not sums(own.replica))
 
 
 async def wait(condition: Any, seconds: float = SECONDS) -> None:
