@@ -21,13 +21,16 @@ Scope: TypeAlias = Literal["node", "fleet"]
 _R = TypeVar("_R")
 
 
-def fitting(rows: Iterable[_R]) -> list[_R]:
-    """Return the first rows: as many as have 256 KiB of JSON, but one at least."""
+def fitting(rows: Iterable[_R], limit: int = MOST) -> list[_R]:
+    """Return the first rows: `limit` at most, and 256 KiB as JSON, but one at least.
+
+    Where not all are returned, one more was taken from an iterator.
+    """
     found: list[_R] = []
     size = 0
     for row in rows:
         size += len(json.encode(row))
-        if found and size > _PAGE_BYTES:
+        if len(found) == limit or (found and size > _PAGE_BYTES):
             break
         found.append(row)
     return found

@@ -6,8 +6,8 @@ that nothing is missed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from functools import reduce
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from heapq import merge, nlargest
 from itertools import groupby
 from operator import attrgetter
@@ -72,14 +72,18 @@ def rooms(pages: Sequence[RoomsPage], query: RoomsQuery) -> RoomsPage:
             lists, [page.next for page in pages], query.limit, lambda row: row.name, _room
         )
         return RoomsPage(rows, total - joined, following, complete)
-    found: dict[str, RoomRow] = {}
+    members: Counter[str] = Counter()
     for own in lists:
         for row in own:
-            before = found.get(row.name)
-            found[row.name] = row if before is None else _room(before, row)
-    total -= sum(map(len, lists)) - len(found)
-    rows = fitting(nlargest(query.limit, found.values(), key=attrgetter("members")))
-    return RoomsPage(rows, total, None, complete)
+            members[row.name] += row.members
+    names = nlargest(query.limit, members, key=members.__getitem__)
+    largest: dict[str, list[RoomRow]] = {name: [] for name in names}
+    for own in lists:
+        for row in own:
+            if row.name in largest:
+                largest[row.name].append(row)
+    total -= sum(map(len, lists)) - len(members)
+    return RoomsPage(fitting(map(_room, largest.values())), total, None, complete)
 
 
 def _by_name(
@@ -87,45 +91,42 @@ def _by_name(
     ends: Iterable[str | None],
     limit: int,
     name: Callable[[_R], str],
-    add: Callable[[_R, _R], _R],
+    join: Callable[[list[_R]], _R],
 ) -> tuple[list[_R], str | None, int]:
     """The rows of a page, where the next one begins, and how many rows went into others."""
     end = min((one for one in ends if one is not None), default=None)
-    found: list[_R] = []
     sizes: list[int] = []
-    for own, rows in groupby(merge(*lists, key=name), name):
-        if end is not None and own > end:
-            break
-        if len(found) == limit:
-            end = name(found[-1])
-            break
-        of_one = list(rows)
-        found.append(reduce(add, of_one))
-        sizes.append(len(of_one))
-    there = fitting(found)
-    if len(there) < len(found):
-        end = name(there[-1])
-    return there, end, sum(sizes[: len(there)]) - len(there)
+
+    def joined() -> Iterator[_R]:
+        for own, rows in groupby(merge(*lists, key=name), name):
+            if end is not None and own > end:
+                return
+            of_one = list(rows)
+            sizes.append(len(of_one))
+            yield join(of_one)
+
+    found = fitting(joined(), limit)
+    following = end if len(sizes) == len(found) else name(found[-1])
+    return found, following, sum(sizes[: len(found)]) - len(found)
 
 
-def _user(one: UserRow, other: UserRow) -> UserRow:
-    count = one.connections + other.connections
-    return UserRow(one.user, count, _counts(one.nodes, other.nodes))
+def _user(rows: list[UserRow]) -> UserRow:
+    count = sum(row.connections for row in rows)
+    return UserRow(rows[0].user, count, _counts(row.nodes for row in rows))
 
 
-def _room(one: RoomRow, other: RoomRow) -> RoomRow:
-    kept = max(one.history, other.history, key=_messages)
-    return RoomRow(one.name, one.members + other.members, kept, _counts(one.nodes, other.nodes))
+def _room(rows: list[RoomRow]) -> RoomRow:
+    count = sum(row.members for row in rows)
+    kept = max((row.history for row in rows), key=_messages)
+    return RoomRow(rows[0].name, count, kept, _counts(row.nodes for row in rows))
 
 
 def _messages(history: RoomHistory | None) -> int:
     return -1 if history is None else history.messages
 
 
-def _counts(
-    one: dict[str, int] | UnsetType, other: dict[str, int] | UnsetType
-) -> dict[str, int] | UnsetType:
-    known = [counts for counts in (one, other) if not isinstance(counts, UnsetType)]
+def _counts(of_rows: Iterable[dict[str, int] | UnsetType]) -> dict[str, int] | UnsetType:
+    known = [counts for counts in of_rows if not isinstance(counts, UnsetType)]
     return add_counts(known) if known else UNSET
 
 
