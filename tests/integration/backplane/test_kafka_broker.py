@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,10 @@ from tests.support import aio
 from tests.support.aio import in_loop
 from tests.support.kafka import Kafka, kafka
 from tests.support.native import NativeClient
+from tests.support.raw import Raw as RawClient
 from tests.support.tokens import SECRET
+from tests.support.workers import crew
+from tidegate.api import ServerApi
 from tidegate.core.codes import BACKPLANE_DOWN, NO_HISTORY, TOO_BIG
 from tidegate.core.messaging.publication import Direct, Publication
 from tidegate.core.settings import BackplaneSettings
@@ -225,6 +229,27 @@ def test_two_servers_share_rooms_and_messages(serve: Start, server: Kafka) -> No
         shown = page["backplane"]
         assert (shown["up"], shown["reconnects"]) == (True, 0)
         assert shown["received"] >= 3
+
+
+def test_workers_are_all_asked_though_none_can_ask_the_others(
+    server: Kafka, tmp_path: Path
+) -> None:
+    backplane = {"url": server.url, "prefix": "crew"}
+    with crew(tmp_path, {"backplane": backplane}) as them, ExitStack() as open_ones:
+        clients = [open_ones.enter_context(RawClient(them.server.port)).open() for _ in range(20)]
+        them.server.wait_open(len(clients))
+        page = them.server.get("/nodes")[1]
+        nodes = {row["id"] for row in page["nodes"]}
+        assert (len(nodes), page["complete"], page["connections"]) == (2, False, len(clients))
+        assert page["backplane"]["up"]
+        stats = them.server.get("/stats?scope=fleet")[1]
+        assert (stats["nodes"], stats["complete"]) == (2, False)
+        page = them.server.get("/connections?scope=fleet")[1]
+        assert {row["node"] for row in page["connections"]} == nodes
+        assert (len(page["connections"]), page["complete"]) == (len(clients), False)
+        with ServerApi(f"http://127.0.0.1:{them.server.admin_port}") as api:
+            assert api.disconnect(ip="127.0.0.1") == len(clients)
+        them.server.wait_open(0)
 
 
 @in_loop

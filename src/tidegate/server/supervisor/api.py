@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
 
 from msgspec import Struct, json
+from msgspec.structs import replace
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
@@ -151,13 +152,15 @@ class _Api:
 
     async def stats(self, request: Request) -> Response:
         query = read_query(request.query_params, StatsQuery)
-        if query.scope == "fleet" and self._supervisor.shares:
+        if query.scope == "fleet" and self._supervisor.orders:
             return await self._to.fleet(request)
         snapshot = await self._snapshot()
         if snapshot is None:
             raise HTTPException(HTTPStatus.SERVICE_UNAVAILABLE, "no worker answers")
-        count = len(list(self._supervisor.workers()))
-        return _json(snapshot if query.scope == "node" else fleet_stats([snapshot], count))
+        if query.scope == "node":
+            return _json(snapshot)
+        fleet = fleet_stats([snapshot], len(list(self._supervisor.workers())))
+        return _json(replace(fleet, complete=not self._supervisor.shares))
 
     async def timeline(self, request: Request) -> Response:
         query = read_query(request.query_params, TimelineQuery)

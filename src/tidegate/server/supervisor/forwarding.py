@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import urlencode
 
 from msgspec import Struct, json
+from msgspec.structs import replace
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
 __all__ = ["Forwarding"]
 
 _T = TypeVar("_T")
+_S = TypeVar("_S", bound=Struct)
 _REFUSALS: Final = 200
 _PASSED: Final[Sequence[str]] = ("retry-after", "idempotency-replayed")
 _OUTCOMES: Final = ("admit", "wait", "reject")
@@ -93,8 +95,8 @@ class Forwarding:
         """A page of the rooms of all workers, or of all nodes."""
         query = read_query(request.query_params, RoomsQuery)
         question = _asked(request)
-        shares = query.scope == "fleet" and self._supervisor.shares
-        if query.after is None and query.name is None and not shares:
+        asks_all = query.scope == "fleet" and self._supervisor.orders
+        if query.after is None and query.name is None and not asks_all:
             # A room that is small in one worker may be large in all.
             wide = {"limit": MOST, "search": query.search, "scope": query.scope}
             question = Question(f"/rooms?{urlencode(wide)}")
@@ -118,7 +120,7 @@ class Forwarding:
 
     async def nodes(self, request: Request) -> Response:
         """The nodes of the fleet: the workers, and those of other machines."""
-        if self._supervisor.shares:
+        if self._supervisor.orders:
             return await self._one(_asked(request))
         return await self._merged(_asked(request), NodesPage, pages.nodes)
 
@@ -216,12 +218,15 @@ class Forwarding:
         raise _nobody()
 
     async def _ordered(
-        self, question: Question, into: type[_T], merge: Callable[[Sequence[_T]], object]
+        self, question: Question, into: type[_S], merge: Callable[[Sequence[_S]], _S]
     ) -> Response:
         """Have all workers do something; where they are of a fleet, one of them tells the rest."""
-        if self._supervisor.shares:
+        if self._supervisor.orders:
             return await self._one(question)
-        return await self._merged(question, into, merge)
+        if not self._supervisor.shares:
+            return await self._merged(question, into, merge)
+        # They are of a fleet, and its other nodes are not told.
+        return await self._merged(question, into, lambda own: replace(merge(own), complete=False))
 
     async def _listed(
         self,
@@ -231,7 +236,7 @@ class Forwarding:
         merge: Callable[[Sequence[_T]], object],
     ) -> Response:
         """Ask all workers for a list; where they are of a fleet, one of them asks all nodes."""
-        if query.scope == "fleet" and self._supervisor.shares:
+        if query.scope == "fleet" and self._supervisor.orders:
             return await self._one(question)
         return await self._merged(question, into, merge)
 

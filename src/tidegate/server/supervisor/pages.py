@@ -16,7 +16,8 @@ def nodes(pages: Sequence[NodesPage]) -> NodesPage:
         sorted(rows, key=lambda row: row.worker or 0),
         sum(page.connections for page in pages),
         sum(page.capacity for page in pages),
-        complete=True,
+        complete=all(page.complete for page in pages),
+        backplane=pages[0].backplane,
     )
 
 

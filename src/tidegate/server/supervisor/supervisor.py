@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from tidegate.core.settings.changes import differences, merged, only
+from tidegate.core.settings.servers import KAFKA
 from tidegate.errors import ConfigError, TidegateError
 from tidegate.node import systemd
 from tidegate.node.control import Status
@@ -104,6 +105,12 @@ class Supervisor:
     def shares(self) -> bool:
         """Whether the workers share rooms, presence and history."""
         return self._private is not None or self.settings.backplane.url is not None
+
+    @property
+    def orders(self) -> bool:
+        """Whether a worker can have all others do something; over Kafka none can."""
+        url = self.settings.backplane.url
+        return self.shares and (url is None or not KAFKA.match(url))
 
     @property
     def uptime(self) -> float:
