@@ -38,8 +38,10 @@ listeners=PLAINTEXT://127.0.0.1:{port},SECURE://127.0.0.1:{secure},CONTROLLER://
 advertised.listeners=PLAINTEXT://127.0.0.1:{port},SECURE://127.0.0.1:{secure}
 controller.listener.names=CONTROLLER
 listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SECURE:SASL_SSL
-listener.name.secure.sasl.enabled.mechanisms=PLAIN
-listener.name.secure.plain.sasl.jaas.config={login} required user_ann="very-secret";
+listener.name.secure.sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512
+listener.name.secure.plain.sasl.jaas.config={plain} required user_ann="very-secret";
+listener.name.secure.scram-sha-256.sasl.jaas.config={scram} required;
+listener.name.secure.scram-sha-512.sasl.jaas.config={scram} required;
 ssl.keystore.type=PEM
 ssl.keystore.location={pem}
 log.dirs={folder}/data
@@ -53,7 +55,9 @@ broker.heartbeat.interval.ms=500
 group.initial.rebalance.delay.ms=0
 """
 
-_LOGIN = "org.apache.kafka.common.security.plain.PlainLoginModule"
+_PLAIN = "org.apache.kafka.common.security.plain.PlainLoginModule"
+_SCRAM = "org.apache.kafka.common.security.scram.ScramLoginModule"
+_SCRAM_USERS = {"bob": "SCRAM-SHA-256", "cid": "SCRAM-SHA-512"}
 
 # One processor may be all that there is: no threads to compile and collect beside the program.
 _JAVA = ("-Xmx300m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
@@ -76,7 +80,8 @@ class Kafka:
                 controller=free_port(),
                 folder=folder,
                 pem=pem,
-                login=_LOGIN,
+                plain=_PLAIN,
+                scram=_SCRAM,
             )
         )
         self._java = ["java", *_JAVA, "-cp", f"{jars()}/*"]
@@ -87,18 +92,26 @@ class Kafka:
 
     def _format(self) -> None:
         tool = ["kafka.tools.StorageTool", "format", "-t", "Tm90QVJlYWxDbHVzdGVyMQ", "-c"]
+        users: list[str] = []
+        for user, mechanism in _SCRAM_USERS.items():
+            users += ("--add-scram", f"{mechanism}=[name={user},password=very-secret]")
         subprocess.run(
-            [*self._java, *tool, self._config], check=True, capture_output=True, timeout=60
+            [*self._java, *tool, self._config, *users], check=True, capture_output=True, timeout=60
         )
 
     @property
     def url(self) -> str:
         return f"kafka://127.0.0.1:{self.port}"
 
-    def login(self, user: str, password: str) -> str:
-        """The URL of one who logs in over TLS; `ann` may, with `very-secret`."""
-        ca = self.folder / "certificate.pem"
-        return f"kafka+tls://{user}:{password}@127.0.0.1:{self.secure}?ca={ca}"
+    def login(self, user: str, password: str, sasl: str = "") -> str:
+        """The URL of one who logs in over TLS with `very-secret`.
+
+        `ann` may by PLAIN alone, `bob` by SCRAM-SHA-256 and `cid` by SCRAM-SHA-512.
+        """
+        options = f"ca={self.folder / 'certificate.pem'}"
+        if sasl:
+            options += f"&sasl={sasl}"
+        return f"kafka+tls://{user}:{password}@127.0.0.1:{self.secure}?{options}"
 
     def start(self) -> None:
         """Start it, and wait until it answers."""

@@ -152,16 +152,31 @@ async def test_server_that_is_not_there_is_told_at_the_start() -> None:
     assert "very-secret" not in str(failed.value)
 
 
+@pytest.mark.parametrize(
+    ("user", "sasl"),
+    [("ann", ""), ("ann", "PLAIN"), ("bob", "SCRAM-SHA-256"), ("cid", "SCRAM-SHA-512")],
+)
 @in_loop
-async def test_login_over_tls_and_a_wrong_password(server: Kafka) -> None:
-    async with nodes(server.login("ann", "very-secret"), **PLAIN) as (one, two):
+async def test_login_over_tls_and_a_wrong_password(server: Kafka, user: str, sasl: str) -> None:
+    async with nodes(server.login(user, "very-secret", sasl), **PLAIN) as (one, two):
         await one.join("tls")
         assert await two.publish("tls", 1) is None
         await until(lambda: one.data("tls") == [1])
-    node = Node(server.login("ann", "not-the-one"), "n", **PLAIN)
+    node = Node(server.login(user, "not-the-one", sasl), "n", **PLAIN)
     with pytest.raises(BackplaneError, match=r"backplane\.url: .*uthentication") as failed:
         await node.broker.start(node)
     assert "not-the-one" not in str(failed.value)
+
+
+@pytest.mark.parametrize(("user", "sasl"), [("ann", "SCRAM-SHA-256"), ("bob", "SCRAM-SHA-512")])
+@in_loop
+async def test_login_by_a_mechanism_that_does_not_know_the_user_is_an_error(
+    server: Kafka, user: str, sasl: str
+) -> None:
+    node = Node(server.login(user, "very-secret", sasl), "n", **PLAIN)
+    with pytest.raises(BackplaneError, match=r"backplane\.url: .*uthentication") as failed:
+        await node.broker.start(node)
+    assert "very-secret" not in str(failed.value)
 
 
 def test_doctor_says_whether_it_can_be_reached(server: Kafka) -> None:
