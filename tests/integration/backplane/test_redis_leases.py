@@ -104,6 +104,23 @@ async def test_a_limit_holds_over_both_and_takes_all_counts_or_none(own: Valkey)
 
 
 @in_loop
+async def test_what_comes_together_is_asked_for_together_and_in_its_order(own: Valkey) -> None:
+    async with pair(own) as (one, other):
+        for _ in range(3):
+            assert await other.take(9, "c", "left") == 0
+        own.command("CONFIG", "RESETSTAT")
+        takes = [one.take(303, "c", f"u:{number}") for number in range(450)]
+        answers = asyncio.gather(*takes, *(other.take(None, "late") for _ in range(2)))
+        for _ in range(3):
+            other.give_back("left")
+        assert await answers == [0] * 300 + [1] * 150 + [0, 0]
+        calls = own.command("INFO", "commandstats").split(b"cmdstat_evalsha:calls=")[1]
+        assert 4 <= int(calls.split(b",")[0]) <= 8  # 3 of the one, 1 of the other, and heartbeats
+        await until_right(own, one, other)
+        assert counts(own, other) == {"c": 3, "late": 2}
+
+
+@in_loop
 async def test_what_a_dead_node_held_is_free_after_its_time_to_live(own: Valkey) -> None:
     async with pair(own) as (one, other):
         assert await one.take(1, "c") == 0

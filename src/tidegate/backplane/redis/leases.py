@@ -2,7 +2,8 @@
 
 A node's counts are one hash, which its heartbeat keeps alive: with the node dead, the hash is gone
 after its time to live, and so is all that the node held. A count of the fleet is the sum over the
-hashes. One script looks at all limits and counts a connection everywhere or nowhere.
+hashes. What happens to the connections of a node in one turn goes to the server in one call: one
+script looks at all limits, and counts a connection everywhere or nowhere.
 
 The node knows best what it holds. It writes the whole hash again, it claims, whenever there is a
 new connection to the server, and when the server has forgotten it. The commands of one connection
@@ -18,9 +19,8 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from tidegate.backplane.redis.link import Link, LinkDownError
 from tidegate.backplane.redis.scripts import SCRIPTS, Script
@@ -35,8 +35,7 @@ __all__ = ["RedisLeases"]
 
 _log = logging.getLogger("tidegate")
 
-_TAKE: Final = SCRIPTS["lease_take"]
-_CHANGE: Final = SCRIPTS["lease_change"]
+_TURN: Final = SCRIPTS["lease_turn"]
 _CLAIM: Final = SCRIPTS["lease_claim"]
 _RENEW: Final = SCRIPTS["lease_renew"]
 
@@ -47,6 +46,16 @@ _FAILING_SECONDS: Final = 1.0
 _EARLY_MS: Final = 1500  # a node is connected again within about a second
 _RENEWALS: Final = 3  # in a time to live
 _LOOK_SECONDS: Final = 0.1
+_MOST_TOGETHER: Final = 200  # connections in one call: others wait for it at the server
+_MOST_CHANGES: Final = 1000
+
+
+class _Take(NamedTuple):
+    """A connection that is to be counted."""
+
+    names: Sequence[str]
+    limits: Sequence[int | None]
+    taken: Taken
 
 
 class RedisLeases:
@@ -83,7 +92,9 @@ class RedisLeases:
         self._claimed = asyncio.Event()
         self._claimed_run = b""
         self._others: list[bytes] = []
-        self._again: list[Callable[[], None]] = []
+        self._takes: list[_Take] = []
+        self._changes: dict[str, int] = {}
+        self._due = self._stopped = False
         self._kept_until = 0.0
         self._is_lost = False
         self._task: asyncio.Task[None] | None = None
@@ -95,8 +106,7 @@ class RedisLeases:
         Raises:
             BackplaneError: the server cannot be reached.
         """
-        self._held, self._lost = held, lost
-        self._loop = asyncio.get_running_loop()
+        self._prepare(held, lost)
         await self._link.start()
         self._task = self._loop.create_task(self._live())
         if not await self._is_claimed():
@@ -105,12 +115,16 @@ class RedisLeases:
 
     async def begin(self, held: Mapping[str, int], lost: Callable[[], None], /) -> None:
         """Connect as soon as that can be done, and claim; wait for the first answer only."""
-        self._held, self._lost = held, lost
-        self._loop = asyncio.get_running_loop()
+        self._prepare(held, lost)
         self._link.begin()
         self._task = self._loop.create_task(self._live())
         if not await self._is_claimed():
             _log.error("the backplane cannot be reached; limits hold in this process only")
+
+    def _prepare(self, held: Mapping[str, int], lost: Callable[[], None]) -> None:
+        self._held, self._lost = held, lost
+        self._loop = asyncio.get_running_loop()
+        self._stopped = False
 
     async def _is_claimed(self) -> bool:
         with contextlib.suppress(TimeoutError):
@@ -122,7 +136,9 @@ class RedisLeases:
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
-        self._again.clear()
+        self._stopped = True
+        self._takes.clear()
+        self._changes.clear()
         done = asyncio.Event()
         self._link.ask("SREM", self._nodes, self._node, answer=_ignore)
         self._link.ask("DEL", self._own, answer=lambda _: done.set())
@@ -149,59 +165,75 @@ class RedisLeases:
         if not self.up:
             taken(None)
             return
-        claims = self._claims
-        again = partial(self.take, names, limits, taken)
-
-        def answered(answer: Any) -> None:
-            if answer == _UNKNOWN:
-                self._forgotten()
-                again()
-            elif answer == _NOT_YET:
-                if not self._again:
-                    self._loop.call_later(_AGAIN_SECONDS, self._ask_again)
-                self._again.append(again)
-            elif isinstance(answer, int):
-                if not answer and self._claims != claims:
-                    self.change((), names)  # a claim that was sent after it did not have it
-                taken(answer)
-            else:
-                self._refused(answer)
-                taken(None)
-
-        pairs: list[Any] = []
-        for name, limit in zip(names, limits, strict=True):
-            pairs += (name, -1 if limit is None else limit)
-        keys = (3, self._state, self._nodes, self._own)
-        self._run(_TAKE, *keys, self._link.run, self._counts, *pairs, answer=answered)
+        self._takes.append(_Take(names, limits, taken))
+        self._soon()
 
     def change(self, out: Sequence[str], into: Sequence[str], /) -> None:
         """Count one less under some names, and one more under others. HOT."""
+        if not self._link.open:
+            return
+        changes = self._changes
+        for name in out:
+            changes[name] = changes.get(name, 0) - 1
+        for name in into:
+            changes[name] = changes.get(name, 0) + 1
+        self._soon()
+
+    def _soon(self) -> None:
+        if not self._due and not self._stopped:
+            self._due = True
+            self._loop.call_soon(self._turn)
+
+    def _turn(self) -> None:
+        """Send what has come together in this turn."""
+        self._due = False
+        changes, self._changes = [one for one in self._changes.items() if one[1]], {}
+        takes, self._takes = self._takes, []
+        while changes or takes:
+            self._send(changes[:_MOST_CHANGES], takes[:_MOST_TOGETHER])
+            del changes[:_MOST_CHANGES], takes[:_MOST_TOGETHER]
+
+    def _send(self, changes: list[tuple[str, int]], takes: list[_Take]) -> None:
         claims = self._claims
+        arguments: list[Any] = [3, self._state, self._nodes, self._own, self._link.run]
+        arguments += (self._counts, len(changes))
+        for change in changes:
+            arguments += change
+        for names, limits, _ in takes:
+            arguments.append(len(names))
+            for name, limit in zip(names, limits, strict=True):
+                arguments += (name, -1 if limit is None else limit)
 
         def answered(answer: Any) -> None:
-            if answer == _UNKNOWN:
+            if isinstance(answer, list):
+                for (names, _, taken), how in zip(takes, answer, strict=True):
+                    if not how and self._claims != claims:
+                        self.change((), names)  # a claim that was sent after it did not have it
+                    taken(how)
+            elif answer == _UNKNOWN:
                 self._forgotten()
-            elif answer != 0:
+                self._ask_again(takes)
+            elif answer == _NOT_YET:
+                self._loop.call_later(_AGAIN_SECONDS, self._ask_again, takes)
+            else:
                 self._refused(answer)
+                for one in takes:
+                    one.taken(None)
 
-        if self._link.open:
-            self._run(
-                _CHANGE,
-                *(1, self._own, len(out), *out, *into),
-                answer=answered,
-                # A claim that was sent after it has all of it.
-                still=lambda: self._claims == claims,
-            )
+        def forgotten() -> None:
+            # A claim that was sent since has all changes.
+            self._send(changes if self._claims == claims else [], takes)
 
-    def _ask_again(self) -> None:
-        again, self._again = self._again, []
-        for ask in again:
-            ask()
+        self._run(_TURN, *arguments, answer=answered, again=forgotten)
+
+    def _ask_again(self, takes: list[_Take]) -> None:
+        for names, limits, taken in takes:
+            self.take(names, limits, taken)
 
     # What keeps it right.
 
     def _connected(self) -> None:
-        for which in (_TAKE, _CHANGE, _RENEW):
+        for which in (_TURN, _RENEW):
             self._link.ask("SCRIPT", "LOAD", which.text, answer=_note)
         self._claim()
 
@@ -226,6 +258,7 @@ class RedisLeases:
     def _claim(self) -> None:
         self._claiming = True
         self._claims += 1
+        self._changes.clear()  # what is held has them
         sent, run = monotonic(), self._link.run
         counts: list[Any] = []
         for name, count in self._held.items():
@@ -284,22 +317,24 @@ class RedisLeases:
                 self._is_lost = False
 
         keys = (2, self._nodes, self._own)
-        self._run(_RENEW, *keys, self._counts, self._node, self._ttl_ms, answer=answered)
+        arguments = (*keys, self._counts, self._node, self._ttl_ms)
+        self._run(_RENEW, *arguments, answer=answered, again=lambda: self._renew(sent))
 
     def _run(
         self,
         which: Script,
         *arguments: Any,
         answer: Callable[[Any], None],
-        still: Callable[[], bool] = lambda: True,
+        again: Callable[[], None],
     ) -> None:
-        """Run a script; one that the server has forgotten is sent with its text."""
+        """Run a script; one that the server has forgotten is given to it, and done `again`."""
 
         def answered(found: Any) -> None:
             if not (isinstance(found, Exception) and str(found).startswith("No matching script")):
                 answer(found)
-            elif still():
-                self._link.ask("EVAL", which.text, *arguments, answer=answer)
+            else:
+                self._link.ask("SCRIPT", "LOAD", which.text, answer=_note)
+                again()
 
         self._link.ask("EVALSHA", which.sha, *arguments, answer=answered)
 
