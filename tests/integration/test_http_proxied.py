@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import Start
-from tests.support.net import free_port, wait_until
+from tests.support.net import free_port, is_listening, wait_until
 from tests.support.process import Process
 from tests.support.raw import Raw
 
@@ -90,7 +90,7 @@ def test_on_a_unix_socket_there_is_no_client_but_behind_a_proxy(
     command = [sys.executable, "-m", *server.split(), APP, "--uds", str(path)]
     process = Process(command, tmp_path, admin=False)
     try:
-        wait_until(path.exists, 20, "it listens")
+        wait_until(lambda: is_listening(path), 20, "it listens")
         for told in (http_scope, websocket_scope):
             with Raw(str(path)) as raw:
                 assert told(raw, {}) == (None, "http", [str(path), None])

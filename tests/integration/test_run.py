@@ -18,7 +18,7 @@ from websockets.sync.client import connect
 
 from tests.conftest import Start
 from tests.support.certificates import client_context, make_certificate
-from tests.support.net import wait_until
+from tests.support.net import is_listening, wait_until
 from tests.support.process import ROOT, Process
 
 RUN = "-m tidegate run"
@@ -160,7 +160,7 @@ def test_run_listens_on_a_unix_socket(program: Start, tmp_path: Path) -> None:
         [sys.executable, *RUN.split(), SHOWS, "--uds", str(path)], tmp_path, admin=False
     )
     try:
-        wait_until(path.exists, 20, "it listens")
+        wait_until(lambda: is_listening(path), 20, "it listens")
         with socket.socket(socket.AF_UNIX) as client:
             client.connect(str(path))
             client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")

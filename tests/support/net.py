@@ -9,8 +9,16 @@ import socket
 import struct
 import time
 from collections.abc import Callable
+from pathlib import Path
 
-__all__ = ["allow_descriptors", "free_port", "has_address", "reset", "wait_until"]
+__all__ = [
+    "allow_descriptors",
+    "free_port",
+    "has_address",
+    "is_listening",
+    "reset",
+    "wait_until",
+]
 
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: on, zero seconds; close() sends RST
 
@@ -42,6 +50,16 @@ def has_address(address: str) -> bool:
     with socket.socket() as probe:
         try:
             probe.bind((address, 0))
+        except OSError:
+            return False
+    return True
+
+
+def is_listening(path: Path) -> bool:
+    """Whether somebody listens on a Unix socket: its file is there a moment before."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(path))
         except OSError:
             return False
     return True

@@ -407,12 +407,14 @@ class Fleet(RuleBasedStateMachine):
         if comes_back is not None:
             node.members.delivery.park(gone)
             if comes_back:
+                new.id = gone.id
                 node.members.delivery.replace(gone, new)
         node.members.delivery.gone(gone)
 
     @rule(number=numbers, late=st.integers(0, 2), refuses=st.booleans())
     def broker(self, number: int, late: int, refuses: bool) -> None:
         broker = self.nodes[number].broker
+        broker.settle()  # what is on its way keeps its order
         broker.late = late
         broker.faults.clear()
         if refuses:
