@@ -158,6 +158,7 @@ def test_limits_hold_at_every_instant_through_a_failover_by_sentinel(
         await asyncio.sleep(1)
         over.set()
         await moving
+        assert not watcher.broken, watcher.broken[:5]
         await watcher.fill(USERS, ports)
         right = {"c": ALL, **{f"u:{user}": count for user, count in (+watcher.users).items()}}
         await wait(lambda: sums(own.replica) == right)
