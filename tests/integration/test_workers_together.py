@@ -89,7 +89,12 @@ def test_limits_span_the_workers(tmp_path: Path) -> None:
         assert them.server.open() == 5
         said = them.server.get("/explain?user=bob")[1]
         assert said["outcome"] == "admit"
-        assert "over all nodes" in said["steps"][-1]["detail"]
+        (ann,) = [
+            step
+            for step in them.server.get("/explain?user=ann")[1]["steps"]
+            if step["name"] == "fleet_per_user"
+        ]
+        assert (ann["passed"], ann["numbers"]) == (False, {"count": 5, "limit": 5})
 
 
 def test_the_workers_are_the_nodes_of_a_fleet(tmp_path: Path) -> None:

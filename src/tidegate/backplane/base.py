@@ -194,6 +194,9 @@ class Leases(Protocol):
         The caller has changed `held` before.
         """
 
+    def sums(self, names: Sequence[str], done: Callable[[list[int] | None], None], /) -> None:
+        """Tell `done` what all nodes have in some counts; None when that cannot be known now."""
+
 
 class PresenceReceiver(Protocol):
     """What a node has and knows of the users in rooms. Called in the thread of the node's loop."""

@@ -7,13 +7,21 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
 
 from tidegate.cli.options import AdminUrl, ConfigFile, load_settings
+from tidegate.core.codes import FLEET_DOWN
 
 if TYPE_CHECKING:
     from tidegate.cli.admin import Admin
 
 __all__ = ["explain"]
 
-_TO_JOIN: Final = ("join", "members", "user_members", "user_rooms")
+_TO_JOIN: Final = (
+    "join",
+    "members",
+    "user_members",
+    "user_rooms",
+    "fleet_members",
+    FLEET_DOWN.name,
+)
 
 
 def explain(

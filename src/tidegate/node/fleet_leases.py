@@ -7,9 +7,10 @@ that were given without asking are told to the fleet when it can be reached agai
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from tidegate.backplane.redis.leases import RedisLeases
@@ -20,7 +21,8 @@ from tidegate.core.codes import BACKPLANE_DOWN, FLEET_DOWN, ROOM_LIMIT
 
 if TYPE_CHECKING:
     from tidegate.backplane.base import Leases
-    from tidegate.core.admission.attempt import Lease
+    from tidegate.core.admission.attempt import Identity, Lease
+    from tidegate.core.admission.fleet import Counted
     from tidegate.core.codes import Fault
     from tidegate.core.settings import Settings
     from tidegate.core.stats import Stats
@@ -122,6 +124,18 @@ class FleetLeases:
     def total(self) -> int:
         """Connections of all nodes, as they were a few seconds ago."""
         return self._leases.total
+
+    def limits(self, address: str, identity: Identity) -> tuple[Counted, ...]:
+        """Return the counts that a connection would be in, and their limits."""
+        return self._limits.limits(address, identity.user, identity.tier)
+
+    async def sums(self, names: Sequence[str]) -> list[int] | None:
+        """Return what all nodes have in some counts; None when that cannot be known now."""
+        if not self._leases.up:
+            return None
+        told: asyncio.Future[list[int] | None] = asyncio.get_running_loop().create_future()
+        self._leases.sums(names, lambda sums: None if told.done() else told.set_result(sums))
+        return await told
 
     # Leases.
 

@@ -173,11 +173,12 @@ class _Api:
         return _json(await self._control.rebalanced())
 
     async def explain(self, request: Request) -> Response:
-        return _json(self._control.explain(read_query(request.query_params, ExplainQuery)))
+        query = read_query(request.query_params, ExplainQuery)
+        return _json(await self._control.explain(query))
 
     async def explain_room(self, request: Request) -> Response:
         query = read_query(request.query_params, ExplainRoomQuery)
-        return _json(self._control.explain_room(query))
+        return _json(await self._control.explain_room(query))
 
     async def refusals(self, _request: Request) -> Response:
         return _json(

@@ -270,3 +270,36 @@ def test_a_session_keeps_its_lease_in_the_fleet(serve: Start, own: Valkey) -> No
         await watcher.leave_all()
 
     aio.run(run())
+
+
+def test_explain_says_what_the_fleet_has(serve: Start, own: Valkey) -> None:
+    limits = {"per_user": 2, "per_ip": 9, "per_room": 1}
+    fleet = {"connections": 5, "ttl": TTL, "when_down": "refuse"}
+    servers = [serve(settings_of(own, fleet=fleet, limits=limits)) for _ in range(2)]
+    other = servers[1]
+
+    def said(path: str) -> tuple[str | None, dict[str, tuple[bool, str]]]:
+        answer = other.get(path)[1]
+        steps = {step["name"]: (step["passed"], step["detail"]) for step in answer["steps"]}
+        return answer.get("by"), steps
+
+    async def run() -> None:
+        clients = [await NativeClient.at(servers[0].url, "ann") for _ in range(2)]
+        await clients[0].ask("join", room="r")
+        by, steps = await asyncio.to_thread(said, "/explain?user=ann")
+        assert by == "fleet_per_user"
+        assert steps["per_user"] == (True, "0 of 2 connections of this user")
+        assert steps["fleet_per_ip"] == (True, "2 of 9 connections from this address on all nodes")
+        assert steps["fleet_per_user"] == (False, "2 of 2 connections of this user on all nodes")
+        assert steps["fleet_limit"] == (True, "2 of 5 connections on all nodes")
+        _, steps = await asyncio.to_thread(said, "/explain/room?room=r&user=bob")
+        assert steps["fleet_members"] == (False, "1 of 1 members on all nodes")
+        own.kill()
+        await wait(lambda: other.get("/ready")[0] == 503)
+        by, steps = await asyncio.to_thread(said, "/explain?user=bob")
+        assert by == "fleet_down"
+        assert "nobody is admitted" in steps["fleet_down"][1]
+        for client in clients:
+            await client.drop()
+
+    aio.run(run())

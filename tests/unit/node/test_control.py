@@ -110,7 +110,7 @@ def test_an_ipv6_network_counts_as_one_address_and_shows_each() -> None:
             assert world.control.snapshot().connections.unique_ips == 2
             page = await world.control.connections(ConnectionsQuery(ip="2001:db8::/64"))
             assert [row.address for row in page.connections] == ["2001:db8::1", "2001:db8::2"]
-            explained = world.control.explain(ExplainQuery(ip="2001:db8::99"))
+            explained = await world.control.explain(ExplainQuery(ip="2001:db8::99"))
             assert (explained.outcome, explained.by) == ("reject", "per_ip")
             assert world.control.refusals()[0].ip == "2001:db8::63"
 
@@ -149,7 +149,7 @@ def test_explain_says_what_would_be_decided_and_takes_nothing(
     async def main() -> None:
         async with World(**sections, waiting_room={"enabled": True}) as world:
             await world.open(ip="192.0.2.1")
-            explanation = world.control.explain(ExplainQuery(**query))
+            explanation = await world.control.explain(ExplainQuery(**query))
             assert (explanation.outcome, explanation.by) == (outcome, by)
             assert all(step.detail for step in explanation.steps)
             assert world.node.tracker.open == 1

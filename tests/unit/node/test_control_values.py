@@ -82,7 +82,7 @@ def test_results_are_the_same_after_json() -> None:
                 (control.snapshot(), None),
                 (control.metrics(), list[Metric]),
                 (control.settings(), None),
-                (control.explain(ExplainQuery()), None),
+                (await control.explain(ExplainQuery()), None),
                 (control.refusals(), list[RefusedRow]),
                 (page, None),
                 (control.drain(), None),

@@ -19,6 +19,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -38,6 +39,7 @@ _log = logging.getLogger("tidegate")
 _TURN: Final = SCRIPTS["lease_turn"]
 _CLAIM: Final = SCRIPTS["lease_claim"]
 _RENEW: Final = SCRIPTS["lease_renew"]
+_SUMS: Final = SCRIPTS["lease_sums"]
 
 _UNKNOWN: Final = -1
 _NOT_YET: Final = -2
@@ -179,6 +181,16 @@ class RedisLeases:
             changes[name] = changes.get(name, 0) + 1
         self._soon()
 
+    def sums(self, names: Sequence[str], done: Callable[[list[int] | None], None], /) -> None:
+        """Tell `done` what all nodes have in some counts; None when that cannot be known now."""
+
+        def answered(answer: Any) -> None:
+            done(answer if isinstance(answer, list) else None)
+
+        arguments = (1, self._nodes, self._counts, *names)
+        again = partial(self.sums, names, done)
+        self._run(_SUMS, *arguments, answer=answered, again=again)
+
     def _soon(self) -> None:
         if not self._due and not self._stopped:
             self._due = True
@@ -233,7 +245,7 @@ class RedisLeases:
     # What keeps it right.
 
     def _connected(self) -> None:
-        for which in (_TURN, _RENEW):
+        for which in (_TURN, _RENEW, _SUMS):
             self._link.ask("SCRIPT", "LOAD", which.text, answer=_note)
         self._claim()
 

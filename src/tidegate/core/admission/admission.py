@@ -320,7 +320,7 @@ def outcome(steps: list[Step]) -> str:
     room = next(step.numbers for step in steps if step.name == "waiting_room")
     if not failed:
         return "admit"
-    if failed <= {"waiting_room", "shedding", "connections"} and room:
+    if failed <= {"waiting_room", "shedding", "connections", FLEET_LIMIT.name} and room:
         waiting, size = room["waiting"], room["size"]
         assert isinstance(waiting, int)
         assert isinstance(size, int)

@@ -73,14 +73,18 @@ class FleetLimits:
 
     def of(self, lease: Lease) -> tuple[Counted, ...]:
         """Return the counts that a lease is to be in; its own limits come first."""
-        user = self._user
-        counts = [self._ip._replace(name=f"i:{network(lease.address, self._prefix)}")]
-        tier = None if lease.tier is None else self._tiers.get(lease.tier)
-        if tier is not None:
-            counts.append(tier[0])
-            user = tier[1]
-        if lease.user is not None:
-            counts.append(user._replace(name=f"u:{lease.user}"))
+        return self.limits(lease.address, lease.user, lease.tier)
+
+    def limits(self, address: str, user: str | None, tier: str | None) -> tuple[Counted, ...]:
+        """Return the counts for a connection that is not there yet."""
+        of_user = self._user
+        counts = [self._ip._replace(name=f"i:{network(address, self._prefix)}")]
+        of_tier = None if tier is None else self._tiers.get(tier)
+        if of_tier is not None:
+            counts.append(of_tier[0])
+            of_user = of_tier[1]
+        if user is not None:
+            counts.append(of_user._replace(name=f"u:{user}"))
         counts.append(self._all)
         return tuple(counts)
 

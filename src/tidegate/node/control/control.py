@@ -210,13 +210,13 @@ class Control:
         """Return what charts show, as it is now; its lag is that since the last call."""
         return self._sampler.take()
 
-    def explain(self, query: ExplainQuery) -> Explanation:
+    async def explain(self, query: ExplainQuery) -> Explanation:
         """Return what the gate would decide about an attempt now. Nothing is taken."""
-        return explain(self._node, query)
+        return await explain(self._node, query)
 
-    def explain_room(self, query: ExplainRoomQuery) -> RoomExplanation:
+    async def explain_room(self, query: ExplainRoomQuery) -> RoomExplanation:
         """Return what a client may do with a room, and which rule says so."""
-        return explain_room(self._node, query)
+        return await explain_room(self._node, query)
 
     def refusals(self) -> list[RefusedRow]:
         """Return the last refused attempts, the newest first."""

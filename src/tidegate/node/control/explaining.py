@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from time import monotonic
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,11 +10,12 @@ from msgspec.structs import force_setattr
 
 from tidegate.core.admission.admission import outcome
 from tidegate.core.admission.attempt import Attempt, Claims, Identity, Step
-from tidegate.core.codes import FLEET_DOWN, FLEET_LIMIT, ORIGIN
+from tidegate.core.codes import ORIGIN
 from tidegate.core.room_limits import explain_limits
 from tidegate.gate.pages import Pages
 from tidegate.gate.tokens import MAX_PRIORITY
 from tidegate.node.control.connections import counted_ip
+from tidegate.node.control.fleet_steps import attempt_steps, room_steps
 from tidegate.wire.messages import MAX_ROOM, MAX_USER
 
 if TYPE_CHECKING:
@@ -95,7 +95,8 @@ class RoomExplanation(Struct, frozen=True, rename="camel"):
     user: str | None
     steps: list[ExplainStep]
     """`join`, `publish`, `presence`, `history` by the rule, whose pattern is in their numbers; then
-    the limits with what counts in them: `members`, `user_members`, `user_rooms`, `publish_rate`."""
+    the limits with what counts in them: `members`, `user_members`, `user_rooms`, `publish_rate`,
+    and `fleet_members` where the limits of rooms hold over several nodes."""
 
 
 class RefusedRow(Struct, frozen=True, rename="camel"):
@@ -129,14 +130,14 @@ class RefusedReason(Struct, frozen=True, rename="camel"):
     last: RefusedRow
 
 
-def explain(node: Parts, query: ExplainQuery) -> Explanation:
+async def explain(node: Parts, query: ExplainQuery) -> Explanation:
     """Return what the gate would say of an attempt now. Nothing is taken."""
     identity = Identity(query.user, query.tier, query.priority)
     attempt = Attempt(query.ip, node.settings.server.path, identity)
     steps = [
         _page_step(node, query),
         *node.admission.explain(attempt, monotonic()),
-        *_fleet_steps(node),
+        *await attempt_steps(node, query.ip, identity),
     ]
     return Explanation(
         outcome=outcome(steps),
@@ -148,7 +149,7 @@ def explain(node: Parts, query: ExplainQuery) -> Explanation:
     )
 
 
-def explain_room(node: Parts, query: ExplainRoomQuery) -> RoomExplanation:
+async def explain_room(node: Parts, query: ExplainRoomQuery) -> RoomExplanation:
     """Return what a client may do with a room, by the rules as they are now."""
     claims = None if query.claim is None else Claims(rooms=(query.claim,))
     room, user = query.room, query.user
@@ -156,6 +157,7 @@ def explain_room(node: Parts, query: ExplainRoomQuery) -> RoomExplanation:
     steps = (
         *node.access.explain(room, user, claims),
         *explain_limits(node.rooms, node.room_rates, node.rules, room, devices, monotonic()),
+        *await room_steps(node, room),
     )
     return RoomExplanation(
         room,
@@ -172,22 +174,6 @@ def _page_step(node: Parts, query: ExplainQuery) -> Step:
     problem = Pages(settings.server).problem(origin, query.host, query.ip, secure=secure)
     detail = problem or "pages of this origin may connect"
     return Step(ORIGIN.name, problem is None, detail, {"origin": origin, "host": query.host})
-
-
-def _fleet_steps(node: Parts) -> Iterator[Step]:
-    """What the fleet says, for a node that is part of one: its counts are asked for last."""
-    if node.leases is None:
-        return
-    held = "the limits of addresses, users and tiers"
-    if not node.leases.up:
-        refuses = node.settings.fleet.when_down == "refuse"
-        what = "nobody is admitted" if refuses else f"{held} hold on each node by itself"
-        yield Step(FLEET_DOWN.name, not refuses, f"the backplane cannot be reached: {what}", {})
-        return
-    most, total = node.settings.fleet.connections, node.leases.total
-    detail = f"{held} hold over all nodes; the counts above are of this node alone"
-    numbers = {"connections": total, "limit": most}
-    yield Step(FLEET_LIMIT.name, most is None or total < most, detail, numbers)
 
 
 def refused_reasons(node: Parts) -> dict[str, RefusedReason]:
