@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from tests.support.alone import among_others, by_itself
@@ -19,6 +20,12 @@ from tests.support.net import allow_descriptors, has_address
 from tests.support.process import ROOT, Process
 
 Start = Callable[..., Process]
+
+# How long an example takes says more of what else the machine does.
+hypothesis.settings.register_profile(
+    "shared", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("shared")
 
 # What a shell starts with `&` ignores Ctrl-C, and so would the servers that tests end by it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

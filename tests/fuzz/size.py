@@ -20,7 +20,6 @@ _MANY: Final = 10_000
 
 fuzzing: Final = settings(
     max_examples=max(1, MESSAGES // TOGETHER),
-    deadline=None,
     database=None,
     suppress_health_check=list(HealthCheck),
 )

@@ -150,5 +150,5 @@ class HubMachine(RuleBasedStateMachine):
         assert set(hub.users) == users
 
 
-HubMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+HubMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=30)
 test_hub = HubMachine.TestCase

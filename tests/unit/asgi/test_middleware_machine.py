@@ -244,7 +244,5 @@ class MiddlewareMachine(RuleBasedStateMachine):
         assert stats.accepted - sum(stats.disconnected.values()) == tracker.open
 
 
-MiddlewareMachine.TestCase.settings = settings(
-    max_examples=60, stateful_step_count=30, deadline=None
-)
+MiddlewareMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=30)
 test_middleware = MiddlewareMachine.TestCase

@@ -34,7 +34,7 @@ def test_observe_many_is_observe_many_times() -> None:
 
 
 @given(st.lists(st.integers(0, 2_000_000)))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_every_value_is_in_the_range_that_holds_it(values: list[int]) -> None:
     histogram = Stats().incoming.others
     for value in values:
@@ -48,7 +48,7 @@ def test_every_value_is_in_the_range_that_holds_it(values: list[int]) -> None:
 
 
 @given(st.lists(st.integers(0, 300)))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_small_messages_count_as_all_others(values: list[int]) -> None:
     traffic, plain = Traffic(header=6), Histogram(Traffic(header=6).sizes.bounds)
     for value in values:

@@ -153,7 +153,7 @@ _SAID = st.one_of(
     st.booleans(),
     st.lists(_SAID, max_size=30),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_whatever_happens_to_an_outbox_all_of_it_is_counted(
     policy: str, of_room: bool, said: list[tuple[str, int | None]]
 ) -> None:

@@ -208,6 +208,4 @@ def quiet() -> Iterator[None]:
 
 @pytest.mark.usefixtures("quiet", "each_poller")
 def test_any_mixture() -> None:
-    run_state_machine_as_test(
-        Mixture, settings=settings(max_examples=12, stateful_step_count=20, deadline=None)
-    )
+    run_state_machine_as_test(Mixture, settings=settings(max_examples=12, stateful_step_count=20))

@@ -272,6 +272,4 @@ class Rooms(RuleBasedStateMachine):
 def test_fanout_in_any_order_keeps_members_and_order(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_MEMBERS_PER_LOOK", 2)
     monkeypatch.setattr(module, "_PUBLICATIONS_PER_BATCH", 4)
-    run_state_machine_as_test(
-        Rooms, settings=settings(max_examples=60, stateful_step_count=25, deadline=None)
-    )
+    run_state_machine_as_test(Rooms, settings=settings(max_examples=60, stateful_step_count=25))

@@ -256,7 +256,7 @@ STEPS = st.lists(
 
 
 @given(STEPS, st.integers(0, 6), st.booleans())
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_everything_arrives_once_in_order_and_whole(
     steps: list[tuple[str, object]], sent: int, gives_up: bool
 ) -> None:
@@ -306,7 +306,7 @@ def test_everything_arrives_once_in_order_and_whole(
 
 
 @given(st.lists(st.integers(0, 9), max_size=30), st.integers(0, 40))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_never_more_waits_than_the_bound(sizes: list[int], bound: int) -> None:
     overflows: list[int] = []
     box = Outbox(

@@ -224,7 +224,7 @@ def test_new_messages_of_rooms_are_dropped_while_old_ones_wait() -> None:
     st.lists(st.sampled_from(["room", "own", "look", "flush"]), max_size=80),
     st.integers(8, 60),
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_bounded_in_order_and_only_rooms_have_gaps(
     policy: str, steps: list[str], max_bytes: int
 ) -> None:

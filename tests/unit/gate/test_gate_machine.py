@@ -216,4 +216,4 @@ class GateMachine(RuleBasedStateMachine):
 
 
 TestGateMachine = GateMachine.TestCase
-TestGateMachine.settings = settings(max_examples=60, stateful_step_count=50, deadline=None)
+TestGateMachine.settings = settings(max_examples=60, stateful_step_count=50)

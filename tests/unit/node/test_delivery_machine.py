@@ -203,6 +203,4 @@ class Machine(RuleBasedStateMachine):
 
 
 def test_delivery_in_any_order_agrees_with_a_model() -> None:
-    run_state_machine_as_test(
-        Machine, settings=settings(max_examples=100, stateful_step_count=40, deadline=None)
-    )
+    run_state_machine_as_test(Machine, settings=settings(max_examples=100, stateful_step_count=40))

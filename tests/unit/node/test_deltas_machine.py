@@ -344,6 +344,4 @@ def test_deltas_in_any_order_of_events_make_what_was_published(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(deltas, "_LARGEST", LARGEST)
-    run_state_machine_as_test(
-        Machine, settings=settings(max_examples=60, stateful_step_count=30, deadline=None)
-    )
+    run_state_machine_as_test(Machine, settings=settings(max_examples=60, stateful_step_count=30))

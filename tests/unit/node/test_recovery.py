@@ -314,4 +314,4 @@ class Client:
 
 
 TestJoins = Joins.TestCase
-TestJoins.settings = settings(max_examples=300, stateful_step_count=40, deadline=None)
+TestJoins.settings = settings(max_examples=300, stateful_step_count=40)

@@ -64,7 +64,7 @@ USERS = [None, "ann", "bob"]
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 8))))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_users_in_any_order_agree_with_plain_sets(steps: list[tuple[bool, int]]) -> None:
     devices = [device(USERS[index % 3]) for index in range(9)]
     users: Users[Any] = Users()

@@ -370,7 +370,7 @@ def test_a_secret_is_never_shown(tmp_path: Path, name: str) -> None:
         assert SECRET not in repr(load(None, {environment_name(name): SECRET}))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.dictionaries(
         st.sampled_from(

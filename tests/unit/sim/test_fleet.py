@@ -99,7 +99,6 @@ def text_of(drawn: dict[str, object], happenings: list[dict[str, object]]) -> st
 # A run takes long enough that it is not worth to look for a smaller one that fails as well.
 @settings(
     max_examples=40,
-    deadline=None,
     suppress_health_check=list(HealthCheck),
     phases=(Phase.explicit, Phase.reuse, Phase.generate),
 )

@@ -290,7 +290,7 @@ FIELDS = st.dictionaries(
 
 
 @given(FIELDS.map(json.dumps) | st.text(max_size=30) | st.binary(max_size=30))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_anything_is_a_message_or_a_message_error(data: str | bytes) -> None:
     try:
         message = decode_client(data)
@@ -303,7 +303,7 @@ def test_anything_is_a_message_or_a_message_error(data: str | bytes) -> None:
 
 
 @given(JSON.map(lambda value: json.dumps(value, ensure_ascii=False)))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_data_is_passed_on_byte_for_byte(text: str) -> None:
     message = decode_client(f'{{"type":"room_message","room":"a","data":{text}}}')
     assert isinstance(message, SendToRoom)

@@ -233,7 +233,7 @@ def test_a_long_header_is_parsed_at_once(part: str, end: str) -> None:
     assert time.process_time() - start < 0.25
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.lists(
         st.sampled_from(
@@ -249,7 +249,7 @@ def test_any_offer_is_accepted_or_declined(offers: str, takeover: bool, bits: in
     assert found is None or found[0].startswith(PMD)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.binary(max_size=300), max_size=5), st.integers(9, 15), st.booleans())
 def test_what_is_compressed_is_inflated(messages: list[bytes], bits: int, takeover: bool) -> None:
     deflate = Deflate(bits, bits, send_takeover=takeover, receive_takeover=takeover, max_ratio=2000)
@@ -257,7 +257,7 @@ def test_what_is_compressed_is_inflated(messages: list[bytes], bits: int, takeov
         assert deflate.decompress(deflate.compress(message), len(message)) == message
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.binary(max_size=100), st.booleans())
 def test_any_data_is_inflated_or_refused(data: bytes, takeover: bool) -> None:
     deflate = Deflate(15, 15, send_takeover=takeover, receive_takeover=takeover, max_ratio=2000)

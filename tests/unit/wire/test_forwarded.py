@@ -181,7 +181,7 @@ def test_a_long_header_is_walked_at_once(part: str) -> None:
     assert time.process_time() - start < 0.25
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.lists(
         st.sampled_from(
@@ -295,7 +295,7 @@ def test_what_is_no_proxy_header(data: bytes) -> None:
         parse_proxy(data)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.binary(max_size=60),
     st.sampled_from([b"", SIGNATURE, SIGNATURE + b"\x21\x11\x00", b"PROXY TCP4 "]),

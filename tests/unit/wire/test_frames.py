@@ -333,7 +333,7 @@ def cut(stream: bytes, cuts: list[int]) -> list[bytes]:
 CUTS = st.lists(st.integers(0, 600), max_size=12)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(conversations(), CUTS)
 def test_any_split_gives_the_same_messages(
     conversation: tuple[bytes, list[tuple[int, Any]]], cuts: list[int]
@@ -343,7 +343,7 @@ def test_any_split_gives_the_same_messages(
     assert read(*cut(stream, cuts), deflate=deflate()) == (expected, None)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(conversations(), st.integers(0, 300), st.binary(min_size=1, max_size=3), CUTS)
 def test_any_split_of_a_spoilt_stream_gives_the_same_outcome(
     conversation: tuple[bytes, list[tuple[int, Any]]], at: int, put: bytes, cuts: list[int]
@@ -354,14 +354,14 @@ def test_any_split_of_a_spoilt_stream_gives_the_same_outcome(
     assert read(*cut(stream, cuts), deflate=deflate(), **options) == whole
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.binary(max_size=300), st.booleans(), st.booleans())
 def test_any_bytes_are_read_or_refused(data: bytes, masked: bool, compressed: bool) -> None:
     _, error = read(data, masked=masked, deflate=deflate() if compressed else None)
     assert error in (None, 1002, 1007, 1009)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.sampled_from([TEXT, BINARY, PING, PONG]),
     st.text(max_size=31),

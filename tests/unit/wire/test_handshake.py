@@ -331,7 +331,7 @@ def test_a_head_in_pieces_waits_for_its_end(data: bytes) -> None:
     assert head_end(data, start) == len(data)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.sampled_from(REQUESTS),
     st.integers(0, 400),
@@ -351,7 +351,7 @@ def test_a_spoilt_request_is_parsed_or_refused(data: bytes, at: int, cut: int, p
     assert status in (400, 405, 426, 431, 505)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.binary(max_size=200), st.sampled_from([b"", b"GET ", b"GET / HTTP/1.1\r\n"]))
 def test_any_bytes_are_parsed_or_refused(data: bytes, start: bytes) -> None:
     try:

@@ -47,7 +47,7 @@ def test_is_name(text: str, longest: int, expected: bool) -> None:
 
 
 @given(st.text(st.characters(), max_size=6))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_a_name_has_no_control_characters_and_can_be_encoded(text: str) -> None:
     control = any(ord(c) < 32 or 127 <= ord(c) < 160 or 0xD800 <= ord(c) < 0xE000 for c in text)
     assert is_name(text, 6) is (bool(text) and not control)

@@ -308,6 +308,4 @@ class BreakerMachine(RuleBasedStateMachine):
 
 
 TestBreakerMachine = BreakerMachine.TestCase
-TestBreakerMachine.settings = hypothesis_settings(
-    max_examples=40, stateful_step_count=40, deadline=None
-)
+TestBreakerMachine.settings = hypothesis_settings(max_examples=40, stateful_step_count=40)

@@ -132,7 +132,7 @@ class PacerMachine(RuleBasedStateMachine):
 
 
 TestPacerMachine = PacerMachine.TestCase
-TestPacerMachine.settings = settings(max_examples=50, stateful_step_count=25, deadline=None)
+TestPacerMachine.settings = settings(max_examples=50, stateful_step_count=25)
 
 
 @given(
@@ -142,7 +142,7 @@ TestPacerMachine.settings = settings(max_examples=50, stateful_step_count=25, de
         st.tuples(st.sampled_from([0.0, 0.0, 0.05, 0.4, 2.0, 6.0]), st.integers(0, 3)), max_size=150
     ),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_shared_keys_keep_the_bounds(
     per_key: int, heeds: bool, attempts: list[tuple[float, int]]
 ) -> None:

@@ -145,4 +145,4 @@ class PositionsMachine(RuleBasedStateMachine):
 
 
 TestPositionsMachine = PositionsMachine.TestCase
-TestPositionsMachine.settings = settings(max_examples=50, stateful_step_count=40, deadline=None)
+TestPositionsMachine.settings = settings(max_examples=50, stateful_step_count=40)

@@ -153,4 +153,4 @@ class RankingMachine(RuleBasedStateMachine):
 
 
 TestRankingMachine = RankingMachine.TestCase
-TestRankingMachine.settings = settings(max_examples=40, stateful_step_count=20, deadline=None)
+TestRankingMachine.settings = settings(max_examples=40, stateful_step_count=20)

@@ -316,7 +316,7 @@ def test_it_explains_itself(
     st.lists(st.floats(-0.049, 0.049), min_size=1, max_size=60),
     st.sampled_from([0.25, 1.0, 4.0, 7.0]),
 )
-@hypothesis_settings(max_examples=150, deadline=None)
+@hypothesis_settings(max_examples=150)
 def test_small_changes_around_a_threshold_are_one_change(
     threshold: float, offsets: list[float], step: float
 ) -> None:
@@ -365,4 +365,4 @@ class Zones(RuleBasedStateMachine):
 
 
 TestZones = Zones.TestCase
-TestZones.settings = hypothesis_settings(max_examples=40, stateful_step_count=50, deadline=None)
+TestZones.settings = hypothesis_settings(max_examples=40, stateful_step_count=50)

@@ -248,7 +248,7 @@ class TrackerMachine(RuleBasedStateMachine):
 
 
 TestTrackerMachine = TrackerMachine.TestCase
-TestTrackerMachine.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestTrackerMachine.settings = settings(max_examples=60, stateful_step_count=40)
 
 
 @pytest.fixture

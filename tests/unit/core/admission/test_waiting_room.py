@@ -201,4 +201,4 @@ class WaitingRoomMachine(RuleBasedStateMachine):
 
 
 TestWaitingRoomMachine = WaitingRoomMachine.TestCase
-TestWaitingRoomMachine.settings = profile(max_examples=40, stateful_step_count=30, deadline=None)
+TestWaitingRoomMachine.settings = profile(max_examples=40, stateful_step_count=30)

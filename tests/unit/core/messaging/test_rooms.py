@@ -256,7 +256,7 @@ class RoomsMachine(RuleBasedStateMachine):
 
 
 TestRoomsMachine = RoomsMachine.TestCase
-TestRoomsMachine.settings = settings(max_examples=30, stateful_step_count=40, deadline=None)
+TestRoomsMachine.settings = settings(max_examples=30, stateful_step_count=40)
 
 
 def test_threads_never_overfill_a_room() -> None:

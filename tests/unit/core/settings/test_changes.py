@@ -113,7 +113,7 @@ NAMES = [(known.section, known.key) for known in Settings.fields()] + [("limits"
 
 
 @given(st.sampled_from(NAMES), PLAIN | st.lists(PLAIN, max_size=3))
-@profile(max_examples=300, deadline=None)
+@profile(max_examples=300)
 def test_merged_with_the_defaults_is_as_from_a_file(name: tuple[str, str], value: object) -> None:
     section, _, tier = name[0].partition(".")
     values: dict[str, Any] = {name[1]: value}

@@ -557,7 +557,7 @@ plain = st.recursive(
 
 
 @given(st.sampled_from(FIELDS), plain)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_any_value_is_taken_or_refused_with_the_name_of_a_setting(
     field: Setting, value: Any
 ) -> None:

@@ -133,7 +133,7 @@ class DeadlinesMachine(RuleBasedStateMachine):
 
 
 TestDeadlinesMachine = DeadlinesMachine.TestCase
-TestDeadlinesMachine.settings = settings(max_examples=30, stateful_step_count=30, deadline=None)
+TestDeadlinesMachine.settings = settings(max_examples=30, stateful_step_count=30)
 
 
 def test_deadlines_can_be_taken_with_their_times() -> None:

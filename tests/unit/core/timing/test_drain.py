@@ -105,7 +105,7 @@ def test_a_stall_is_caught_up_with_without_a_burst(stall: float) -> None:
     window=st.floats(0.1, 40.0),
     waits=st.lists(st.floats(0.0, 3.0) | st.floats(0.0, 0.1), max_size=60),
 )
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_whenever_it_is_asked_no_second_has_more_than_its_share(
     total: int, window: float, waits: list[float]
 ) -> None:

@@ -138,7 +138,7 @@ def test_idle_ones_are_found_at_any_interval(interval: float) -> None:
     assert 60 < loop.idle[0] - 1000 < 60 + 60 / 4 + 2
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.lists(
         st.tuples(

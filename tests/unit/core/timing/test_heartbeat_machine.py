@@ -93,4 +93,4 @@ class HeartbeatMachine(RuleBasedStateMachine):
 
 
 TestHeartbeatMachine = HeartbeatMachine.TestCase
-TestHeartbeatMachine.settings = settings(max_examples=15, stateful_step_count=25, deadline=None)
+TestHeartbeatMachine.settings = settings(max_examples=15, stateful_step_count=25)

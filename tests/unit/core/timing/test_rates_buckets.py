@@ -59,7 +59,7 @@ class TestTokenBucket:
         burst=BURSTS,
         steps=st.lists(st.tuples(st.floats(0, 3), st.floats(0.01, 2)), max_size=40),
     )
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     def test_never_gives_more_than_rate_and_burst_and_names_the_exact_delay(
         self, rate: float, burst: float, steps: list[tuple[float, float]]
     ) -> None:
@@ -103,7 +103,7 @@ class TestAbuse:
         window=st.integers(1, 20),
         waits=st.lists(st.integers(0, 12), max_size=50),
     )
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=100)
     def test_agrees_with_a_list_of_all_times(
         self, limit: int, window: int, waits: list[int]
     ) -> None:

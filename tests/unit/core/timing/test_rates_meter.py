@@ -98,7 +98,7 @@ def test_meters_are_apart() -> None:
     st.integers(1, 50),
     st.lists(st.floats(0, 1), min_size=1, max_size=150),
 )
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_never_more_than_the_rate_and_the_burst(rate: float, burst: int, gaps: list[float]) -> None:
     own = meter(per_second=rate, burst=burst, bytes_per_second=0)
     now = NOW
@@ -114,7 +114,7 @@ def test_never_more_than_the_rate_and_the_burst(rate: float, burst: int, gaps: l
 
 
 @given(st.lists(st.integers(1, 1000), min_size=1, max_size=60))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_who_waits_as_told_gets_the_whole_rate_of_bytes(sizes: list[int]) -> None:
     own = meter(per_second=0, max_size=1000, bytes_per_second=100, bytes_burst=1)
     now = NOW

@@ -267,7 +267,7 @@ def test_messages_are_counted_by_type_under_a_fixed_set_of_labels(world: World) 
 
 
 @given(st.text(max_size=40) | st.binary(max_size=40))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_message_of_any_content_is_answered(data: str | bytes) -> None:
     world = World()
     peer = world.open()

@@ -213,6 +213,4 @@ class Machine(RuleBasedStateMachine):
 
 
 def test_presence_in_any_order_adds_up_to_reality() -> None:
-    run_state_machine_as_test(
-        Machine, settings=settings(max_examples=100, stateful_step_count=40, deadline=None)
-    )
+    run_state_machine_as_test(Machine, settings=settings(max_examples=100, stateful_step_count=40))
