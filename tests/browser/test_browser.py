@@ -124,7 +124,7 @@ def test_a_page_with_a_token_in_a_server_without_subprotocols(program: Start, vi
     assert [row["user"] for row in server.connections()] == ["ann"]
     # A server may agree only to what is offered, and to send the token back would show it around.
     assert page.evaluate(FAILED, [server.url, [own]]) == "refused"
-    wait_until(lambda: "offer tidegate.v1 as well" in server.log, 5, "the log says what to offer")
+    wait_until(lambda: "offer tidegate.v1 as well" in server.log, 20, "the log says what to offer")
     assert own not in server.log
     close = page.evaluate(CLOSED, [server.url, ["tidegate.v1", "tidegate.token.wrong"]])
     assert close["code"] == 4501
@@ -242,4 +242,4 @@ def test_a_server_that_goes_away_says_so(serve: Start, visit: Visit) -> None:
     server.signal(signal.SIGINT)
     close = page.evaluate("socket.closed")
     assert (close["code"], close["wasClean"]) == (1001, True)
-    assert server.process.wait(5) == 0
+    assert server.process.wait(20) == 0

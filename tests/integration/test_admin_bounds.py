@@ -213,6 +213,6 @@ def test_a_request_that_is_under_way_is_not_ended_for_others(
     server.settle()
     for _ in range(200):
         stack.enter_context(Raw(server.admin_port))
-    wait_until(lambda: server.get("/health")[0] == 200, 5)
+    wait_until(lambda: server.get("/health")[0] == 200, 20)
     raw.send(b'{"id":"nobody"')
     assert raw.response().status == 400

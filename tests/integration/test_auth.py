@@ -212,7 +212,7 @@ def test_a_token_that_expires_closes(server: Process) -> None:
     started = time.monotonic()
     headers = {"Authorization": f"Bearer {good(expires_in=1.5)}"}
     with connect(server.url, proxy=None, additional_headers=headers) as client:
-        client.recv(5)
+        client.recv(20)
         told = json.loads(client.recv(10))
         assert told["type"] == "token_expiring"
         assert 0 <= told["expiresIn"] < 1

@@ -501,7 +501,7 @@ def test_a_signal_closes_every_connection_and_exits_with_0(
         server.signal(number)
         assert client.closed(code).reason == said
         client.send_close(code)
-        assert server.process.wait(5) == 0
+        assert server.process.wait(20) == 0
     assert f"{event} connections=1" in server.log
     assert server.log.rstrip().endswith("stopped")
 
@@ -524,7 +524,7 @@ def test_a_second_signal_ends_it_at_once(serve: Start, number: signal.Signals) -
         server.signal(signal.SIGINT)
         client.closed(1001)
         server.signal(number)
-        assert server.process.wait(2) == -number
+        assert server.process.wait(20) == -number
 
 
 def test_the_admin_listener_ends_last(serve: Start) -> None:
@@ -537,7 +537,7 @@ def test_the_admin_listener_ends_last(serve: Start) -> None:
         assert (status, body["ready"]) == (503, False)
         assert server.open() == 1
         client.send_close(1001)
-        assert server.process.wait(5) == 0
+        assert server.process.wait(20) == 0
 
 
 # The admin API of the real process.
@@ -638,7 +638,7 @@ def test_no_admin_listener(serve: Start) -> None:
     with pytest.raises(ConnectionRefusedError):
         server.get("/ready")
     assert get(server.port, "/health") == (200, {"status": "ok"})
-    wait_until(lambda: re.search(r"admin +off", server.log), 5, "the banner says so")
+    wait_until(lambda: re.search(r"admin +off", server.log), 20, "the banner says so")
 
 
 # The reference pages.

@@ -43,7 +43,7 @@ def ended(server: Process, name: str) -> tuple[int, str]:
         lines = [line for line in server.lines if line.startswith("{")]
         return [end for end in map(json.loads, lines) if end["id"] == name]
 
-    wait_until(ends, 5, f"the end of {name}")
+    wait_until(ends, 20, f"the end of {name}")
     server.wait_open(0)
     (end,) = ends()
     return end["code"], end["reason"]
@@ -72,10 +72,10 @@ def test_the_client_closes_without_a_code(server: Process) -> None:
 def test_the_server_closes(server: Process) -> None:
     with connect(server.url, proxy=None) as client:
         client.send("name")
-        name = str(client.recv(5))
+        name = str(client.recv(20))
         client.send("close 4000 so long")
         with pytest.raises(ConnectionClosed) as closed:
-            client.recv(5)
+            client.recv(20)
     assert closed.value.rcvd is not None
     assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (4000, "so long")
     assert ended(server, name) == (4000, "so long")

@@ -44,7 +44,7 @@ class Client:
         await self.connection.send(json.dumps({"type": kind, **fields}))
 
     async def get(self) -> dict[str, Any]:
-        text = await asyncio.wait_for(self.connection.recv(), 5)
+        text = await asyncio.wait_for(self.connection.recv(), 20)
         assert isinstance(text, str)
         message: dict[str, Any] = json.loads(text)
         return message

@@ -110,13 +110,13 @@ def test_leaving_in_the_middle_of_the_head_is_nothing_special(echo: Process) -> 
 def test_websockets_sync(echo: Process) -> None:
     with connect(f"ws://127.0.0.1:{echo.port}/any/path?query", proxy=None) as client:
         client.send("text")
-        assert client.recv(5) == "text"
+        assert client.recv(20) == "text"
 
 
 def test_websockets_asyncio(echo: Process) -> None:
     async def run() -> str | bytes:
         async with websockets.connect(echo.url, proxy=None) as client:
             await client.send(b"binary")
-            return await asyncio.wait_for(client.recv(), 5)
+            return await asyncio.wait_for(client.recv(), 20)
 
     assert aio.run(run()) == b"binary"

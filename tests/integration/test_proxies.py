@@ -219,7 +219,7 @@ def test_proxy_protocol_from_an_untrusted_peer_names_nobody(proxies: Process) ->
     ids=["none", "bad version 1", "long version 1", "version 3", "short", "huge", "cut", "nothing"],
 )
 def test_what_is_no_proxy_header_gets_nothing(proxies: Process, data: bytes) -> None:
-    with proxies.connect(timeout=5) as raw:
+    with proxies.connect(timeout=20) as raw:
         with contextlib.suppress(ConnectionError, socket.timeout):
             raw.send(data)
         answer = b""

@@ -17,7 +17,7 @@ from tests.support.proxies import Tool, fetched, running
 
 def addresses_of_client_through(port: int, server: Process) -> list[str]:
     with connect(f"ws://127.0.0.1:{port}/ws", proxy=None, open_timeout=10) as client:
-        client.ping().wait(5)
+        client.ping().wait(20)
         return [row["address"] for row in server.connections()]
 
 

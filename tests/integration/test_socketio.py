@@ -223,7 +223,7 @@ def test_client_of_python_sees_the_reason(start: Run) -> None:
         client.on("connect_error", told.set_result)
         with pytest.raises(socketio.exceptions.ConnectionError):
             await client.connect(url, transports=["websocket"])
-        return await asyncio.wait_for(told, 5)
+        return await asyncio.wait_for(told, 20)
 
     server = start({"per_ip": 0})
     told = asyncio.run(scene(f"http://127.0.0.1:{server.port}"))
@@ -242,7 +242,7 @@ def opened() -> Iterator[Open]:
         def open_one(server: Process) -> ClientConnection:
             url = f"ws://127.0.0.1:{server.port}{SOCKET}"
             client = held.enter_context(connect(url, proxy=None))
-            assert str(client.recv(5)).startswith("0{")
+            assert str(client.recv(20)).startswith("0{")
             return client
 
         yield open_one
@@ -361,7 +361,7 @@ def test_crowd_of_all_ends_leaves_nothing(start: Run, server: str, opened: Open)
     clients = [opened(process) for _ in range(30)]
     for number, client in enumerate(clients):
         client.send("40" + json.dumps(auths[number % 4]))
-    wait_until(lambda: stats(process)["open"] <= 20, 5, "within the limit")
+    wait_until(lambda: stats(process)["open"] <= 20, 20, "within the limit")
     for number, client in enumerate(clients):
         client.close() if number % 3 else client.socket.shutdown(2)
     wait_stats(process, open=0, sessions=0, environs=0)

@@ -89,7 +89,7 @@ def assert_serves(server: Process, certificate: Path) -> None:
     context = client_context(certificate)
     with connect(server.url, proxy=None, ssl=context, server_hostname="localhost") as client:
         client.send("fine")
-        assert client.recv(5) == "fine"
+        assert client.recv(20) == "fine"
 
 
 def test_large_messages_both_ways(server: Process, context: ssl.SSLContext) -> None:

@@ -61,7 +61,7 @@ class Crowd:
         del self.members[-count:]
 
     def wait_zone(self, zone: str) -> None:
-        wait_until(lambda: self.server.stats()["load"]["zone"] == zone, 5, zone)
+        wait_until(lambda: self.server.stats()["load"]["zone"] == zone, 20, zone)
 
 
 @contextlib.contextmanager

@@ -198,7 +198,7 @@ async def test_last_message_that_was_lost_between_servers_is_read(server: Nats) 
         link._send(b"SUB tidegate.room.kept-lost %d\r\n" % number)
         await asked(link.confirm)
         assert one.data("kept-lost") == [1]
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while one.data("kept-lost") != [1, 2]:
                 await asyncio.sleep(0.02)
         assert one.gaps == []

@@ -247,7 +247,7 @@ async def test_reader_of_a_member_that_is_too_slow_is_told_at_once() -> None:
     await settle()
     world.now += 2
     await world.hub.room("a").send("y")
-    event = await asyncio.wait_for(reading, 5)
+    event = await asyncio.wait_for(reading, 20)
     assert (event["type"], event["code"]) == ("websocket.disconnect", 4008)
     assert reading.cancelling() == 0
 
@@ -275,7 +275,7 @@ async def test_own_messages_wait_for_the_client_and_come_in_order() -> None:
     await settle()
     assert not own.done()
     wire.free.set()
-    assert await asyncio.wait_for(own, 5)
+    assert await asyncio.wait_for(own, 20)
     assert [text[0] for text in wire.texts] == ["0", "1"]
 
 
@@ -289,7 +289,7 @@ async def test_own_message_that_waits_ends_with_its_member() -> None:
     assert not own.done()
     world.now += 2
     assert await world.hub.room("a").send("1") == 0
-    assert not await asyncio.wait_for(own, 5)
+    assert not await asyncio.wait_for(own, 20)
 
 
 @in_loop
@@ -362,7 +362,7 @@ async def test_ping_without_an_answer_is_none() -> None:
     pinging = asyncio.create_task(member.ping(60))
     await settle()
     member.left(1001)
-    assert await asyncio.wait_for(pinging, 5) is None
+    assert await asyncio.wait_for(pinging, 20) is None
 
 
 class FakeConnection:

@@ -42,7 +42,7 @@ def test_application_that_never_reads_is_cancelled_after_its_client_has_left() -
             await until(lambda: next(iter(server.node.connections)).busy)
             client.transport.abort()
             await until(lambda: server.node.tracker.open == 0)
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(20):
                 while not ended:
                     await asyncio.sleep(0.01)
             await server.node.stop()

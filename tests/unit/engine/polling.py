@@ -67,7 +67,7 @@ class Clock:
 
 def turn_until(loop: asyncio.AbstractEventLoop, condition: Callable[[], object]) -> None:
     async def wait() -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while not condition():
                 await asyncio.sleep(0)
 

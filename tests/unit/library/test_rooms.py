@@ -48,7 +48,7 @@ class World:
         return client, own
 
     async def heard(self, client: ClientConnection, count: int) -> list[str | bytes]:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             return [await client.recv() for _ in range(count)]
 
     async def silent(self, client: ClientConnection) -> bool:
