@@ -15,6 +15,7 @@ from tests.support.net import wait_until
 from tests.support.process import ROOT, Process
 from tests.support.raw import TEXT, Raw
 from tests.support.tokens import SECRET, bearer
+from tests.support.valkey import valkey
 from tidegate.api import ServerApi
 
 TOKEN = "a-token-of-the-operator"
@@ -210,3 +211,32 @@ def test_user_is_found_and_kicked(page: Page, server: Process) -> None:
         wait_until(lambda: not api.users().users, 10, "the user is gone")
     page.get_by_role("button", name="Refresh").press("Enter")
     page.get_by_text("The user has no connection.").wait_for()
+
+
+def test_lists_show_all_nodes_on_request(page: Page, serve: Start, tmp_path: Path) -> None:
+    said: list[str] = []
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    with valkey(tmp_path) as between:
+        settings = {"backplane": {"url": between.url}, "auth": {"secret": SECRET}}
+        first, second = serve(settings), serve(settings)
+        wait_until(lambda: len(first.get("/nodes")[1]["nodes"]) == 2, 20)
+        (other,) = (row["id"] for row in first.get("/nodes")[1]["nodes"] if not row["own"])
+        with member(second, "ann", "chat"):
+            page.goto(f"http://127.0.0.1:{first.admin_port}/#/users")
+            page.get_by_text("There are no such users.").wait_for()
+            page.get_by_label("All nodes").check()
+            users = page.get_by_role("region", name="Users")
+            users.get_by_text(f"{other} (1)").wait_for()
+            # It stays so from page to page.
+            page.get_by_role("link", name="ann").click()
+            page.get_by_role("region", name="Connections").get_by_text(other, exact=True).wait_for()
+            page.get_by_role("listitem").get_by_role("link", name="chat").wait_for()
+            page.get_by_role("link", name="Rooms").click()
+            rooms = page.get_by_role("region", name="Rooms")
+            rooms.get_by_text(f"{other} (1)").wait_for()
+            if AXE.exists():
+                assert violations(page) == []
+            page.get_by_label("All nodes").uncheck()
+            page.get_by_text("There are no such rooms.").wait_for()
+    assert said == []

@@ -242,6 +242,10 @@ def test_a_room_of_a_fleet_shows_the_history_of_the_node_that_keeps_most() -> No
     assert row.nodes == {"a": 1}
     assert row.history is not None
     assert row.history.messages == 3
+    _, (alone, _) = fleet_of([], [])
+    alone._node.history.add(Publication("r", b"1", epoch="e", offset=1), 10, 60.0, 0.0)
+    (row,) = run(alone.rooms(RoomsQuery(name="r", scope="fleet"))).rooms
+    assert (row.members, row.nodes) == (0, {})
 
 
 def test_a_node_that_does_not_answer_makes_a_list_incomplete() -> None:

@@ -105,5 +105,5 @@ def _row(node: Parts, name: str, *, fleet: bool) -> RoomRow:
     if kept is not None:
         history = RoomHistory(*kept.position, kept.messages, kept.bytes)
     members = node.rooms.count(name)
-    nodes = {node.engine.shared.name: members} if fleet and members else UNSET
-    return RoomRow(name[:_NAME], members, history, nodes)
+    nodes = {node.engine.shared.name: members} if members else {}
+    return RoomRow(name[:_NAME], members, history, nodes if fleet else UNSET)

@@ -1,12 +1,15 @@
 import { ask, post, query } from "./api.js";
 import { bytes, confirmed, el, number, seconds, table } from "./dom.js";
+import { choice, missing, scope } from "./fleet.js";
 
 export const room = (name) => el("a", { class: "mono", href: `#/room${query({ name })}` }, name);
 export const user = (name) => (name == null ? "-" : el("a", { href: `#/user${query({ name })}` }, name));
 
+const HEADS = ["Number", "User", "Tier", "Address", "Rooms", "Age", "Idle", "Waiting bytes"];
+
 // A table of connections that comes in pages; `given` returns what the connections have to meet.
 export class Connections {
-  constructor(given, say, empty = "There are no such connections.") {
+  constructor(given, say, empty = "There are no such connections.", changed = () => this.again()) {
     this.given = given;
     this.say = say;
     this.empty = empty;
@@ -14,7 +17,7 @@ export class Connections {
     this.list = el("div");
     this.more = el("button", { class: "plain", type: "button", hidden: true }, "Next page");
     this.more.addEventListener("click", () => this.show());
-    this.element = el("div", {}, this.list, el("div", { class: "row" }, this.more));
+    this.element = el("div", {}, choice(changed), this.list, el("div", { class: "row" }, this.more));
   }
 
   // Shows the first page again.
@@ -25,12 +28,13 @@ export class Connections {
 
   async show() {
     try {
-      const page = await ask(`/connections${query({ ...this.given(), limit: 50, after: this.after })}`);
+      const page = await ask(`/connections${query({ ...this.given(), ...scope(), limit: 50, after: this.after })}`);
+      const heads = "complete" in page ? [...HEADS, "Node", ""] : [...HEADS, ""];
       this.list.replaceChildren(
         page.connections.length
-          ? table("Connections", ["Number", "User", "Tier", "Address", "Rooms", "Age", "Idle", "Waiting bytes", ""],
-            page.connections.map((one) => this.row(one)))
+          ? table("Connections", heads, page.connections.map((one) => this.row(one)))
           : el("p", { class: "quiet" }, this.empty),
+        ...(missing(page) ? [el("p", { class: "quiet" }, missing(page))] : []),
       );
       this.more.hidden = page.next == null;
       this.after = page.next ?? 0;
@@ -47,6 +51,7 @@ export class Connections {
     return [
       number(one.number), user(one.user), one.tier, el("span", { class: "mono" }, one.address),
       el("td", { class: "wrap" }, rooms.length ? rooms : "-"), seconds(one.age), seconds(one.idle), bytes(one.buffered),
+      ...(one.node === undefined ? [] : [el("span", { class: "mono" }, one.node)]),
       el("button", { class: "plain", type: "button", "aria-label": `Disconnect ${one.number}`, onclick: () => this.kick(one) }, "Disconnect"),
     ];
   }

@@ -1,6 +1,7 @@
 import { ask, query } from "./api.js";
 import { Connections, room as linked, user } from "./connections.js";
 import { bytes, el, number, table, time } from "./dom.js";
+import { choice, missing, scope, spread } from "./fleet.js";
 import { steps } from "./refusals.js";
 
 const PAGE = 50;
@@ -9,17 +10,19 @@ const MOST = 1000; // messages that are shown of one room
 export async function rooms(view, { say }) {
   const search = el("input", { name: "search", autocomplete: "off" });
   const form = el("form", { class: "filter" }, el("label", {}, "Name contains", search), el("button", { type: "submit" }, "Search"));
+  const nodes = choice(() => load(null));
   const list = el("div");
   const more = el("button", { class: "plain", type: "button" });
   let after = null; // null: the largest first; else by name, behind this one
 
   async function load(from) {
     try {
-      const page = await ask(`/rooms?${new URLSearchParams({ limit: PAGE, search: search.value, ...(from == null ? {} : { after: from }) })}`);
+      const page = await ask(`/rooms?${new URLSearchParams({ limit: PAGE, search: search.value, ...scope(), ...(from == null ? {} : { after: from }) })}`);
+      const heads = ["Room", "Members", "Offset", "Kept messages", "Kept bytes", ...("complete" in page ? ["Nodes"] : [])];
       list.replaceChildren(
-        el("p", { class: "quiet" }, `${number(page.total)} rooms have members; ${from == null ? "the largest first" : "by name"}.`),
+        el("p", { class: "quiet" }, `${number(page.total)} rooms have members; ${from == null ? "the largest first" : "by name"}.${missing(page)}`),
         page.rooms.length
-          ? table("Rooms", ["Room", "Members", "Offset", "Kept messages", "Kept bytes"], page.rooms.map(row))
+          ? table("Rooms", heads, page.rooms.map(row))
           : el("p", { class: "quiet" }, "There are no such rooms."),
       );
       after = from == null ? "" : page.next;
@@ -32,13 +35,13 @@ export async function rooms(view, { say }) {
 
   form.addEventListener("submit", (event) => { event.preventDefault(); load(null); });
   more.addEventListener("click", () => load(after));
-  view.append(el("section", { class: "card" }, el("h2", {}, "Rooms"), form, list, el("div", { class: "row" }, more)));
+  view.append(el("section", { class: "card" }, el("h2", {}, "Rooms"), form, nodes, list, el("div", { class: "row" }, more)));
   await load(null);
 }
 
-function row({ name, members, history }) {
+function row({ name, members, history, nodes }) {
   const kept = history ? [number(history.offset), number(history.messages), bytes(history.bytes)] : ["-", "-", "-"];
-  return [el("td", { class: "wrap" }, linked(name)), number(members), ...kept];
+  return [el("td", { class: "wrap" }, linked(name)), number(members), ...kept, ...(nodes ? [spread(nodes)] : [])];
 }
 
 // The answer, null where the rule of the room has no such thing.
@@ -69,7 +72,7 @@ export async function room(view, { parameters, say, every }) {
   // What is asked again and again costs the server little, however many members there are: a count,
   // the users that its rule shows, and what was said since the last time.
   return every(3000, async () => {
-    const [one] = (await ask(`/rooms${query({ name })}`)).rooms;
+    const [one] = (await ask(`/rooms${query({ name, ...scope() })}`)).rooms;
     const shown = await ruled(`/presence${query({ room: name })}`);
     tiles.replaceChildren(...[
       ["Members", number(one?.members), "connections"],

@@ -1,21 +1,26 @@
 import { ask, post, query } from "./api.js";
 import { Connections, room as linked, user as link } from "./connections.js";
 import { confirmed, el, number, table } from "./dom.js";
+import { choice, missing, scope, spread } from "./fleet.js";
 
 export async function users(view, { say }) {
   const search = el("input", { name: "search", autocomplete: "off" });
   const form = el("form", { class: "filter" }, el("label", {}, "Name contains", search), el("button", { type: "submit" }, "Search"));
+  const nodes = choice(() => { after = ""; load(); });
   const list = el("div");
   const more = el("button", { class: "plain", type: "button", hidden: true }, "Next page");
   let after = "";
 
   async function load() {
     try {
-      const page = await ask(`/users${query({ limit: 50, search: search.value, after })}`);
+      const page = await ask(`/users${query({ limit: 50, search: search.value, after, ...scope() })}`);
+      const heads = ["User", "Connections", ...("complete" in page ? ["Nodes"] : [])];
       list.replaceChildren(
-        el("p", { class: "quiet" }, `${number(page.total)} users have a connection; by name.`),
+        el("p", { class: "quiet" }, `${number(page.total)} users have a connection; by name.${missing(page)}`),
         page.users.length
-          ? table("Users", ["User", "Connections"], page.users.map((one) => [el("td", { class: "wrap" }, link(one.user)), number(one.connections)]))
+          ? table("Users", heads, page.users.map((one) => [
+            el("td", { class: "wrap" }, link(one.user)), number(one.connections), ...(one.nodes ? [spread(one.nodes)] : []),
+          ]))
           : el("p", { class: "quiet" }, "There are no such users."),
       );
       more.hidden = page.next == null;
@@ -27,7 +32,7 @@ export async function users(view, { say }) {
 
   form.addEventListener("submit", (event) => { event.preventDefault(); after = ""; load(); });
   more.addEventListener("click", load);
-  view.append(el("section", { class: "card" }, el("h2", {}, "Users"), form, list, el("div", { class: "row" }, more)));
+  view.append(el("section", { class: "card" }, el("h2", {}, "Users"), form, nodes, list, el("div", { class: "row" }, more)));
   await load();
 }
 
@@ -35,7 +40,7 @@ export async function user(view, { parameters, say }) {
   const name = parameters.get("name") ?? "";
   const rooms = el("div");
   const latency = el("span", { role: "status", class: "quiet" });
-  const list = new Connections(() => ({ user: name }), say, "The user has no connection.");
+  const list = new Connections(() => ({ user: name }), say, "The user has no connection.", () => load());
 
   async function load() {
     const shown = await list.again();
