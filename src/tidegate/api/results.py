@@ -57,7 +57,7 @@ class Published(Struct, frozen=True):
     delivered: int | None = None
     """To how many connections it goes: of a user, or all; None for a message to a room."""
     members: int | None = None
-    """How many members the room has; None for other messages."""
+    """How many members the room has on the node that was asked; None for other messages."""
     epoch: str | None = None
     offset: int | None = None
 

@@ -287,6 +287,7 @@ def test_answers_of_nodes_and_merged_pages_are_bounded_in_bytes() -> None:
     assert [row.user for row in flat(users)] == [row.name for row in flat(rooms)]
     assert len({row.user for row in flat(users)}) == len(flat(users)) == 3000
     assert sum(map(len, run(every_connection(one, limit=1000)))) == 4500
+    assert max(wire.sizes) < 70_000
     assert len(run(one.rooms(RoomsQuery(scope="fleet", limit=1000))).rooms) > 100
     assert max(wire.sizes) < 300_000
     for page in users + rooms:

@@ -177,7 +177,9 @@ async def page(node: Parts, query: ConnectionsQuery) -> ConnectionsPage:
         del found[query.limit + 1 :]
     now = monotonic()
     own = name if fleet else UNSET
-    rows = fitting(_row(connection, now, own) for connection in found[: query.limit])
+    rows = fitting(
+        (_row(connection, now, own) for connection in found[: query.limit]), answer=fleet
+    )
     more = len(rows) < len(found)
     return ConnectionsPage(rows, place_of(rows[-1]) if more else None, fleet or UNSET)
 

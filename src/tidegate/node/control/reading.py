@@ -199,7 +199,9 @@ async def users_page(node: Parts, query: UsersQuery) -> UsersPage:
         names = nsmallest(query.limit + 1, names)
         await asyncio.sleep(0)
     fleet = query.scope == "fleet"
-    rows = fitting(_user_row(node, name, fleet=fleet) for name in names[: query.limit])
+    rows = fitting(
+        (_user_row(node, name, fleet=fleet) for name in names[: query.limit]), answer=fleet
+    )
     following = rows[-1].user if len(rows) < len(names) else None
     return UsersPage(rows, len(everybody), following, fleet or UNSET)
 

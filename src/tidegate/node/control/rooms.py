@@ -87,7 +87,7 @@ async def rooms_page(node: Parts, query: RoomsQuery) -> RoomsPage:
         else:
             names = nsmallest(wanted, names)
         await asyncio.sleep(0)
-    rows = fitting(_row(node, name, fleet=fleet) for name in names[: query.limit])
+    rows = fitting((_row(node, name, fleet=fleet) for name in names[: query.limit]), answer=fleet)
     more = after is not None and len(rows) < len(names)
     following = names[len(rows) - 1] if more else None
     return RoomsPage(rows, len(rooms), following, fleet or UNSET)
