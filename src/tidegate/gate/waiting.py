@@ -85,7 +85,8 @@ class WaitingClients(Generic[C]):
         fleet: Fleet | None = None,
     ) -> None:
         self._fleet = fleet
-        # Leases that the fleet is asked about; one at a time while it is full.
+        # Leases that the fleet is asked about: only together, and one at a time while it is full. So
+        # nobody is offered one that somebody before was refused a moment ago.
         self._offers = 0
         self._most_offers = _BATCH
         self._admission = admission
@@ -285,10 +286,12 @@ class WaitingClients(Generic[C]):
         room = self._room
         if room is None or self._admission.draining:
             return
+        if self._offers:
+            return  # the answers of the fleet go on with it
         now = self._clock()
         for _ in range(_BATCH):
             if self._offers >= self._most_offers:
-                return  # the answers of the fleet go on with it
+                return
             offer = room.offer(now)
             if offer is None:
                 wait = room.wait_for_room(now) if room else 0.0

@@ -9,6 +9,7 @@ from tidegate.core.admission.attempt import Lease, Reject
 from tidegate.core.codes import DRAINED, RATE_LIMITED
 from tidegate.core.timing.drain import DrainSchedule
 from tidegate.sim.arrivals import Arrivals
+from tidegate.sim.backplane import backplane
 from tidegate.sim.balancers import balancer
 from tidegate.sim.behaviours import BEHAVIOURS, Told
 from tidegate.sim.clients import Client, State
@@ -49,6 +50,7 @@ class Fleet:
         """Clients without a network, and until when."""
         self.cut_off_until = -1.0
         """Until when the balancer reaches no node."""
+        self._backplane = backplane(self.settings, self.clock, scenario.network.backplane)
         self._way = scenario.network.rtt / 2
         self._second = Second()
         self._balancer = balancer(scenario.balancer.algorithm, self.chance)
@@ -88,6 +90,7 @@ class Fleet:
             self.clock,
             self.chance,
             self,
+            self._backplane,
         )
         self.nodes.append(node)
         # Checks are not in step with each other.
@@ -116,10 +119,14 @@ class Fleet:
             node = self._balancer.pick(client)
             assert node is not None
             lease = node.process.tracker.acquire(client.request.address, client.identity)
-            if isinstance(lease, Lease):
-                node.connect(client, lease)
-                self._second = Second()
-                return
+            if not isinstance(lease, Lease):
+                continue
+            if self._backplane is not None and self._backplane.take(lease) is not None:
+                node.process.tracker.release(lease)
+                break
+            node.connect(client, lease)
+            self._second = Second()
+            return
         self.later(client, 0.0)
 
     # Clients.
@@ -269,8 +276,8 @@ class Fleet:
         self.boot(node)
 
     def boot(self, node: Node) -> None:
-        """Start a node that is dead."""
-        if not node.retired:
+        """Start a node that is new or dead; one that runs goes on."""
+        if node.status in (Status.DEAD, Status.BOOTING) and not node.retired:
             node.status = Status.BOOTING
             self.clock.after(self.scenario.fleet.boot, self._booted, node, node.starts)
 
@@ -300,7 +307,7 @@ class Fleet:
 
     def _stop(self, node: Node, start: int) -> None:
         if node.starts == start:
-            node.die()
+            node.die(stopped=True)
             self.boot(node)
 
     # The balancer.

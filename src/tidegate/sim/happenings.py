@@ -38,6 +38,7 @@ def arrange(fleet: Fleet) -> None:
 class _Happenings:
     def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet
+        self._zones_back: dict[int, float] = {}  # when the last outage of each zone ends
         self._kinds: Mapping[str, Callable[[Happening], str]] = {
             "death": self._death,
             "deploy": self._deploy,
@@ -79,10 +80,14 @@ class _Happenings:
         nodes = [node for node in fleet.nodes if node.zone == zone]
         for node in nodes:
             node.die(silent=True)
+        self._zones_back[zone] = max(
+            self._zones_back.get(zone, 0.0), fleet.clock.now + happening.duration
+        )
 
         def back() -> None:
-            for node in nodes:
-                fleet.boot(node)
+            if fleet.clock.now >= self._zones_back[zone]:  # else another outage goes on
+                for node in nodes:
+                    fleet.boot(node)
 
         fleet.clock.after(happening.duration, back)
         return f"zone {happening.zone} failed, with {_count(len(nodes), 'node')}"

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections import deque
 from enum import IntEnum
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from tidegate.core.admission.attempt import Lease, Reject
@@ -21,15 +22,18 @@ from tidegate.core.balancing.weight import Load as Weighed
 from tidegate.core.balancing.weight import Weight, wanted
 from tidegate.core.codes import SHED
 from tidegate.gate.decision import Admit, Held, Wait
+from tidegate.sim.backplane import Counts
 from tidegate.sim.behaviours import Told
 from tidegate.sim.clients import Client, State
-from tidegate.sim.process import Process
+from tidegate.sim.process import WALL, Process
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Protocol
 
     from tidegate.core.settings import Settings
+    from tidegate.gate.decision import Decision, Pending
+    from tidegate.sim.backplane import Backplane
     from tidegate.sim.clock import Clock
     from tidegate.sim.load import Load
 
@@ -82,6 +86,7 @@ class Node:
     Args:
         settings: of its gate, scaled to the objects that are counted here.
         memory: bytes that it may have; 0 for any number.
+        backplane: counts over all nodes; None where each counts for itself.
     """
 
     def __init__(
@@ -94,6 +99,7 @@ class Node:
         clock: Clock,
         chance: Callable[[], float],
         clients: Clients,
+        backplane: Backplane | None = None,
     ) -> None:
         self.number = number
         self.zone = zone
@@ -119,6 +125,8 @@ class Node:
         self._clock = clock
         self._chance = chance
         self._clients = clients
+        self._backplane = backplane
+        self._pending: dict[tuple[Client, int], Pending] = {}
         self._backlog = settings.server.backlog
         self._queue: deque[tuple[Client, int]] = deque()
         self._serving = False
@@ -133,7 +141,10 @@ class Node:
         self.process = self._new_process()
 
     def _new_process(self) -> Process:
-        return Process(self._settings, self._clock, self._chance, self._promoted, self._turned_away)
+        counts = None if self._backplane is None else Counts(self._backplane)
+        return Process(
+            self._settings, self._clock, self._chance, self._promoted, self._turned_away, counts
+        )
 
     # Life.
 
@@ -151,8 +162,11 @@ class Node:
         self._sampled = self._clock.now
         self._clock.after(PERIOD, self._sample, self.starts)
 
-    def die(self, *, silent: bool = False) -> None:
-        """Lose everything: connections, those that wait, and the queue."""
+    def die(self, *, silent: bool = False, stopped: bool = False) -> None:
+        """Lose everything: connections, those that wait, and the queue.
+
+        One that is `stopped` gives its leases back to the fleet before it ends.
+        """
         self.status = Status.DEAD
         self.silent = silent
         self.cpu = self.lag = 0.0
@@ -162,6 +176,11 @@ class Node:
         queue, self._queue = self._queue, deque()
         self.connections.clear()
         self.held.clear()
+        pending, self._pending = self._pending, {}
+        if process.counts is not None:
+            process.counts.lost = not stopped
+        for one in pending.values():
+            one.cancel()
         for client in connections:
             assert client.lease is not None
             process.tracker.release(client.lease)
@@ -172,7 +191,7 @@ class Node:
             self._clients.lost(client, None)
         for client in held:
             self._clients.refused(client, None)
-        for client, turn in queue:
+        for client, turn in (*queue, *pending):
             if client.turn == turn:
                 self._clients.refused(client, None)
 
@@ -243,13 +262,29 @@ class Node:
 
     def _decide(self, client: Client, now: float) -> bool:
         decision = self.process.decide(client, now)
+        if isinstance(decision, Admit | Reject | Wait):
+            return self._decided(client, decision)
+        self._pending[client, client.turn] = decision
+        decision.then(partial(self._known, client, client.turn, decision))
+        return True
+
+    def _known(self, client: Client, turn: int, pending: Pending) -> None:
+        """The fleet has answered."""
+        if self._pending.pop((client, turn), None) is not pending:
+            return
+        if client.turn != turn:
+            pending.cancel()
+            return
+        now = self._clock.now
+        self._decided(client, pending.decide(now, WALL + now))
+
+    def _decided(self, client: Client, decision: Decision) -> bool:
         if isinstance(decision, Admit):
             self.connect(client, decision.lease)
             return True
         if isinstance(decision, Reject):
             self._clients.refused(client, decision)
             return False
-        assert isinstance(decision, Wait)
         held = decision.position
         if isinstance(held, Held):
             client.state = State.WAITING

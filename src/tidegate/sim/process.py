@@ -22,10 +22,11 @@ from tidegate.gate.waiting import WaitingClients
 if TYPE_CHECKING:
     from tidegate.core.admission.positions import Status
     from tidegate.gate.decision import Decision, Held, OpeningRequest, Pending
+    from tidegate.sim.backplane import Counts
     from tidegate.sim.clients import Client
     from tidegate.sim.clock import Clock
 
-__all__ = ["Process"]
+__all__ = ["WALL", "Process"]
 
 WALL: Final = 1_800_000_000.0
 """Unix seconds at the start of the virtual clock, for tickets."""
@@ -39,6 +40,7 @@ class Process:
     Args:
         admitted: is told of a client that has waited and has its lease now.
         turned_away: is told of one that waits no longer.
+        counts: counts the leases of the fleet; None where nodes count for themselves.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class Process:
         chance: Callable[[], float],
         admitted: Callable[[Client, Lease], None],
         turned_away: Callable[[Client, Reject], None],
+        counts: Counts | None,
     ) -> None:
         self._clock = clock
         self._admitted = admitted
@@ -56,11 +59,12 @@ class Process:
         self._ended = False
         self._identity = ANONYMOUS
         self.stats = Stats()
-        self.tracker = ConnectionTracker(settings.limits, settings.tiers)
+        self.counts = counts
+        self.tracker = ConnectionTracker(settings.limits, settings.tiers, counts)
         self.shedder = LoadShedder(settings, clock.now)
         self.admission = Admission(settings, self.tracker, self.shedder, chance, _ignore)
         self.waiting: WaitingClients[Client] = WaitingClients(
-            settings, self.admission, self.tracker, self.stats, self, lambda: clock.now
+            settings, self.admission, self.tracker, self.stats, self, lambda: clock.now, counts
         )
         self.gate = Gate(
             settings,
@@ -69,6 +73,7 @@ class Process:
             self.waiting,
             self,
             Refusals(self.stats),
+            fleet=counts,
             holds_waiting=True,
         )
 
@@ -96,6 +101,8 @@ class Process:
     def end(self) -> None:
         """The process is gone, and does nothing any more; what waits or is kept for one ends."""
         self.admission.draining = True
+        if self.counts is not None:
+            self.counts.end()
         while self.waiting.kept or len(self.waiting):
             self.waiting.tick(self._clock.now)
         self._ended = True

@@ -37,6 +37,7 @@ def scaled(settings: Settings, weight: int) -> Settings:
             per_ip=count(limits.per_ip),
             per_user=count(limits.per_user),
         ),
+        fleet=replace(settings.fleet, connections=maybe(settings.fleet.connections)),
         tiers={
             name: replace(tier, per_user=maybe(tier.per_user), connections=maybe(tier.connections))
             for name, tier in settings.tiers.items()

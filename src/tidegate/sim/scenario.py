@@ -77,6 +77,8 @@ OFF: Final[Mapping[str, object]] = {
     "shedding.enabled": False,
     "breaker.enabled": False,
     "drain.window": 0,
+    "fleet.connections": None,
+    "fleet.limits": False,
 }
 """The settings that switch every policy off."""
 

@@ -139,6 +139,13 @@ class NetworkSection(Section):
     section: ClassVar[str] = "network"
     rtt: float = setting(0.05, "Round trip.", unit="s", low=0, high=10)
     loss: float = setting(0.0, "Share of the first packets that are lost.", low=0, high=1)
+    backplane: float = setting(
+        "1ms",
+        "Time until the backplane has answered a node, where there are limits over the fleet.",
+        unit="s",
+        low=0,
+        high=60,
+    )
 
 
 def _cost(doc: str) -> float | None:

@@ -38,6 +38,7 @@ gate = st.fixed_dictionaries(
     {
         "limits.connections": st.integers(5, 200),
         "limits.per_ip": st.integers(1, 100),
+        "fleet.connections": st.none() | st.integers(1, 500),
         "pacing.enabled": st.booleans(),
         "pacing.rate": st.floats(1, 500),
         "pacing.burst": st.integers(1, 50),
@@ -58,6 +59,7 @@ world = st.fixed_dictionaries(
         "behaviours": st.lists(st.sampled_from(sorted(BEHAVIOURS)), min_size=1, max_size=3),
         "stay": st.sampled_from([0, 5, 60]),
         "loss": st.sampled_from([0, 0.2]),
+        "backplane": st.sampled_from([0, 0.001, 2]),
         "algorithm": st.sampled_from(["round-robin", "least-connections", "agent-check", "sticky"]),
         "memory": st.sampled_from([0, 68_000_000]),
         "cost": st.sampled_from([1e-6, 1e-3, 5e-2]),
@@ -82,7 +84,7 @@ def text_of(drawn: dict[str, object], happenings: list[dict[str, object]]) -> st
         "[liveness]\ninterval = 2",
         f"[autoscale]\nenabled = {value(drawn['autoscale'])}\ninterval = 5\nmost = 6",
         f"[load]\nstay = {drawn['stay']}\nmessages = 0.5",
-        f"[network]\nloss = {drawn['loss']}",
+        f"[network]\nloss = {drawn['loss']}\nbackplane = {drawn['backplane']}",
         f"[costs]\ncpu_per_connect = {drawn['cost']}\ncpu_per_message = {drawn['cost']}",
         *(
             f"[[clients]]\ncount = {drawn['clients']}\nbehaviour = '{name}'\nper_address = 3"
@@ -110,7 +112,7 @@ def test_fleet_limits_hold_nobody_overtakes_and_every_lease_is_released(
     fleet = Fleet(found)
     fleet.populate()
     arrange(fleet)
-    limit = found.settings.limits.connections
+    limit, most = found.settings.limits.connections, found.settings.fleet.connections
     processes: set[Process] = set()
     while fleet.clock.now < found.run.duration:
         lines = {
@@ -122,6 +124,8 @@ def test_fleet_limits_hold_nobody_overtakes_and_every_lease_is_released(
             processes.add(node.process)
             assert node.process.tracker.open <= limit
             assert len(node.connections) <= node.process.tracker.open
+        if most is not None:
+            assert sum(len(node.connections) for node in fleet.nodes) <= most
         for node, (process, line) in lines.items():
             if node.process is not process:
                 continue
