@@ -8,7 +8,7 @@ import pytest
 
 from tests.unit.gate.gate_world import START, Client, World, attempt, refused
 from tidegate.core.admission.attempt import ANONYMOUS, Attempt, Identity, Lease, Reject
-from tidegate.core.codes import DRAINING, IP_LIMIT, QUEUE_FULL, WAIT_TIMEOUT
+from tidegate.core.codes import DRAINING, FLEET_LIMIT, IP_LIMIT, QUEUE_FULL, WAIT_TIMEOUT
 from tidegate.core.settings import Settings
 from tidegate.gate.decision import Away, Held
 
@@ -464,3 +464,67 @@ def test_one_that_is_promoted_too_early_keeps_its_position_in_a_room_made_smalle
     node.pass_time(0.1)
     assert client.lease is not None
     assert waits(node) == {"entered": 3, "promoted": 1}
+
+
+# Beside the limits of a fleet.
+
+
+class Asked:
+    """A fleet that answers when a test says so."""
+
+    def __init__(self) -> None:
+        self.open: list[Any] = []
+
+    def confirm(self, _: Lease, done: Any, /) -> None:
+        self.open.append(done)
+
+    def answer(self, *rejects: Reject | None) -> None:
+        asked, self.open = self.open, []
+        for done, reject in zip(asked, rejects, strict=True):
+            done(reject)
+
+    def released(self, names: tuple[str, ...], /) -> None:
+        """Nothing is counted here."""
+
+
+def test_nobody_is_offered_what_somebody_before_may_be_refused() -> None:
+    fleet = Asked()
+    node = world(4, fleet=fleet)
+    leases = [node.enter(number) for number in range(4)]
+    ann, bob, cy = [node.hold(number) for number in range(4, 7)]
+    node.leave(leases[0])
+    node.leave(leases[1])
+    assert len(fleet.open) == 1  # that of ann; bob's waits for its answer
+    full = Reject(FLEET_LIMIT, FLEET_LIMIT.retry_after)
+    fleet.answer(full)
+    node.pass_time(0.3)
+    fleet.answer(None)  # one at a time since it was full: ann's
+    assert node.admitted == [ann]
+    node.turn()
+    node.leave(leases[2])
+    fleet.answer(None)
+    assert node.admitted == [ann, bob]
+    node.turn()
+    fleet.answer(None)
+    assert node.admitted == [ann, bob, cy]
+    assert not node.waiting.kept
+
+
+def test_what_is_free_at_once_is_offered_together() -> None:
+    fleet = Asked()
+    node = world(3, fleet=fleet)
+    leases = [node.enter(number) for number in range(3)]
+    waiting = [node.hold(number) for number in range(3, 7)]
+    for lease in leases:
+        node.tracker.release(lease)
+    node.waiting.freed()
+    node.turn()
+    full = Reject(FLEET_LIMIT, FLEET_LIMIT.retry_after)
+    fleet.answer(None, full, full)
+    assert node.admitted == waiting[:1]
+    for _ in range(3):
+        node.pass_time(0.3)
+        if fleet.open:
+            fleet.answer(None)
+        node.turn()
+    assert node.admitted[:2] == waiting[:2]

@@ -215,6 +215,31 @@ def test_fleet_autoscaling_adds_nodes_when_the_others_are_busy() -> None:
     assert outcome.series.nodes_up[-1] > 3
 
 
+def test_fleet_limits_over_all_nodes_hold_and_a_dead_node_frees_what_it_held() -> None:
+    text = SMALL + "[load]\nstay = 0\n[network]\nbackplane = '5ms'\n"
+    text += "[[happenings]]\nat = 10\nkind = 'death'\nrestarts = false\n"
+    record = simulate(scenario(text, {"fleet.connections": 240, "fleet.ttl": 5}))
+    seconds = [sum(each) for each in record.connections]
+    assert max(seconds) == 240
+    # A third of them is gone, and comes back when the time to live of its node is over.
+    assert seconds[12] == seconds[14] == 160
+    assert seconds[-1] == 240
+    alone = simulate(scenario(text))
+    assert sum(alone.connections[-1]) == 300
+
+
+def test_fleet_a_zone_that_fails_again_is_away_until_the_last_outage_ends() -> None:
+    text = SMALL.replace("nodes = 3", "nodes = 3\nzones = 3") + "".join(
+        f"[[happenings]]\nat = {at}\nkind = 'zone-outage'\nduration = 10\n" for at in (5, 12)
+    )
+    found = scenario(text)
+    outcome = outcome_of(found, simulate(found))
+    up = outcome.series.nodes_up
+    assert (up[3], up[-1]) == (3, 3)
+    assert set(up[6:26]) == {2}  # the second ends after 22 s, and a boot takes 5
+    assert outcome.missing == 0
+
+
 def test_fleet_a_leak_ends_in_a_restart() -> None:
     text = SMALL.replace("nodes = 3", "nodes = 3\nmemory = '200MB'")
     found = scenario(text + "[[happenings]]\nat = 1\nkind = 'leak'\nrate = '20MB'\n")
