@@ -255,13 +255,13 @@ class Node:
         if client.turn != turn:
             cost = load.abandoned
         else:
-            cost = load.admit if self._decide(client, now) else load.refuse
+            taken = self._decide(client, self.process.decide(client, now))
+            cost = load.admit if taken else load.refuse
         self._work += cost * self.slowness
         share = 1.0 - len(self.connections) * load.connected * self.slowness
         self._clock.at(now + cost * self.slowness / max(_SLOWEST, share), self._serve, start)
 
-    def _decide(self, client: Client, now: float) -> bool:
-        decision = self.process.decide(client, now)
+    def _decide(self, client: Client, decision: Decision | Pending) -> bool:
         if isinstance(decision, Admit | Reject | Wait):
             return self._decided(client, decision)
         self._pending[client, client.turn] = decision
@@ -276,7 +276,7 @@ class Node:
             pending.cancel()
             return
         now = self._clock.now
-        self._decided(client, pending.decide(now, WALL + now))
+        self._decide(client, pending.decide(now, WALL + now))
 
     def _decided(self, client: Client, decision: Decision) -> bool:
         if isinstance(decision, Admit):
