@@ -85,8 +85,8 @@ class WaitingClients(Generic[C]):
         fleet: Fleet | None = None,
     ) -> None:
         self._fleet = fleet
-        # Leases that the fleet is asked about: together, and one at a time while it is full. So nobody
-        # is offered one that somebody before was refused a moment ago.
+        # Leases that the fleet is asked about: together, and one at a time while it is full. So
+        # nobody is offered one that somebody before was refused a moment ago.
         self._offers = 0
         self._most_offers = _BATCH
         self._admission = admission
