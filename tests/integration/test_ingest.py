@@ -43,7 +43,9 @@ class InValkey(Log):
 
     async def write(self, records: list[tuple[str, bytes]]) -> None:
         for key, value in records:
-            self.server.command("XADD", self.topic, "*", "key", key, "data", value.decode())
+            entry = ("key", key, "data", value.decode())
+            answer = self.server.command("XADD", self.topic, "*", *entry)
+            assert answer.startswith(b"$"), answer
 
 
 class InNats(Log):

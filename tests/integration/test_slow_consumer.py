@@ -126,7 +126,7 @@ def test_its_slot_is_free_although_it_stays(program: Start) -> None:
     with server.connect(receive_buffer=4096) as slow:
         slow.open()
         slow.send_frame(TEXT, "flood 200 100000")
-        server.wait_open(0, 5)
+        server.wait_open(0)
         with server.connect() as raw:
             raw.open()
             (row,) = server.connections()

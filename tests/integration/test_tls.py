@@ -220,7 +220,7 @@ def test_a_peer_that_never_reads(
     with server.connect(tls=client_context(path), receive_buffer=4096) as slow:
         slow.open()
         slow.send_frame(TEXT, "flood 200 100000")
-        server.wait_open(0, 5)
+        server.wait_open(0)
     assert server.stats()["disconnections"]["slow_consumer"] == 1
     assert_serves(server, path)
 

@@ -159,7 +159,7 @@ class Process:
         lines = [line for line in text.splitlines() if line and not line.startswith("#")]
         return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines)}
 
-    def wait_open(self, count: int, timeout: float = 5.0) -> None:
+    def wait_open(self, count: int, timeout: float = 20.0) -> None:
         """Wait until exactly so many connections are open."""
         wait_until(lambda: self.open() == count, timeout, f"{count} connections are open")
 

@@ -125,7 +125,7 @@ class Raw:
         *,
         host: str = "127.0.0.1",
         source: str | None = None,
-        timeout: float = 10.0,
+        timeout: float = 30.0,
         tls: ssl.SSLContext | None = None,
         receive_buffer: int | None = None,
     ) -> None:

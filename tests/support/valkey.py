@@ -87,7 +87,8 @@ class Valkey:
 
     def _answers(self) -> bool:
         try:
-            return self.command("PING")[:1] in (b"+", b"-")
+            answer = self.command("PING")
+            return answer[:1] in (b"+", b"-") and not answer.startswith(b"-LOADING")
         except OSError:
             time.sleep(0.02)
             return False
