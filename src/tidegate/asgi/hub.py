@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from tidegate.core.messaging.rooms import Rooms
     from tidegate.core.settings import Settings
     from tidegate.core.stats import Stats
+    from tidegate.errors import Refused
 
 __all__ = ["Hub", "HubStats"]
 
@@ -219,6 +220,11 @@ class Hub:
             if there or room not in member.rooms:
                 counts.leave(room)
         return fault
+
+    def refused(self, refusal: Refused) -> None:
+        """Count an attempt that was refused for a room."""
+        if refusal.status is not None:
+            self.counters.rejected[refusal.reason] += 1
 
     def join_here(self, member: HubMember, room: str, per_room: int | None = None) -> Fault | None:
         """Put a member into a room without asking the other processes."""

@@ -13,11 +13,12 @@ from weakref import WeakKeyDictionary
 from tidegate.asgi.hub import Hub, HubStats
 from tidegate.asgi.local import LocalGate
 from tidegate.asgi.member import HubMember, engine_connection
-from tidegate.asgi.refusing import RefusedWhileOpen, chosen, headers_of, of_room, refuse
+from tidegate.asgi.refusing import RefusedWhileOpen, chosen, headers_of, refuse
 from tidegate.asgi.shortcuts import settings_of
 from tidegate.core.admission.attempt import Identity
-from tidegate.core.codes import ABORTED, NORMAL, ROOM_FULL, ROOM_LIMIT
+from tidegate.core.codes import ABORTED, NORMAL
 from tidegate.gate.decision import Admit
+from tidegate.gate.refused import not_joined
 
 if TYPE_CHECKING:
     from starlette.websockets import WebSocket
@@ -109,7 +110,7 @@ class ConnectionManager:
         if member is not None:
             fault = await self.hub.join(member, lobby)
             if fault is not None:
-                raise RefusedWhileOpen(of_room(fault))
+                raise RefusedWhileOpen(not_joined(fault))
             return
         gate = self._gate
         decision = await gate.decide(gate.request(websocket.scope), Identity(user))
@@ -130,8 +131,9 @@ class ConnectionManager:
             raise
         if fault is not None:
             member.left(ABORTED.code)
-            self.hub.counters.rejected[ROOM_FULL.name] += fault is ROOM_LIMIT
-            raise await refuse(websocket, of_room(fault), in_band=self._in_band)
+            refusal = not_joined(fault)
+            self.hub.refused(refusal)
+            raise await refuse(websocket, refusal, in_band=self._in_band)
         self._members[websocket] = member
         try:
             await websocket.accept(chosen(websocket.scope, subprotocol))

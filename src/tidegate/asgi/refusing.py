@@ -16,13 +16,10 @@ from tidegate.core.codes import (
     INTERNAL_ERROR,
     POLICY,
     REASONS,
-    ROOM_FULL,
-    ROOM_LIMIT,
     Fault,
     close_text,
 )
 from tidegate.errors import Refused
-from tidegate.gate.refused import refused, rejected
 from tidegate.wire.codecs import JSON_V1, NEUTRAL_V1
 
 if TYPE_CHECKING:
@@ -38,7 +35,6 @@ __all__ = [
     "chosen",
     "close_reason",
     "headers_of",
-    "of_room",
     "refuse",
 ]
 
@@ -115,13 +111,6 @@ def headers_of(gate: LocalGate, decision: Reject | Wait) -> list[tuple[str, str]
     """Return the header fields of a refusal by the gate, such as a ticket of the waiting room."""
     _, headers, _ = gate.response(decision)
     return [(name, value) for name, value in headers if name != "Content-Type"]
-
-
-def of_room(fault: Fault, limit: int | None = None) -> Refused:
-    """Return the exception for a room that cannot be joined, and closes what cannot join it."""
-    if fault is ROOM_LIMIT:
-        return rejected(Reject(ROOM_FULL, ROOM_FULL.retry_after, limit))
-    return refused(fault)
 
 
 def close_reason(refusal: Refused) -> str:

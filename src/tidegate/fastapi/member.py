@@ -11,18 +11,17 @@ from starlette.websockets import WebSocketDisconnect
 
 from tidegate.asgi.hub import Hub
 from tidegate.asgi.member import HubMember, engine_connection
-from tidegate.asgi.refusing import RefusedWhileOpen, chosen, close_reason, of_room
+from tidegate.asgi.refusing import RefusedWhileOpen, chosen, close_reason
 from tidegate.asgi.rooms import Room
 from tidegate.core.codes import (
     ABORTED,
     MESSAGE_ABUSE,
     MESSAGE_RATE,
     NORMAL,
-    ROOM_FULL,
-    ROOM_LIMIT,
     Fault,
 )
 from tidegate.core.timing.rates import Meter
+from tidegate.gate.refused import not_joined
 from tidegate.node.values import WrongMessage, encoded, error_json
 
 if TYPE_CHECKING:
@@ -197,9 +196,10 @@ class Member(HubMember, Generic[In, Out]):
 
     async def refusal(self, fault: Fault) -> Refused:
         """Return what to raise for a room that it cannot join."""
-        if self.fresh and fault is ROOM_LIMIT:
-            self._place.counters.rejected[ROOM_FULL.name] += 1
-        return await self._refuse_by(self.websocket, of_room(fault), is_open=not self.fresh)
+        refusal = not_joined(fault)
+        if self.fresh:
+            self._place.refused(refusal)
+        return await self._refuse_by(self.websocket, refusal, is_open=not self.fresh)
 
     def _too_early(self, meter: Meter, size: int) -> bool:
         now = self._place.now()

@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 from math import inf
+from typing import Final
 
 from tidegate.core.admission.attempt import Reject
-from tidegate.core.codes import REASONS, Fault, Refusal
+from tidegate.core.codes import (
+    BACKPLANE_DOWN,
+    FLEET_DOWN,
+    REASONS,
+    ROOM_FULL,
+    ROOM_LIMIT,
+    Fault,
+    Refusal,
+)
 from tidegate.errors import Refused, UsageError
 
-__all__ = ["refuse", "refused", "reject_of", "rejected"]
+__all__ = ["not_joined", "refuse", "refused", "reject_of", "rejected"]
+
+# A client that comes for a room and cannot join it is refused like one that comes for the server.
+_OF_ROOMS: Final = {ROOM_LIMIT.name: ROOM_FULL, BACKPLANE_DOWN.name: FLEET_DOWN}
 
 
 def refuse(reason: str, retry_after: float | None = None) -> Refused:
@@ -46,6 +58,11 @@ def refused(
         close_code=code,
         limit=limit,
     )
+
+
+def not_joined(fault: Fault) -> Refused:
+    """Return the exception for a room that cannot be joined."""
+    return refused(_OF_ROOMS.get(fault.name, fault))
 
 
 def rejected(reject: Reject) -> Refused:

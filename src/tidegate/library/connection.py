@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
 from tidegate.core.codes import NORMAL
 from tidegate.engine.sending import Message
 from tidegate.errors import ConnectionClosed, UsageError
+from tidegate.gate.refused import not_joined
 from tidegate.library.arguments import check_type
 from tidegate.library.inbox import Inbox
-from tidegate.library.joined import Joined, not_joined
+from tidegate.library.joined import Joined
 from tidegate.library.typed import Messages
 from tidegate.node.values import encode_json
 

@@ -6,14 +6,10 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from tidegate.core.codes import ROOM_FULL, ROOM_LIMIT
-from tidegate.gate.refused import refused
-
 if TYPE_CHECKING:
     from tidegate.core.codes import Fault
-    from tidegate.errors import Refused
 
-__all__ = ["Joined", "not_joined"]
+__all__ = ["Joined"]
 
 
 class Joined:
@@ -49,8 +45,3 @@ class Joined:
             known: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self.then(lambda: None if known.done() else known.set_result(None))
             await asyncio.wait((known, ended), return_when=asyncio.FIRST_COMPLETED)
-
-
-def not_joined(fault: Fault) -> Refused:
-    """Return what to raise where a connection cannot join a room."""
-    return refused(ROOM_FULL if fault is ROOM_LIMIT else fault)

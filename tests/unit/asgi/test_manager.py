@@ -11,8 +11,12 @@ from starlette.websockets import WebSocketDisconnect
 
 from tests.support.aio import in_loop
 from tests.support.asgi_wire import Wire
+from tests.support.leases import Between, Counts
 from tidegate.asgi.manager import ConnectionManager
+from tidegate.core.settings import Settings
+from tidegate.core.stats import Stats
 from tidegate.errors import ConfigError, Refused
+from tidegate.node.fleet_leases import FleetLeases
 
 
 async def settle() -> None:
@@ -163,6 +167,44 @@ async def test_client_that_leaves_while_it_is_accepted_takes_nothing() -> None:
     stats = manager.stats()
     assert (stats.connections, stats.rooms) == (0, 0)
     assert not manager.is_user_connected("ann")
+
+
+async def counting(manager: ConnectionManager, **fleet: object) -> Counts:
+    """What counts the lobbies of a manager over several processes."""
+    counts = Counts(Between())
+    leases = FleetLeases(Settings.from_mapping({"fleet": fleet}), counts, Stats(), lambda: None)
+    await leases.start()
+    manager.hub._counts = leases
+    return counts
+
+
+@in_loop
+async def test_lobbies_that_cannot_be_counted_refuse_for_a_while() -> None:
+    manager = ConnectionManager()
+    counts = await counting(manager, when_down="refuse")
+    counts.cut()
+    late = await client(manager)
+    error = late.task.exception()
+    assert isinstance(error, HTTPException)
+    assert isinstance(error, Refused)
+    assert (error.reason, error.status_code) == ("fleet_down", 503)
+    assert int(error.headers["Retry-After"]) > 0
+    assert manager.stats().refused == {"fleet_down": 1}
+    assert manager.stats().connections == 0
+
+
+@in_loop
+async def test_client_that_leaves_while_its_lobby_is_counted_takes_nothing() -> None:
+    manager = ConnectionManager()
+    counts = await counting(manager)
+    late = await client(manager)
+    assert manager._gate.tracker.open == 1
+    late.task.cancel()
+    await settle()
+    counts.work()
+    assert manager._gate.tracker.open == 0
+    assert not +counts.between.counts[counts]
+    assert manager.stats().rooms == 0
 
 
 @in_loop
