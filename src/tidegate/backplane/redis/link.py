@@ -234,14 +234,16 @@ class Link:
         await connection.disconnect(nowait=True)
 
     async def _write(self, connection: AbstractConnection) -> None:
+        from hiredis import pack_command  # that of redis-py is in Python
+
         wake = self._wake
         while True:
             await wake.wait()
             wake.clear()
             commands, self._unsent = self._unsent, []
-            packed = connection.pack_commands(commands)
-            self._traffic.bytes_sent += sum(map(len, packed))
-            await connection.send_packed_command(packed, check_health=False)
+            packed = b"".join(map(pack_command, commands))
+            self._traffic.bytes_sent += len(packed)
+            await connection.send_packed_command([packed], check_health=False)
 
     async def _read(self, connection: AbstractConnection) -> None:
         from redis.exceptions import (
