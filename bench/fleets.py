@@ -129,7 +129,12 @@ def centrifugo(place: Place) -> list[str]:
     file = place.folder / f"centrifugo-{place.port}.json"
     values = {
         "http_server": {"address": "127.0.0.1", "port": place.port},
-        "client": {"token": {"hmac_secret_key": SECRET}, "allowed_origins": []},
+        # The load answers no pings of its own, for which Centrifugo would end its connections.
+        "client": {
+            "token": {"hmac_secret_key": SECRET},
+            "allowed_origins": [],
+            "ping_interval": "600s",
+        },
         "channel": {"without_namespace": {"allow_publish_for_subscriber": True}},
         "engine": {"type": "redis", "redis": {"address": place.between}},
         "log": {"level": "error"},
