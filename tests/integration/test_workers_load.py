@@ -146,9 +146,10 @@ def test_sighup_under_load_refuses_nobody_and_loses_no_message(tmp_path: Path) -
     async def play(them: Crew) -> None:
         members = [Member(them.server.url) for _ in range(12)]
         published: list[str] = []
+        enough = asyncio.Event()
 
         async def publish(api: AsyncServerApi) -> None:
-            while True:
+            while not enough.is_set():
                 text = f"message {len(published)}"
                 await api.publish("kept", text)
                 published.append(text)
@@ -175,8 +176,8 @@ def test_sighup_under_load_refuses_nobody_and_loses_no_message(tmp_path: Path) -
             )
             await storm.wait_for(100)
             await storm.stop()
-            writing.cancel()
-            await asyncio.wait([writing])
+            enough.set()  # what is on its way is waited for
+            await writing
             await all_have(len(published))
             for task in at_work:
                 assert not task.done(), task.exception()
