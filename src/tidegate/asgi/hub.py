@@ -72,6 +72,7 @@ class Hub:
         self._users: Users[HubMember] = Users()
         self._members: dict[HubMember, None] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._placing: set[asyncio.Task[None]] = set()
         self._pings = 0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._clock = clock
@@ -83,7 +84,9 @@ class Hub:
         self._span = None if broker is None else Span(broker, self, name)
 
     async def close(self) -> None:
-        """End the connection to other processes."""
+        """End the connection to other processes, and wait for none of their answers any more."""
+        for task in tuple(self._placing):
+            task.cancel()
         if self._span is not None:
             await self._span.close()
 
@@ -168,7 +171,9 @@ class Hub:
             if self._counts is None:
                 self._placed(self.join_here(member, room))
             else:
-                self.start(self._place(member, room))
+                placing = self.start(self._place(member, room))
+                self._placing.add(placing)
+                placing.add_done_callback(self._placing.discard)
 
     async def _place(self, member: HubMember, room: str) -> None:
         self._placed(await self.join(member, room))

@@ -169,7 +169,7 @@ class Delivery(Joining):
             else:
                 done(fault)
 
-        self._members.then(origin, publication.room, known)
+        self._members.then(origin, publication.room, known, _OVERHEAD + len(publication.data))
 
     def broadcast(
         self,

@@ -535,6 +535,20 @@ async def test_member_is_put_into_the_rooms_of_its_token_when_the_others_have_an
 
 
 @in_loop
+async def test_hub_that_closes_waits_for_no_answer_of_the_others() -> None:
+    one, _ = await fleet()
+    wire = Wire().connected()
+    HubMember(one.hub, wire.receive, wire.send, "ann", joins=("news",)).accepted(None)
+    await settle()
+    assert one.hub._placing
+    await one.hub.close()
+    await settle()
+    assert not one.hub._placing
+    one.counts.work()
+    assert not +one.counts.between.counts[one.counts]
+
+
+@in_loop
 async def test_each_process_has_limits_of_rooms_of_its_own_where_the_settings_say_so() -> None:
     one, _ = await fleet(fleet={"rooms": False}, limits={"per_room": 1})
     assert await one.hub.join(one.member("ann"), "a") is None

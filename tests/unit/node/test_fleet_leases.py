@@ -280,6 +280,28 @@ def test_so_much_may_wait_for_the_answer_of_the_fleet() -> None:
     assert node.members.answers == [OVERLOADED] + [None] * 100
 
 
+@pytest.mark.parametrize("ends", ["answered", "leave", "gone"])
+def test_so_many_bytes_may_wait_for_the_answer_of_the_fleet(ends: str) -> None:
+    node, _ = pair()
+    ann, bob = node.connect(), node.connect()
+    node.members.join(ann)
+    large = bytes(9 << 20)
+    for _ in range(2):
+        node.members.publish(large, ann)
+    assert node.members.answers == [OVERLOADED]
+    if ends == "leave":
+        node.members.delivery.leave(ann, "room")
+    elif ends == "gone":
+        node.members.delivery.gone(ann)
+    node.counts.work()
+    node.members.answers.clear()
+    node.members.join(bob)  # what waited is given back
+    node.members.publish(large, bob)
+    assert node.members.answers == []
+    node.counts.work()
+    assert node.members.answers == [None, None]
+
+
 @pytest.mark.parametrize(
     ("how", "told"), [("leave", [NOT_JOINED]), ("gone", []), ("park", [])], ids=str
 )
