@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
-__all__ = ["in_loop", "run"]
+__all__ = ["in_loop", "run", "turns_during"]
 
 Result = TypeVar("Result")
 P = ParamSpec("P")
@@ -31,3 +31,21 @@ def in_loop(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
         run(test(*args, **kwargs))
 
     return sync
+
+
+async def turns_during(work: Any) -> int:
+    """How many turns another task had while something was done."""
+    turns = 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    task = asyncio.create_task(other())
+    await asyncio.sleep(0)
+    before = turns
+    await work
+    task.cancel()
+    return turns - before

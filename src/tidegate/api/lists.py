@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
-from typing import Final
+from typing import Final, Protocol, TypeVar
 
 from tidegate.api.results import (
     ConnectionsPage,
@@ -51,11 +52,7 @@ def rooms(
 def each_room(*, search: str = "", fleet: bool = False) -> Pages[RoomsPage, OneRoom]:
     """Go through all rooms, by name; with `fleet` through those of all nodes."""
     page_of = partial(rooms, limit=_PAGE, search=search, fleet=fleet)
-    return Pages(
-        page_of(after=""),
-        lambda page: page.rooms,
-        lambda page: None if page.next is None else page_of(after=page.next),
-    )
+    return _pages(page_of, lambda page: page.rooms)
 
 
 def users(
@@ -75,11 +72,7 @@ def users(
 def each_user(*, search: str = "", fleet: bool = False) -> Pages[UsersPage, OneUser]:
     """Go through all users, by name; with `fleet` through those of all nodes."""
     page_of = partial(users, limit=_PAGE, search=search, fleet=fleet)
-    return Pages(
-        page_of(),
-        lambda page: page.users,
-        lambda page: None if page.next is None else page_of(after=page.next),
-    )
+    return _pages(page_of, lambda page: page.users)
 
 
 def connections(
@@ -122,8 +115,26 @@ def each_connection(
 ) -> Pages[ConnectionsPage, OneConnection]:
     """Go through all connections to which what is given applies, as for `connections`."""
     page_of = partial(connections, limit=_PAGE, user=user, ip=ip, room=room, fleet=fleet)
+    return _pages(page_of, lambda page: page.connections, first=0)
+
+
+class _Followed(Protocol):
+    """A page that says where the one after it begins."""
+
+    @property
+    def next(self) -> int | str | None:
+        """None for the last one."""
+
+
+_P = TypeVar("_P", bound=_Followed)
+_R = TypeVar("_R")
+
+
+def _pages(
+    page_of: Callable[..., Call[_P]], rows: Callable[[_P], list[_R]], first: int | str = ""
+) -> Pages[_P, _R]:
     return Pages(
-        page_of(),
-        lambda page: page.connections,
+        page_of(after=first),
+        rows,
         lambda page: None if page.next is None else page_of(after=page.next),
     )

@@ -15,7 +15,7 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -24,10 +24,11 @@ from tidegate.core.messaging.presence import Present
 
 if TYPE_CHECKING:
     from tidegate.backplane.base import Done, PresenceReceiver
+    from tidegate.backplane.living import LivingNodes
     from tidegate.core.codes import Fault
     from tidegate.core.messaging.rules import Rules
 
-__all__ = ["PRESENCE", "FollowedRooms", "Found", "Living", "Read", "RoomChange"]
+__all__ = ["PRESENCE", "FollowedRooms", "Found", "Read", "RoomChange"]
 
 PRESENCE: Final = b"p\n"
 """How a change begins, among what is published to a room's channel."""
@@ -55,13 +56,6 @@ class RoomChange(NamedTuple):
     left: Sequence[str]
     whole: bool
     """Whether the room has no other users on this node."""
-
-
-class Living(Protocol):
-    """Knows which nodes live."""
-
-    def expect(self, node: str, /) -> None:
-        """A node was seen: it is gone if it is not heard from now on."""
 
 
 class _Told(msgspec.Struct, array_like=True, frozen=True):
@@ -107,7 +101,7 @@ class FollowedRooms(ABC):
 
     _receiver: PresenceReceiver
 
-    def __init__(self, node: str, rules: Rules, living: Living, renew_seconds: float) -> None:
+    def __init__(self, node: str, rules: Rules, living: LivingNodes, renew_seconds: float) -> None:
         self._node = node
         self._rules = rules
         self._living = living

@@ -12,7 +12,7 @@ from tidegate.errors import ConnectionClosed, UsageError
 from tidegate.gate.refused import not_joined
 from tidegate.library.arguments import check_type
 from tidegate.library.inbox import Inbox
-from tidegate.library.joined import Joined
+from tidegate.library.joining import Joined
 from tidegate.library.typed import Messages
 from tidegate.node.values import encode_json
 

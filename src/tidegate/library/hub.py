@@ -15,7 +15,7 @@ from tidegate.errors import Refused, UsageError
 from tidegate.gate.refused import not_joined
 from tidegate.library.arguments import check_seconds, check_type
 from tidegate.library.connection import Connection, Membership, Room, engine_of
-from tidegate.library.joined import Joined
+from tidegate.library.joining import Joined
 from tidegate.library.sent import Sent
 from tidegate.library.users import User
 from tidegate.node.values import encode_json

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from msgspec.json import encode
 
-from tests.support.aio import run
+from tests.support.aio import run, turns_during
 from tests.support.clients import run_guarded, until
 from tests.unit.node.control_world import Peer, World, control_of
 from tidegate.core.codes import KICKED
@@ -149,24 +149,6 @@ def test_connections_of_many_lets_others_have_their_turn() -> None:
         assert count >= 5
 
     run(main())
-
-
-async def turns_during(work: Any) -> int:
-    """How many turns another task had while something was done."""
-    turns = 0
-
-    async def other() -> None:
-        nonlocal turns
-        while True:
-            turns += 1
-            await asyncio.sleep(0)
-
-    task = asyncio.create_task(other())
-    await asyncio.sleep(0)
-    before = turns
-    await work
-    task.cancel()
-    return turns - before
 
 
 # Disconnecting.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +12,7 @@ from hypothesis import strategies as st
 from msgspec import UNSET
 from msgspec.json import encode
 
-from tests.support.aio import run
+from tests.support.aio import run, turns_during
 from tests.unit.node.control_world import Peer, control_of
 from tidegate.backplane.base import Answers, CarryOut
 from tidegate.core.messaging.publication import Publication
@@ -297,17 +296,6 @@ def test_answers_of_nodes_and_merged_pages_are_bounded_in_bytes() -> None:
 def test_a_list_of_many_nodes_lets_others_have_their_turn() -> None:
     async def main() -> None:
         _, controls = fleet_of(*([Peer(1, "ann")] for _ in range(6)))
-        turns = 0
-
-        async def other() -> None:
-            nonlocal turns
-            while True:
-                turns += 1
-                await asyncio.sleep(0)
-
-        task = asyncio.create_task(other())
-        await controls[0].users(UsersQuery(scope="fleet"))
-        task.cancel()
-        assert turns >= 6
+        assert await turns_during(controls[0].users(UsersQuery(scope="fleet"))) >= 6
 
     run(main())

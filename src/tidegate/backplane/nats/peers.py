@@ -60,29 +60,17 @@ class Peers:
         self._silent: set[str] = set()
         self._records: dict[str, tuple[bytes, float]] = {}
         self._own = b""
-        self._living = LivingNodes(bus.node, times, lambda: bus.up, self._beat)
-        self._living.watch(self._silent.discard, lambda _: None, lambda: None)
+        self.living = LivingNodes(bus.node, times, lambda: bus.up, self._beat)
+        """Which of them live."""
+        self.living.watch(self._silent.discard, lambda _: None, lambda: None)
         bus.hear(self._all, self._told)
         bus.hear(self._to(bus.node), self._told)
-        bus.watch(heard=self._heard, ready=self._roll_call, stopped=self._living.stop)
-
-    def watch(
-        self,
-        gone: Callable[[str], None],
-        back: Callable[[str], None],
-        late: Callable[[], None],
-    ) -> None:
-        """Be told what happens to nodes, as by `LivingNodes.watch`."""
-        self._living.watch(gone, back, late)
-
-    def expect(self, node: str) -> None:
-        """A node was seen: it is gone if it is not heard from now on."""
-        self._living.expect(node)
+        bus.watch(heard=self._heard, ready=self._roll_call, stopped=self.living.stop)
 
     @property
     def known(self) -> Set[str]:
         """The other nodes that are not gone."""
-        return self._living.known
+        return self.living.known
 
     @property
     def present(self) -> Set[str]:
@@ -91,7 +79,7 @@ class Peers:
 
     def doubt(self, node: str) -> None:
         """A node has not answered: nobody waits for it until it is heard again."""
-        if self._living.knows(node):
+        if self.living.knows(node):
             self._silent.add(node)
 
     # Records.
@@ -105,7 +93,7 @@ class Peers:
     async def leave(self) -> None:
         """Tell the others that this node ends."""
         self._own = b""
-        self._living.stop()
+        self.living.stop()
         self._say(_BYE)
 
     async def read(self) -> list[Seen] | None:
@@ -139,7 +127,7 @@ class Peers:
             return
         if said.kind == _BYE:
             self._records.pop(node, None)
-            self._living.left(node)
+            self.living.left(node)
             return
         now = monotonic()
         record = said.record or self._records.get(node, (b"", now))[0]
@@ -148,11 +136,11 @@ class Peers:
         if said.kind == _HELLO:
             self._say(_BEAT, self._own, self._to(node))
         self._silent.discard(node)
-        self._living.heard(node)
+        self.living.heard(node)
 
     def _heard(self) -> None:
         """This node hears the others."""
-        self._living.begin()
+        self.living.begin()
         self._say(_HELLO, self._own)
 
     async def _roll_call(self) -> None:

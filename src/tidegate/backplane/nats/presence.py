@@ -53,12 +53,12 @@ class NatsPresence(FollowedRooms):
     """
 
     def __init__(self, bus: Bus, rules: Rules, peers: Peers) -> None:
-        super().__init__(bus.node, rules, peers, _RENEW_SECONDS)
+        super().__init__(bus.node, rules, peers.living, _RENEW_SECONDS)
         self._bus = bus
         self._calls = Calls(bus, peers, "who", self._asked)
         self._room = f"{bus.prefix}.room."
         self._asking: dict[str, list[Read]] = {}
-        peers.watch(self._node_gone, self._node_back, self._all_again)
+        peers.living.watch(self._node_gone, self._node_back, self._all_again)
         bus.watch(heard=self._all_again, stopped=self._stop)
         bus.hear(self._again_of(bus.node), self._told_again)
 
