@@ -96,7 +96,7 @@ def test_nobody_is_gone_while_this_node_does_not_hear(world: World) -> None:
 
 def test_one_that_stood_still_says_so_and_gives_the_others_their_time(world: World) -> None:
     world.nodes.heard("a")
-    world.clock._now += TTL + 5  # nothing goes off meanwhile
+    world.clock._now += TTL + 5  # no timer is due in between
     world.clock.advance(0.1)
     assert world.told == ["a is back", "late"]
     world.clock.advance(TTL - 1)

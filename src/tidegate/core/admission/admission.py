@@ -279,8 +279,9 @@ class Admission:
         identity = attempt.identity
         per_ip, *limits = self._tracker.explain(attempt.address, identity)
         known = identity.user is not None or self._anonymous or (self._late and attempt.in_band)
+        going = "is" if self.draining else "is not"
         steps = [
-            Step("draining", not self.draining, "going away" if self.draining else "no", {}),
+            Step("draining", not self.draining, f"the server {going} going away", {}),
             self.breaker.explain(now),
             per_ip,
             self._explain_pace(attempt.address, now),
