@@ -121,6 +121,23 @@ async def test_what_comes_together_is_asked_for_together_and_in_its_order(own: V
 
 
 @in_loop
+async def test_what_comes_while_the_server_is_slow_is_asked_for_together(own: Valkey) -> None:
+    async with pair(own) as (one, _):
+        assert await one.take(None, "c") == 0
+        own.command("CONFIG", "RESETSTAT")
+        own.freeze()
+        takes = []
+        for _ in range(50):
+            takes.append(asyncio.ensure_future(one.take(30, "c")))
+            await asyncio.sleep(0.001)
+        own.thaw()
+        assert await asyncio.gather(*takes) == [0] * 29 + [1] * 21
+        calls = own.command("INFO", "commandstats").split(b"cmdstat_evalsha:calls=")[1]
+        assert int(calls.split(b",")[0]) <= 4  # the first, all others, and heartbeats
+        await until_right(own, one)
+
+
+@in_loop
 async def test_what_a_dead_node_held_is_free_after_its_time_to_live(own: Valkey) -> None:
     async with pair(own) as (one, other):
         assert await one.take(1, "c") == 0
@@ -137,7 +154,7 @@ async def test_what_a_dead_node_held_is_free_after_its_time_to_live(own: Valkey)
 @pytest.mark.parametrize("forgets", ["FLUSHALL", "SCRIPT FLUSH", "CLIENT KILL TYPE normal"])
 async def test_a_server_that_forgets_is_told_again(own: Valkey, forgets: str) -> None:
     chance = random.Random(1)
-    async with pair(own) as nodes:
+    async with pair(own, 5.0) as nodes:  # longer than this process may stand still
         for step in range(300):
             node = chance.choice(nodes)
             if chance.random() < 0.6:

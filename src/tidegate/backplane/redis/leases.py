@@ -2,8 +2,9 @@
 
 A node's counts are one hash, which its heartbeat keeps alive: with the node dead, the hash is gone
 after its time to live, and so is all that the node held. A count of the fleet is the sum over the
-hashes. What happens to the connections of a node in one turn goes to the server in one call: one
-script looks at all limits, and counts a connection everywhere or nowhere.
+hashes. One script looks at all limits, and counts a connection everywhere or nowhere. What happens
+to the connections of a node in one turn, or before the last call is answered, goes to the server in
+one call: the more there is to do, the less each costs there.
 
 The node knows best what it holds. It writes the whole hash again, it claims, whenever there is a
 new connection to the server, and when the server has forgotten it. The commands of one connection
@@ -96,6 +97,7 @@ class RedisLeases:
         self._others: list[bytes] = []
         self._takes: list[_Take] = []
         self._changes: dict[str, int] = {}
+        self._calls = 0  # that are not answered
         self._due = self._stopped = False
         self._kept_until = 0.0
         self._is_lost = False
@@ -192,12 +194,12 @@ class RedisLeases:
         self._run(_SUMS, *arguments, answer=answered, again=again)
 
     def _soon(self) -> None:
-        if not self._due and not self._stopped:
+        if not self._due and not self._calls and not self._stopped:
             self._due = True
             self._loop.call_soon(self._turn)
 
     def _turn(self) -> None:
-        """Send what has come together in this turn."""
+        """Send what has come together."""
         self._due = False
         changes, self._changes = [one for one in self._changes.items() if one[1]], {}
         takes, self._takes = self._takes, []
@@ -206,6 +208,7 @@ class RedisLeases:
             del changes[:_MOST_CHANGES], takes[:_MOST_TOGETHER]
 
     def _send(self, changes: list[tuple[str, int]], takes: list[_Take]) -> None:
+        self._calls += 1
         claims = self._claims
         arguments: list[Any] = [3, self._state, self._nodes, self._own, self._link.run]
         arguments += (self._counts, len(changes))
@@ -217,6 +220,9 @@ class RedisLeases:
                 arguments += (name, -1 if limit is None else limit)
 
         def answered(answer: Any) -> None:
+            self._calls -= 1
+            if self._takes or self._changes:
+                self._soon()
             if isinstance(answer, list):
                 for (names, _, taken), how in zip(takes, answer, strict=True):
                     if not how and self._claims != claims:
@@ -234,6 +240,7 @@ class RedisLeases:
 
         def forgotten() -> None:
             # A claim that was sent since has all changes.
+            self._calls -= 1
             self._send(changes if self._claims == claims else [], takes)
 
         self._run(_TURN, *arguments, answer=answered, again=forgotten)
